@@ -1,0 +1,25 @@
+package main
+
+import (
+	"context"
+
+	"github.com/cxbridge/watcher/internal/app"
+)
+
+type runCmd struct {
+	runFlags
+}
+
+// Run follows the calls until the context ends, then drains.
+func (r *runCmd) Run(ctx context.Context, std streams) error {
+	cfg, err := r.config()
+	if err != nil {
+		return err
+	}
+	logger := newLogger(std.err, cfg.LogFormat, cfg.LogLevel)
+	watcher, err := app.New(cfg, app.Deps{Logger: logger, Version: version})
+	if err != nil {
+		return err
+	}
+	return watcher.Run(ctx)
+}

@@ -1,0 +1,77 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/connstring"
+
+	"github.com/cxbridge/watcher/pkg/secret"
+)
+
+// CheckMongoURI says whether a connection string can be parsed, without
+// looking anything up. No part of the string is in the error.
+func CheckMongoURI(uri secret.Text) error {
+	s := uri.Reveal()
+	switch {
+	case s == "":
+		return errors.New("is required")
+	case strings.HasPrefix(s, "mongodb+srv://"):
+		// Parsing these asks the DNS for the hosts, which may be away now and
+		// back later: only the form is checked.
+		if u, err := url.Parse(s); err != nil || u.Hostname() == "" {
+			return errors.New("is not a mongodb+srv connection string")
+		}
+		return nil
+	case !strings.HasPrefix(s, "mongodb://"):
+		return errors.New("has to start with mongodb:// or mongodb+srv://")
+	}
+	if _, err := connstring.ParseAndValidate(s); err != nil {
+		return fmt.Errorf("is not a connection string that the driver takes: %s", withoutURI(err.Error(), s))
+	}
+	return nil
+}
+
+// DatabaseOf returns the database that the path of a connection string names,
+// or "".
+func DatabaseOf(uri secret.Text) string {
+	_, rest, ok := strings.Cut(uri.Reveal(), "://")
+	if !ok {
+		return ""
+	}
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+		rest = rest[at+1:]
+	}
+	_, path, ok := strings.Cut(rest, "/")
+	if !ok {
+		return ""
+	}
+	name, _, _ := strings.Cut(path, "?")
+	if dec, err := url.PathUnescape(name); err == nil {
+		name = dec
+	}
+	return name
+}
+
+// withoutURI takes a connection string, its credentials and its options out of
+// an error text. Some driver errors quote the part that they object to.
+func withoutURI(text, uri string) string {
+	_, rest, _ := strings.Cut(uri, "://")
+	parts := []string{uri, rest}
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+		cred := rest[:at]
+		user, pass, _ := strings.Cut(cred, ":")
+		parts = append(parts, cred, pass, user)
+	}
+	if _, query, ok := strings.Cut(rest, "?"); ok {
+		parts = append(parts, query)
+	}
+	for _, p := range parts {
+		if len(p) > 2 {
+			text = strings.ReplaceAll(text, p, secret.Redacted)
+		}
+	}
+	return text
+}
