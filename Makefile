@@ -1,0 +1,60 @@
+# `make` lists what there is. CI runs .ci/run; each target here is one part of it or a tool
+# for work on the project.
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+IMAGE    ?= watcher:$(VERSION)
+FUZZTIME ?= 30s
+BENCH    ?= .
+LINT      = go tool -modfile=tools/go.mod golangci-lint
+
+.DEFAULT_GOAL := help
+.PHONY: help build test lint fmt bench fuzz cover demo vectors image ci clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/watcher, static
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/watcher ./cmd/watcher
+
+test: ## all tests, with the race detector and in random order
+	go test -race -shuffle=on ./...
+
+lint: ## go vet and golangci-lint with the project's settings
+	go vet ./...
+	$(LINT) run ./...
+
+fmt: ## format all Go files
+	$(LINT) fmt ./...
+
+bench: ## benchmarks; BENCH=Payload picks some by name
+	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+# go test takes one fuzz target at a time.
+fuzz: ## every fuzz target for FUZZTIME (30s)
+	@set -e; for pkg in $$(go list ./...); do \
+	  for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "==> $$pkg $$target"; \
+	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; \
+	done
+
+cover: ## test coverage over all packages, as bin/cover.html
+	@mkdir -p bin
+	go test -shuffle=on -coverpkg=./... -coverprofile=bin/cover.out ./...
+	go tool cover -html=bin/cover.out -o bin/cover.html
+	@go tool cover -func=bin/cover.out | tail -n 1
+
+demo: ## the whole road on this machine, nothing needed but Go
+	go run ./cmd/watcher demo
+
+vectors: build ## acceptance cases, where ../shared has them
+	python3 ../shared/vectors/run bin/watcher
+
+image: ## container image IMAGE (watcher:VERSION)
+	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .
+
+ci: ## what CI runs
+	.ci/run
+
+clean: ## remove what the targets above made
+	rm -rf bin
