@@ -1,0 +1,105 @@
+// Package recording makes the link to a call's recording that a CRM is sent.
+//
+// It owns the choice between the three kinds of link, the object key behind a
+// stored URL, and the signature of a pre-signed link. It reads no database,
+// makes no network call and does not know whether a recording exists.
+package recording
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// tokenPath is where CXB API serves a recording to whoever holds its token.
+const tokenPath = "/api/v1/public/recordings/"
+
+// Stored is what a call document says about its recording. Fields that are
+// missing or not text are empty.
+type Stored struct {
+	URL   string // recording_url
+	Key   string // recording_key
+	Token string // recording_access_token
+	// CompletedAt is when the result was stored. It fixes the signature, so
+	// that the tries of one delivery send the same link.
+	CompletedAt time.Time
+}
+
+// Options configure a Linker. The zero value is a Linker that passes stored
+// URLs through.
+type Options struct {
+	// PublicBaseURL is where CXB API is reached from outside, such as
+	// "https://api.example.com"; a path is allowed, a final slash is dropped.
+	// Empty means that no token links are made.
+	PublicBaseURL string
+	// Storage is the object store; signed links are made only when it is
+	// configured in full.
+	Storage Storage
+}
+
+// Linker makes links. It is immutable and safe for concurrent use.
+type Linker struct {
+	base   string  // "" without a public base URL
+	signer *signer // nil without a configured store
+	bucket string
+	host   string // of the store, to recognise its URLs
+}
+
+// New makes a Linker from what is usable in the options. The error names, all
+// at once, what is set and cannot be used; the Linker is never nil and works
+// without those parts, as a wrong setting must not stop the pushes.
+func New(o Options) (*Linker, error) {
+	l := &Linker{}
+	base, baseErr := publicBase(o.PublicBaseURL)
+	l.base = base
+	var storeErr error
+	if o.Storage.Configured() {
+		l.signer, storeErr = newSigner(o.Storage)
+	}
+	if l.signer != nil {
+		l.bucket = o.Storage.Bucket
+		l.host = l.signer.endpointHost
+	}
+	return l, errors.Join(baseErr, storeErr)
+}
+
+// publicBase checks the base URL and returns it without a final slash.
+func publicBase(s string) (string, error) {
+	s = strings.TrimSpace(s)
+	if s == "" {
+		return "", nil
+	}
+	u, err := url.Parse(s)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return "", errors.New("public base URL: want an absolute http or https URL")
+	}
+	if u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return "", fmt.Errorf("public base URL on %s: a query, a fragment or a user name has no place in it", u.Host)
+	}
+	return strings.TrimRight(s, "/"), nil
+}
+
+// Signs reports whether links to stored recordings are signed here.
+func (l *Linker) Signs() bool { return l.signer != nil }
+
+// Link returns the link to a call's recording, or "" when it has none: the
+// token link; else a pre-signed link that is good for 12 to 24 hours from now;
+// else the stored URL.
+func (l *Linker) Link(s Stored, now time.Time) string {
+	if s.Key != "" && s.Token != "" && l.base != "" {
+		return l.base + tokenPath + url.PathEscape(s.Token)
+	}
+	if s.URL == "" || l.signer == nil {
+		return s.URL
+	}
+	key := s.Key
+	if key == "" {
+		key = objectKey(s.URL, l.host, l.bucket)
+	}
+	if !validKey(key) {
+		return s.URL
+	}
+	return l.signer.get(key, signingTime(s.CompletedAt, now))
+}

@@ -1,0 +1,321 @@
+package recording
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/cxbridge/watcher/pkg/secret"
+)
+
+var completed = time.Date(2026, 6, 5, 10, 17, 5, 250e6, time.UTC)
+
+func store() Storage {
+	return Storage{Endpoint: "localhost:9000", AccessKey: "ak", SecretKey: "sk", Bucket: "recordings"}
+}
+
+func linker(t *testing.T, base string, s Storage) *Linker {
+	t.Helper()
+	l, err := New(Options{PublicBaseURL: base, Storage: s})
+	if err != nil {
+		t.Fatalf("New: %v", err)
+	}
+	return l
+}
+
+func TestLinkChoosesTheKind(t *testing.T) {
+	const base = "https://api.example.com"
+	signed := "http://localhost:9000/recordings/calls/1.wav?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=ak%2F20260605%2Fus-east-1%2Fs3%2Faws4_request&X-Amz-Date=20260605T101705Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host&X-Amz-Signature="
+	stored := "http://minio:9000/recordings/calls/1.wav"
+	for _, tt := range []struct {
+		name   string
+		base   string
+		store  Storage
+		stored Stored
+		want   string // a prefix where it ends in "Signature="
+	}{
+		{"token link", base, store(), Stored{URL: stored, Key: "calls/1.wav", Token: "tok_abc-123"}, base + "/api/v1/public/recordings/tok_abc-123"},
+		{"token link without a stored url", base, Storage{}, Stored{Key: "k", Token: "t"}, base + "/api/v1/public/recordings/t"},
+		{"final slash of the base", base + "/", store(), Stored{URL: stored, Key: "k", Token: "t"}, base + "/api/v1/public/recordings/t"},
+		{"base with a path", base + "/cx//", store(), Stored{Key: "k", Token: "t"}, base + "/cx/api/v1/public/recordings/t"},
+		{"token that needs escaping", base, store(), Stored{Key: "k", Token: "a/b c?d#e%+é"}, base + "/api/v1/public/recordings/a%2Fb%20c%3Fd%23e%25+%C3%A9"},
+		{"no token: signed", base, store(), Stored{URL: stored, Key: "calls/1.wav"}, signed},
+		{"no key: signed, not by token", base, store(), Stored{URL: stored, Token: "t"}, signed},
+		{"no base: signed", "", store(), Stored{URL: stored, Key: "calls/1.wav", Token: "t"}, signed},
+		{"the key wins over the url", "", store(), Stored{URL: "http://minio:9000/recordings/other.wav", Key: "calls/1.wav"}, signed},
+		{"no store: as stored", base, Storage{}, Stored{URL: stored, Key: "calls/1.wav"}, stored},
+		{"a store without a secret key: as stored", "", Storage{Endpoint: "h", AccessKey: "a", Bucket: "recordings"}, Stored{URL: stored}, stored},
+		{"a key alone is not enough to sign", "", store(), Stored{Key: "calls/1.wav"}, ""},
+		{"no key to be found: as stored", "", store(), Stored{URL: "http://localhost:9000/"}, "http://localhost:9000/"},
+		{"key longer than S3 takes: as stored", "", store(), Stored{URL: stored, Key: strings.Repeat("k", 1025)}, stored},
+		{"key that is no text: as stored", "", store(), Stored{URL: stored, Key: "a\xff"}, stored},
+		{"nothing", base, store(), Stored{}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.stored.CompletedAt = completed
+			got := linker(t, tt.base, tt.store).Link(tt.stored, completed.Add(time.Second))
+			if strings.HasSuffix(tt.want, "Signature=") {
+				if sig, ok := strings.CutPrefix(got, tt.want); !ok || len(sig) != 64 {
+					t.Errorf("got  %s\nwant %s and 64 digits", got, tt.want)
+				}
+			} else if got != tt.want {
+				t.Errorf("got  %s\nwant %s", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestObjectKey(t *testing.T) {
+	for _, tt := range []struct{ stored, bucket, want string }{
+		{"http://localhost:9000/recordings/calls/1.wav", "recordings", "calls/1.wav"},
+		{"http://other:9000/recordings/calls/1.wav", "recordings", "calls/1.wav"},
+		{"https://recordings.nyc3.digitaloceanspaces.com/calls/2026/1.wav", "recordings", "calls/2026/1.wav"},
+		{"https://recordings.nyc3.cdn.digitaloceanspaces.com/calls/1.wav", "recordings", "calls/1.wav"},
+		{"https://Recordings.s3.amazonaws.com/calls/1.wav", "recordings", "calls/1.wav"},
+		{"https://recordings.s3.amazonaws.com/recordings/1.wav", "recordings", "recordings/1.wav"},
+		{"https://recordings/calls/1.wav", "recordings", "1.wav"},
+		{"https://cdn.example.com/media/1.wav", "recordings", "1.wav"},
+		{"https://cdn.example.com/recordingsx/1.wav", "recordings", "1.wav"},
+		{"https://cdn.example.com/1.wav", "recordings", "1.wav"},
+		{"https://cdn.example.com/recordings/", "recordings", ""},
+		{"https://cdn.example.com", "recordings", ""},
+		{"http://localhost:9000/recordings/a.wav?X-Amz-Signature=1/2&b=c", "recordings", "a.wav"},
+		{"http://localhost:9000/recordings/a.wav#t=3", "recordings", "a.wav"},
+		{"http://localhost:9000/recordings/a%20b%2Fc+d%C3%A9.wav", "recordings", "a b/c+dé.wav"},
+		{"http://localhost:9000/recordings/a b é.wav", "recordings", "a b é.wav"},
+		{"http://localhost:9000/recordings/50%.wav?x=1", "recordings", "50%.wav"},
+		{"http://u:p@localhost:9000/recordings/50%.wav", "recordings", "50%.wav"},
+		{"http://s3.example.com/s3/1.wav", "s3", "s3/1.wav"},
+		{"/recordings/calls/1.wav", "recordings", "calls/1.wav"},
+		{"recordings/calls/1.wav", "recordings", "calls/1.wav"},
+		{"calls/1.wav", "recordings", "1.wav"},
+		{"1.wav", "recordings", "1.wav"},
+		{"::", "recordings", "::"},
+	} {
+		if got := objectKey(tt.stored, "localhost:9000", tt.bucket); got != tt.want {
+			t.Errorf("objectKey(%q, %q) = %q, want %q", tt.stored, tt.bucket, got, tt.want)
+		}
+	}
+	// A store whose own name starts like the bucket: its paths still begin with the bucket.
+	if got := objectKey("https://s3.amazonaws.com/s3/calls/1.wav", "s3.amazonaws.com", "s3"); got != "calls/1.wav" {
+		t.Errorf("path of the store itself: %q", got)
+	}
+}
+
+func TestRegion(t *testing.T) {
+	for endpoint, want := range map[string]string{
+		"nyc3.digitaloceanspaces.com":             "nyc3",
+		"NYC3.DigitalOceanSpaces.com:443":         "nyc3",
+		"recordings.sgp1.digitaloceanspaces.com":  "sgp1",
+		"sgp1.cdn.digitaloceanspaces.com":         "sgp1",
+		"s3.ap-south-1.amazonaws.com":             "ap-south-1",
+		"s3-eu-west-1.amazonaws.com":              "eu-west-1",
+		"s3.dualstack.eu-central-1.amazonaws.com": "eu-central-1",
+		"s3.cn-north-1.amazonaws.com.cn":          "cn-north-1",
+		"s3.amazonaws.com":                        "us-east-1",
+		"localhost:9000":                          "us-east-1",
+		"digitaloceanspaces.com":                  "us-east-1",
+		"minio.example.com":                       "us-east-1",
+		"[::1]:9000":                              "us-east-1",
+	} {
+		if got := regionOf(endpoint); got != want {
+			t.Errorf("regionOf(%q) = %q, want %q", endpoint, got, want)
+		}
+	}
+}
+
+func TestEndpoint(t *testing.T) {
+	yes, no := true, false
+	for _, tt := range []struct {
+		endpoint string
+		secure   *bool
+		want     string // of a link; "" for an endpoint that is refused
+	}{
+		{"localhost:9000", nil, "http://localhost:9000/recordings/k?"},
+		{"localhost:9000", &no, "http://localhost:9000/recordings/k?"},
+		{"localhost:9000", &yes, "https://localhost:9000/recordings/k?"},
+		{"http://minio:9000", &yes, "http://minio:9000/recordings/k?"},
+		{"https://minio.example.com/", &no, "https://minio.example.com/recordings/k?"},
+		{"HTTPS://minio.example.com:443", nil, "https://minio.example.com/recordings/k?"},
+		{" minio.example.com ", nil, "http://minio.example.com/recordings/k?"},
+		{"nyc3.digitaloceanspaces.com", &yes, "https://nyc3.digitaloceanspaces.com/recordings/k?"},
+		{"[::1]:9000", nil, "http://[::1]:9000/recordings/k?"},
+		{"ftp://minio:9000", nil, ""},
+		{"minio:port", nil, ""},
+		{"minio:99999", nil, ""},
+		{"minio:0", nil, ""},
+		{"https://", nil, ""},
+		{"https://minio/path", nil, ""},
+		{"https://user:pw-in-it@minio", nil, ""},
+		{"minio?x=1", nil, ""},
+		{"mi nio", nil, ""},
+		{"%zz", nil, ""},
+		{"-", nil, ""},
+	} {
+		s := store()
+		s.Endpoint, s.Secure = tt.endpoint, tt.secure
+		l, err := New(Options{Storage: s})
+		got := l.Link(Stored{URL: "stored", Key: "k"}, completed)
+		switch {
+		case tt.want == "":
+			if err == nil || l.Signs() || got != "stored" {
+				t.Errorf("%q: want refused, got %q, error %v", tt.endpoint, got, err)
+			} else if strings.Contains(err.Error(), "pw-in-it") {
+				t.Errorf("%q: the error shows the password: %v", tt.endpoint, err)
+			}
+		case err != nil:
+			t.Errorf("%q: %v", tt.endpoint, err)
+		case !strings.HasPrefix(got, tt.want):
+			t.Errorf("%q: got %s, want %s", tt.endpoint, got, tt.want)
+		}
+	}
+}
+
+func TestNewNamesAllFaults(t *testing.T) {
+	s := store()
+	s.Bucket = "a/b"
+	for _, base := range []string{"api.example.com", "ftp://x", "https://", "https://a b", "https://x?q=1", "https://u:pw@x"} {
+		l, err := New(Options{PublicBaseURL: base, Storage: s})
+		if err == nil || !strings.Contains(err.Error(), "public base URL") || !strings.Contains(err.Error(), "bucket") {
+			t.Errorf("%q: want both faults, got %v", base, err)
+		}
+		if got := l.Link(Stored{URL: "stored", Key: "k", Token: "t"}, completed); got != "stored" {
+			t.Errorf("%q: link %q, want the stored one", base, got)
+		}
+	}
+}
+
+func TestStorageOfSettings(t *testing.T) {
+	yes, no := true, false
+	parse := func(minio any) Storage {
+		raw, err := bson.Marshal(bson.D{{Key: "_id", Value: "system"}, {Key: "minio", Value: minio}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ParseStorage(raw)
+	}
+	got := parse(bson.M{"endpoint": " h:1 ", "access_key": "ak", "secret_key": "sk", "bucket": "b", "secure": true})
+	if !got.Configured() || got.Endpoint != "h:1" || got.AccessKey.Reveal() != "ak" || got.SecretKey.Reveal() != "sk" || got.Bucket != "b" || got.Secure == nil || !*got.Secure {
+		t.Errorf("a full document: %+v", got)
+	}
+	for _, broken := range []any{nil, "x", 1, bson.A{1}, bson.M{}, bson.M{"endpoint": 7, "access_key": nil, "secret_key": bson.A{}, "bucket": bson.M{}, "secure": "perhaps"}} {
+		if got := parse(broken); got != (Storage{}) {
+			t.Errorf("%v: %+v", broken, got)
+		}
+	}
+	for _, raw := range []bson.Raw{nil, {}, {5, 0, 0, 0}, {0xff, 0xff, 0xff, 0x7f, 0}, []byte("not bson at all")} {
+		if got := ParseStorage(raw); got != (Storage{}) {
+			t.Errorf("%x: %+v", []byte(raw), got)
+		}
+	}
+	for v, want := range map[any]*bool{"true": &yes, "FALSE": &no, int32(1): &yes, int64(0): &no, 1.0: &yes, "": nil} {
+		got := parse(bson.M{"secure": v}).Secure
+		if (got == nil) != (want == nil) || (got != nil && *got != *want) {
+			t.Errorf("secure %v: %v", v, got)
+		}
+	}
+
+	by := Storage{Endpoint: "e2", Secure: &no}
+	if got := (Storage{Endpoint: "e", AccessKey: "a", SecretKey: "s", Bucket: "b", Secure: &yes}).Override(by); got.Endpoint != "e2" || got.AccessKey != "a" || got.SecretKey != "s" || got.Bucket != "b" || *got.Secure {
+		t.Errorf("some overridden: %+v", got)
+	}
+	by = Storage{AccessKey: "a2", SecretKey: "s2", Bucket: "b2"}
+	if got := (Storage{Endpoint: "e", AccessKey: "a", SecretKey: "s", Bucket: "b", Secure: &yes}).Override(by); got.Endpoint != "e" || got.AccessKey != "a2" || got.SecretKey != "s2" || got.Bucket != "b2" || !*got.Secure {
+		t.Errorf("the others overridden: %+v", got)
+	}
+}
+
+func TestSigningTime(t *testing.T) {
+	at := completed.Truncate(time.Second)
+	for _, tt := range []struct{ after, want time.Duration }{
+		{0, 0},
+		{time.Second, 0},
+		{12*time.Hour - time.Second, 0},
+		{12 * time.Hour, 12 * time.Hour},
+		{23 * time.Hour, 12 * time.Hour},
+		{100 * 24 * time.Hour, 100 * 24 * time.Hour},
+		{-time.Second, -12 * time.Hour},
+		{-12 * time.Hour, -12 * time.Hour},
+	} {
+		now := completed.Add(tt.after)
+		got := signingTime(completed, now)
+		if want := at.Add(tt.want); !got.Equal(want) {
+			t.Errorf("%v after: %v, want %v", tt.after, got, want)
+		}
+		if left := got.Add(linkLife).Sub(now); got.After(now) || left < 12*time.Hour-time.Second {
+			t.Errorf("%v after: signed at %v, now %v, %v left", tt.after, got, now, left)
+		}
+	}
+	if got := signingTime(time.Time{}, completed); got.After(completed) || completed.Sub(got) > 12*time.Hour {
+		t.Errorf("no completed_at: %v", got)
+	}
+}
+
+func TestTriesOfADeliverySendTheSameLink(t *testing.T) {
+	l := linker(t, "", store())
+	s := Stored{URL: "http://localhost:9000/recordings/calls/1.wav", CompletedAt: completed}
+	first := l.Link(s, completed.Add(time.Second))
+	if again := linker(t, "", store()).Link(s, completed.Add(11*time.Hour)); again != first {
+		t.Errorf("another try, another link:\n%s\n%s", first, again)
+	}
+	if later := l.Link(s, completed.Add(13*time.Hour)); later == first {
+		t.Error("the link is never renewed")
+	}
+}
+
+// The client that is asked how a store is addressed cannot send: where it would
+// have to, there would be no link.
+func TestNoNetworkCall(t *testing.T) {
+	for _, endpoint := range []string{"minio.invalid:9000", "s3.eu-west-1.amazonaws.com", "s3.amazonaws.com", "nyc3.digitaloceanspaces.com", "storage.googleapis.com"} {
+		s := store()
+		s.Endpoint = endpoint
+		got := linker(t, "", s).Link(Stored{URL: "x", Key: "k"}, completed)
+		u, err := url.Parse(got)
+		if err != nil || u.Query().Get("X-Amz-Signature") == "" {
+			t.Errorf("%s: %q, %v", endpoint, got, err)
+		}
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (noNetwork{}).RoundTrip(req); err == nil {
+		t.Error("the transport sends")
+	}
+}
+
+func TestSecretsAreNotPrinted(t *testing.T) {
+	s := store()
+	s.SecretKey = secret.Text("very-secret")
+	l := linker(t, "", s)
+	if got := l.Link(Stored{URL: "u", Key: "k"}, completed); strings.Contains(got, "very-secret") {
+		t.Errorf("the secret key is in the link: %s", got)
+	}
+}
+
+func FuzzObjectKey(f *testing.F) {
+	for _, s := range []string{"http://h/recordings/a b%", "://", "a?b#c", "http://recordings.h/%2f%2e"} {
+		f.Add(s)
+	}
+	l, err := New(Options{Storage: store()})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		got := l.Link(Stored{URL: s}, completed)
+		if got == s {
+			return
+		}
+		u, err := url.Parse(got)
+		if err != nil {
+			t.Fatalf("%q gave the link %q: %v", s, got, err)
+		}
+		if !strings.HasPrefix(got, "http://localhost:9000/recordings/") || u.Query().Get("X-Amz-Signature") == "" {
+			t.Fatalf("%q gave the link %q", s, got)
+		}
+	})
+}

@@ -1,0 +1,102 @@
+package recording
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+	"pgregory.net/rapid"
+)
+
+// minio-go signs as of time.Now only, so the clock of a bubble is what lets it
+// be compared byte for byte.
+func oracle(t testing.TB, s Storage, key string) string {
+	t.Helper()
+	endpoint, secure, err := splitEndpoint(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := minio.New(endpoint, &minio.Options{
+		Creds:  credentials.NewStaticV4(s.AccessKey.Reveal(), s.SecretKey.Reveal(), ""),
+		Secure: secure,
+		Region: regionOf(endpoint),
+		Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+			return nil, errors.New("signing must not use the network")
+		}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := client.PresignedGetObject(t.Context(), s.Bucket, key, 24*time.Hour, nil)
+	if err != nil {
+		t.Fatalf("key %q: %v", key, err)
+	}
+	return u.String()
+}
+
+func TestSignedAsMinioGoSigns(t *testing.T) {
+	yes := true
+	for _, s := range []Storage{
+		store(),
+		{Endpoint: "https://minio.example.com", AccessKey: "AK/+= %é", SecretKey: "sé/+", Bucket: "rec.ordings"},
+		{Endpoint: "nyc3.digitaloceanspaces.com", AccessKey: "a", SecretKey: "s", Bucket: "recordings", Secure: &yes},
+		{Endpoint: "s3.amazonaws.com", AccessKey: "a", SecretKey: "s", Bucket: "recordings", Secure: &yes},
+		{Endpoint: "s3.ap-south-1.amazonaws.com", AccessKey: "a", SecretKey: "s", Bucket: "recordings", Secure: &yes},
+		{Endpoint: "s3.ap-south-1.amazonaws.com", AccessKey: "a", SecretKey: "s", Bucket: "with.dots", Secure: &yes},
+		{Endpoint: "storage.googleapis.com", AccessKey: "a", SecretKey: "s", Bucket: "recordings", Secure: &yes},
+		{Endpoint: "oss-cn-hangzhou.aliyuncs.com", AccessKey: "a", SecretKey: "s", Bucket: "recordings", Secure: &yes},
+		{Endpoint: "http://[::1]:80", AccessKey: "a", SecretKey: "s", Bucket: "recordings"},
+		{Endpoint: "https://minio:443", AccessKey: "a", SecretKey: "s", Bucket: "recordings"},
+		{Endpoint: "http://minio:443", AccessKey: "a", SecretKey: "s", Bucket: "recordings"},
+	} {
+		for _, key := range []string{"calls/1.wav", "a b+c%d/é日本/~-_.(1)!*'&=?#@:,;$", "//a//b/", "a\u2028b\x00c", "\U0001F600.wav"} {
+			synctest.Test(t, func(t *testing.T) {
+				want := oracle(t, s, key)
+				l, err := New(Options{Storage: s})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := l.Link(Stored{URL: "u", Key: key, CompletedAt: time.Now()}, time.Now()); got != want {
+					t.Errorf("%s, key %q:\n got %s\nwant %s", s.Endpoint, key, got, want)
+				}
+			})
+		}
+	}
+}
+
+func TestSignedAsMinioGoSignsAnyKey(t *testing.T) {
+	s := store()
+	l, err := New(Options{Storage: s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rapid.Check(t, func(r *rapid.T) {
+		key := rapid.String().Filter(validKey).Draw(r, "key")
+		var got, want string
+		synctest.Test(t, func(t *testing.T) {
+			want = oracle(t, s, key)
+			got = l.Link(Stored{URL: "u", Key: key, CompletedAt: time.Now()}, time.Now())
+		})
+		if got != want {
+			r.Errorf("got  %s\nwant %s", got, want)
+		}
+	})
+}
+
+func BenchmarkLink(b *testing.B) {
+	l, err := New(Options{Storage: store()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := Stored{URL: "http://localhost:9000/recordings/calls/2026/06/05/1.wav", CompletedAt: completed}
+	b.ReportAllocs()
+	for b.Loop() {
+		l.Link(s, completed)
+	}
+}

@@ -1,0 +1,134 @@
+package recording
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/cxbridge/watcher/pkg/secret"
+)
+
+// Storage is where recordings lie. The fields are those of `minio` in the
+// settings document (contract section 2); an empty or nil field is not set.
+type Storage struct {
+	Endpoint  string // "localhost:9000", with or without a scheme
+	AccessKey secret.Text
+	SecretKey secret.Text
+	Bucket    string
+	Secure    *bool // https; a scheme in Endpoint wins over it; not set means http
+}
+
+// ParseStorage reads `minio` of the settings document. Any shape is accepted:
+// what is missing or of the wrong type is not set.
+func ParseStorage(settings bson.Raw) Storage {
+	minio, ok := lookup(settings, "minio").DocumentOK()
+	if !ok {
+		return Storage{}
+	}
+	return Storage{
+		Endpoint:  text(minio, "endpoint"),
+		AccessKey: secret.Text(text(minio, "access_key")),
+		SecretKey: secret.Text(text(minio, "secret_key")),
+		Bucket:    text(minio, "bucket"),
+		Secure:    truth(lookup(minio, "secure")),
+	}
+}
+
+// Override returns s with each field that by sets taken from by, so that flags
+// win over the settings document one by one.
+func (s Storage) Override(by Storage) Storage {
+	if by.Endpoint != "" {
+		s.Endpoint = by.Endpoint
+	}
+	if by.AccessKey.IsSet() {
+		s.AccessKey = by.AccessKey
+	}
+	if by.SecretKey.IsSet() {
+		s.SecretKey = by.SecretKey
+	}
+	if by.Bucket != "" {
+		s.Bucket = by.Bucket
+	}
+	if by.Secure != nil {
+		s.Secure = by.Secure
+	}
+	return s
+}
+
+// Configured reports whether all four of endpoint, both keys and bucket are set.
+func (s Storage) Configured() bool {
+	return s.Endpoint != "" && s.AccessKey.IsSet() && s.SecretKey.IsSet() && s.Bucket != ""
+}
+
+// splitEndpoint returns host[:port] and whether it is reached over TLS. The
+// errors do not repeat the endpoint, which may hold a user name.
+func splitEndpoint(s Storage) (hostPort string, secure bool, err error) {
+	endpoint := strings.TrimSpace(s.Endpoint)
+	secure = s.Secure != nil && *s.Secure
+	if scheme, rest, ok := strings.Cut(endpoint, "://"); ok {
+		switch strings.ToLower(scheme) {
+		case "http":
+			secure = false
+		case "https":
+			secure = true
+		default:
+			return "", false, errors.New("minio endpoint: the scheme must be http or https")
+		}
+		endpoint = rest
+	}
+	endpoint = strings.TrimRight(endpoint, "/")
+	u, err := url.Parse("//" + endpoint)
+	if err != nil || u.Host == "" || u.Host != endpoint {
+		return "", false, errors.New("minio endpoint: want a host, or a host and a port")
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return "", false, fmt.Errorf("minio endpoint: port %s is out of range", port)
+		}
+	}
+	return endpoint, secure, nil
+}
+
+// lookup returns a field, or the zero value where there is none or the document
+// is broken.
+func lookup(doc bson.Raw, key string) bson.RawValue {
+	v, err := doc.LookupErr(key)
+	if err != nil {
+		return bson.RawValue{}
+	}
+	return v
+}
+
+// text returns a field that is a string, without blanks around it.
+func text(doc bson.Raw, key string) string {
+	s, _ := lookup(doc, key).StringValueOK()
+	return strings.TrimSpace(s)
+}
+
+// truth reads a bool that may have been stored as text or as a number; nil when
+// it says neither.
+func truth(v bson.RawValue) *bool {
+	yes, no := true, false
+	if b, ok := v.BooleanOK(); ok {
+		return &b
+	}
+	if s, ok := v.StringValueOK(); ok {
+		switch strings.ToLower(strings.TrimSpace(s)) {
+		case "true", "yes", "1":
+			return &yes
+		case "false", "no", "0":
+			return &no
+		}
+	}
+	if n, ok := v.AsInt64OK(); ok {
+		if n != 0 {
+			return &yes
+		}
+		return &no
+	}
+	return nil
+}
