@@ -1,0 +1,125 @@
+// Package calls is the call document: what is read from it, which variables it
+// gives to a mapper, and how an outcome is written onto it.
+//
+// It owns the names and shapes of the document's fields, the trigger on its
+// change stream, the text of every stored value, the loading of many calls and
+// the writing of many outcomes. It does not own the bot, the decision to push,
+// the recording link or the schedule of tries.
+package calls
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// CallTypeAgent is the call_type of records that the agent desk inserts. They
+// are never pushed.
+const CallTypeAgent = "agent"
+
+// Call is a view on a stored call. It keeps the document and an index of it, no
+// copies. Decode makes one of any bytes: a field of the wrong type counts as
+// missing, and nothing here fails or panics on what a document holds.
+type Call struct {
+	Raw bson.Raw // the document, or the part of it that was loaded
+
+	ID           bson.RawValue
+	SessionID    string
+	BotID        string // text form: a string as it is, an ObjectId in hex
+	CallType     string
+	SkipPostPush bool
+	// CompletedAt is when the result was stored. Zero without a result, or when
+	// the field is nothing that is a time: then there is no delivery id either.
+	CompletedAt time.Time
+	// StartedAt is when the call began; zero when the document does not say.
+	StartedAt time.Time
+	Pushed    Pushed
+
+	index index
+}
+
+// Pushed is what an earlier push left in post_call_push_result. The zero value
+// is a call that was never pushed.
+type Pushed struct {
+	Present       bool // the field is an object
+	Status        Status
+	DeliveryID    string
+	CompletedAt   time.Time // of the result that was pushed; zero when unknown
+	Attempts      int       // never negative
+	NextAttemptAt time.Time // zero when no try is scheduled
+}
+
+// Decode reads the fields that decisions need and indexes the rest. The call
+// keeps raw, which must not change afterwards.
+func Decode(raw bson.Raw) Call {
+	c := Call{Raw: raw}
+	c.index.build(raw)
+	c.ID = rawValue(c.value(docID))
+	c.SessionID = c.text(docSessionID)
+	c.BotID = identity(c.value(docBotID))
+	c.CallType = c.text(docCallType)
+	c.SkipPostPush = isTrue(c.value(docSkipPostPush))
+	c.CompletedAt, _ = timeOf(c.value(docCompletedAt))
+	c.StartedAt, _ = c.firstTime(startFields)
+	c.Pushed = decodePushed(c.value(docPushed))
+	return c
+}
+
+func decodePushed(v value) Pushed {
+	if v.Type != typeDocument {
+		return Pushed{}
+	}
+	p := Pushed{Present: true}
+	for key, v := range elements(v.Data) {
+		switch string(key) {
+		case "status":
+			p.Status = Status(stringOf(v))
+		case "delivery_id":
+			p.DeliveryID = stringOf(v)
+		case "completed_at":
+			p.CompletedAt, _ = timeOf(v)
+		case "attempts":
+			p.Attempts = countOf(v)
+		case "next_attempt_at":
+			p.NextAttemptAt, _ = timeOf(v)
+		}
+	}
+	return p
+}
+
+// DeliveryID names one result of one call over all tries, restarts and
+// replicas: the first 32 hex digits of SHA-256 over the id (the 12 bytes of an
+// ObjectId, the UTF-8 bytes of a string, the BSON bytes of anything else)
+// followed by completedAt in milliseconds as decimal text.
+func DeliveryID(id bson.RawValue, completedAt time.Time) string {
+	key := id.Value
+	if id.Type == bson.TypeString {
+		key = textBytes(value{Type: typeString, Data: id.Value})
+	}
+	var buf [64]byte
+	sum := sha256.Sum256(strconv.AppendInt(append(buf[:0], key...), completedAt.UnixMilli(), 10))
+	return hex.EncodeToString(sum[:16])
+}
+
+// DeliveryID is the delivery id of the call's present result, "" without one.
+func (c *Call) DeliveryID() string {
+	if c.CompletedAt.IsZero() {
+		return ""
+	}
+	return DeliveryID(c.ID, c.CompletedAt)
+}
+
+// RecordingURL is recording_url as stored, "" without one.
+func (c *Call) RecordingURL() string { return c.text(docRecordingURL) }
+
+// RecordingKey is recording_key, "" without one.
+func (c *Call) RecordingKey() string { return c.text(docRecordingKey) }
+
+// RecordingToken is recording_access_token, "" without one. It is a secret.
+func (c *Call) RecordingToken() string { return c.text(docRecordingToken) }
+
+// text is a string field; "" when it is missing or no string.
+func (c *Call) text(f docField) string { return stringOf(c.value(f)) }

@@ -1,0 +1,112 @@
+package render
+
+import (
+	"slices"
+	"strings"
+)
+
+// Token is one {{name}} of a mapper.
+type Token struct {
+	// Key is the path of the mapper key that holds the token; the parts of a
+	// nested key are joined with dots, array items by index: "customer.tags.0".
+	Key string
+	// Text is the token as written, braces and blanks included.
+	Text string
+	// Name is what stands between the braces, without blanks around it. It may
+	// be empty.
+	Name string
+	// Exact says that Name begins with one of the six namespaces and a dot.
+	// The namespace is then that of the first candidate.
+	Exact bool
+	// Candidates are the names it looks for, in order; the first that exists
+	// wins. Empty for a token that can never resolve.
+	Candidates []Name
+}
+
+// Resolve returns the first candidate that exists in vars.
+func (t *Token) Resolve(vars Variables) (Name, bool) {
+	var scratch [256]byte
+	for _, c := range t.Candidates {
+		if _, found := vars.AppendText(scratch[:0], c); found != Absent {
+			return c, true
+		}
+	}
+	return Name{}, false
+}
+
+// part is a piece of a template: literal text, or a token.
+type part struct {
+	text  string
+	token *Token // nil for text
+}
+
+// parse cuts a template into parts. A token is "{{", blanks, a name without
+// braces, blanks, "}}"; all else is text, so parse never fails. Joining the
+// text of all parts gives the template back.
+func parse(template, key string) []part {
+	var parts []part
+	start := 0 // of the text that is not yet in parts
+	for i := 0; ; {
+		open := strings.Index(template[i:], "{{")
+		if open < 0 {
+			break
+		}
+		open += i
+		length := strings.IndexAny(template[open+2:], "{}")
+		if length < 0 {
+			break
+		}
+		end := open + 2 + length // at the first brace after the opening ones
+		if !strings.HasPrefix(template[end:], "}}") {
+			// "{{{x}}" holds a token one byte later, "{{a{{b}}" one at the brace.
+			i = max(open+1, end-1)
+			continue
+		}
+		if open > start {
+			parts = append(parts, part{text: template[start:open]})
+		}
+		start = end + 2
+		parts = append(parts, part{text: template[open:start], token: newToken(template[open:start], key)})
+		i = start
+	}
+	if start < len(template) {
+		parts = append(parts, part{text: template[start:]})
+	}
+	return parts
+}
+
+func newToken(text, key string) *Token {
+	name := strings.TrimSpace(text[2 : len(text)-2])
+	candidates, exact := candidatesOf(name)
+	return &Token{Key: key, Text: text, Name: name, Exact: exact, Candidates: candidates}
+}
+
+// candidatesOf lists where a name looks for its value: the exact name first,
+// then the rest after the prefix in system, crm and call. A prefix that is no
+// namespace may also be the head of a path, which is tried in the same three
+// before the rest is.
+func candidatesOf(name string) (candidates []Name, exact bool) {
+	add := func(c Name) {
+		if c.Field != "" && !slices.Contains(candidates, c) {
+			candidates = append(candidates, c)
+		}
+	}
+	fallback := func(field string) {
+		for _, ns := range [...]Namespace{System, CRM, Call} {
+			add(Name{ns, field})
+		}
+	}
+	prefix, rest, dotted := strings.Cut(name, ".")
+	if !dotted {
+		fallback(name)
+		return candidates, false
+	}
+	ns, known := ParseNamespace(prefix)
+	if known {
+		add(Name{ns, rest})
+	} else {
+		fallback(name)
+	}
+	fallback(rest)
+	return candidates, known
+}
