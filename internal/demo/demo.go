@@ -1,0 +1,199 @@
+// Package demo is the world around the watcher in `watcher demo`: calls that
+// arrive the way CXB API writes them, bots, and a CRM that answers.
+//
+// It owns what is written to the database before the watcher sees it, what the
+// CRM answers, what every call has to come to, and the printing for people. It
+// runs no watcher and no database: the command does that, and hands over the
+// database. Nothing here is imported by production code.
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"golang.org/x/sync/errgroup"
+)
+
+// What the watcher has to be told for a demo; without these the calls do not
+// end as they should.
+const (
+	// PublicBaseURL is the setting of the same name: recording links by token start with it.
+	PublicBaseURL = "https://api.cxbridge.example"
+	// Network holds the address of the CRM, which is not a public one.
+	Network = "127.0.0.0/8"
+	// RetrySchedule is short, so that a person sees the second try.
+	RetrySchedule = "300ms,1s"
+)
+
+// The collections, by the names that they have everywhere by default.
+const (
+	callsCollection    = "calls"
+	botsCollection     = "bots"
+	settingsCollection = "system_settings"
+)
+
+// Options are what a Demo is made from. The zero value of everything but DB
+// and Out is usable.
+type Options struct {
+	DB  *mongo.Database // where calls, bots and settings are written
+	Out io.Writer       // what people read
+
+	CRMAddr string        // where the CRM listens; default 127.0.0.1 and any port
+	Calls   int           // how many calls arrive; default 25
+	Rate    float64       // how many in a second; default 8
+	Seed    uint64        // the same seed gives the same calls; default 1
+	Keep    bool          // stay until the context ends after the last call was checked
+	Color   bool          // Out shows ANSI colours
+	Wait    time.Duration // how long nothing may happen before the demo gives up; default 30 s
+
+	// Shown to people, nothing else.
+	MongoURI   string
+	MetricsURL string
+}
+
+// Demo is one run of calls. Prepare it, start the watcher, then Run.
+type Demo struct {
+	o     Options
+	bots  []*bot
+	crm   *crm
+	print *printer
+}
+
+// New checks the options and fills in their defaults. It opens nothing.
+func New(o Options) (*Demo, error) {
+	if o.DB == nil || o.Out == nil {
+		return nil, errors.New("demo: a database and a writer are needed")
+	}
+	if o.Calls == 0 {
+		o.Calls = 25
+	}
+	if o.Rate == 0 {
+		o.Rate = 8
+	}
+	if o.Seed == 0 {
+		o.Seed = 1
+	}
+	if o.Wait == 0 {
+		o.Wait = 30 * time.Second
+	}
+	if o.CRMAddr == "" {
+		o.CRMAddr = "127.0.0.1:0"
+	}
+	if o.Calls < 1 || !(o.Rate > 0 && o.Rate <= maxRate) {
+		return nil, fmt.Errorf("demo: %d calls at %g per second: want at least one call and a rate up to %d", o.Calls, o.Rate, maxRate)
+	}
+	bots := cast()
+	return &Demo{
+		o:     o,
+		bots:  bots,
+		crm:   newCRM(bots),
+		print: &printer{out: o.Out, color: o.Color},
+	}, nil
+}
+
+// Prepare opens the CRM's listener and writes bots, settings and the indexes
+// that the platform has. Run serves the CRM; without a Run, Close the Demo.
+func (d *Demo) Prepare(ctx context.Context) error {
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", d.o.CRMAddr)
+	if err != nil {
+		return fmt.Errorf("listen for the demo's CRM: %w", err)
+	}
+	d.crm.listener = ln
+	for _, key := range []string{"session_id", "stream_id"} {
+		_, err := d.o.DB.Collection(callsCollection).Indexes().CreateOne(ctx, mongo.IndexModel{Keys: bson.D{{Key: key, Value: 1}}})
+		if err != nil {
+			return fmt.Errorf("index calls by %s: %w", key, err)
+		}
+	}
+	docs := make([]any, len(d.bots))
+	for i, b := range d.bots {
+		docs[i] = b.document(d.CRMURL())
+	}
+	if _, err := d.o.DB.Collection(botsCollection).InsertMany(ctx, docs); err != nil {
+		return fmt.Errorf("write the demo's bots: %w", err)
+	}
+	if _, err := d.o.DB.Collection(settingsCollection).InsertOne(ctx, settings()); err != nil {
+		return fmt.Errorf("write the demo's settings: %w", err)
+	}
+	return nil
+}
+
+// CRMURL is where the CRM is reached, without a final slash; "" before Prepare.
+func (d *Demo) CRMURL() string {
+	if d.crm.listener == nil {
+		return ""
+	}
+	return "http://" + d.crm.listener.Addr().String()
+}
+
+// Close gives up the CRM's listener. Only needed when Run is never called.
+func (d *Demo) Close() error {
+	if d.crm.listener == nil {
+		return nil
+	}
+	return d.crm.listener.Close()
+}
+
+// errOver ends the CRM's service when there is nothing left to serve.
+var errOver = errors.New("the demo is over")
+
+// Run lets the calls arrive, prints a line for each as it ends, compares all of
+// them with what should have become of them and prints the summary. The watcher
+// has to follow the calls already. With Keep it returns when the context ends,
+// and that is no error; the Summary says whether every call was right.
+func (d *Demo) Run(ctx context.Context) (Summary, error) {
+	if d.crm.listener == nil {
+		return Summary{}, errors.New("demo: Run before Prepare")
+	}
+	d.print.opening(d.o, d.CRMURL())
+	script := newScript(rand.New(rand.NewPCG(d.o.Seed, 0)), d.bots)
+	plan := make([]*call, d.o.Calls)
+	for i := range plan {
+		plan[i] = script.next(i + 1)
+	}
+
+	g, ctx := errgroup.WithContext(ctx)
+	crmCtx, stopCRM := context.WithCancelCause(ctx)
+	g.Go(func() error { return d.crm.run(crmCtx) })
+	var sum Summary
+	g.Go(func() error {
+		defer stopCRM(errOver)
+		var err error
+		sum, err = d.play(ctx, plan)
+		if err == nil && d.o.Keep {
+			d.print.keeping(d.o.MetricsURL)
+			<-ctx.Done()
+		}
+		return err
+	})
+	err := g.Wait()
+	return sum, err
+}
+
+// play is the demo without the CRM's service.
+func (d *Demo) play(ctx context.Context, plan []*call) (Summary, error) {
+	started := time.Now()
+	platform := &platform{calls: d.o.DB.Collection(callsCollection), rate: d.o.Rate}
+	audience := newAudience(platform.calls, d.crm, d.print, plan, d.o.Wait)
+
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return platform.play(gctx, plan, audience.stored) })
+	g.Go(func() error { return audience.watch(gctx) })
+	if err := g.Wait(); err != nil {
+		return Summary{}, err
+	}
+	sum, example, err := check(ctx, platform.calls, d.crm, plan)
+	if err != nil {
+		return sum, err
+	}
+	sum.Elapsed = time.Since(started)
+	d.print.closing(sum, d.bots, example, d.o.MetricsURL)
+	return sum, nil
+}
