@@ -1,8 +1,14 @@
 // Package push makes one delivery attempt over HTTP and says what became of it.
 //
 // It owns the request on the wire, the limits of the exchange, the guard
-// against addresses that are not public, and the class of the answer. It knows
-// nothing of bots, calls, retries over hours or where an outcome is written.
+// against addresses that are not public, the credential of a try, and the class
+// of the answer. It knows nothing of bots, calls, or where an outcome is
+// written, and it does not wait between tries: [Schedule] only says how long
+// the wait should be.
+//
+//	client, err := push.NewClient(push.Options{MaxConnsPerHost: 8})
+//	result := client.Send(ctx, &push.Request{Method: "POST", URL: u, Body: b, Timeout: 10 * time.Second})
+//	delay, again := schedule.Next(attempt, time.Since(first), result, seed)
 package push
 
 import (
@@ -13,14 +19,16 @@ import (
 )
 
 // Request is one rendered delivery, ready to be sent. The same Request may be
-// sent again; Send does not change it.
+// sent again, also at the same time; Send does not change it.
 type Request struct {
 	Method string      // "POST" or "GET"
-	URL    string      // complete, query included
+	URL    string      // complete, query included; a fragment is dropped
 	Header http.Header // complete but for what is made anew for each try (signature, auth)
 	Body   []byte      // nil for GET
 
-	// Timeout bounds the whole exchange: connect, TLS, request, answer, body.
+	// Timeout bounds the whole exchange: waiting for a connection, connect, TLS,
+	// request, answer, body, and fetching a token. Zero or less, or more than
+	// DefaultTimeout, means DefaultTimeout.
 	Timeout time.Duration
 
 	// DeliveryID is the same over every try of a delivery.
@@ -28,9 +36,30 @@ type Request struct {
 	// SigningSecret signs each try anew when set, per the Standard Webhooks specification.
 	SigningSecret secret.Text
 
+	// Auth is the credential that is added to each try; nil adds none.
+	Auth *Auth
+
 	// Success decides on a 2xx answer; nil accepts every 2xx.
 	Success *Rule
+	// RetryWhen decides between another try and a final answer before the status
+	// alone does. The first rule that matches wins. It is asked for every answer
+	// that is not a success.
+	RetryWhen []RetryRule
+
+	// Redact takes the sender's secrets out of the answer's snippet and of error
+	// texts. Nil makes Send find them by itself among the header values and the
+	// query parameters whose names look like a credential's. What Auth and
+	// SigningSecret hold is always taken out.
+	Redact Redactor
 }
+
+// Redactor takes secrets out of a text. *secret.Redactor is one.
+type Redactor interface {
+	Redact(text string) string
+}
+
+// DefaultTimeout is the default and the cap of a whole exchange (contract section 6).
+const DefaultTimeout = 10 * time.Second
 
 // Class is what an attempt came to; it decides the status on the call and
 // whether there is another try. The set is closed.
@@ -56,19 +85,75 @@ const (
 	// ClassUnusable is a request that can never be sent (bad URL, bad header). Final.
 	ClassUnusable
 	// ClassCanceled is an attempt that the sender itself gave up before its
-	// timeout (shutdown). It says nothing about the receiver.
+	// timeout (shutdown) and before the request was written in full. It says
+	// nothing about the receiver and is not counted as a try.
 	ClassCanceled
+
+	classes // how many there are
 )
+
+// classNames are the words of log lines and metric labels.
+var classNames = [classes]string{
+	"ok", "refused", "rejected", "busy", "unreached", "unknown", "blocked", "unusable", "canceled",
+}
+
+// Classes returns every class, for metrics that exist from the start.
+func Classes() []Class {
+	all := make([]Class, classes)
+	for i := range all {
+		all[i] = Class(i)
+	}
+	return all
+}
+
+// String returns the class as one lower-case word, the same in logs and metrics.
+func (c Class) String() string {
+	if c < classes {
+		return classNames[c]
+	}
+	return "invalid"
+}
+
+// Status returns what stands on the call for this class (contract section 7):
+// "ok", "rejected" with an HTTP answer, "failed" without one. "skipped" never
+// gets this far.
+func (c Class) Status() string {
+	switch c {
+	case ClassOK:
+		return "ok"
+	case ClassRefused, ClassRejected, ClassBusy:
+		return "rejected"
+	default:
+		return "failed"
+	}
+}
+
+// Retryable reports whether another try may come to something else.
+func (c Class) Retryable() bool {
+	switch c {
+	case ClassBusy, ClassUnreached, ClassUnknown, ClassCanceled:
+		return true
+	default:
+		return false
+	}
+}
 
 // Result is the outcome of one attempt.
 type Result struct {
 	Class      Class
 	HTTPStatus int           // 0 without an answer
-	Body       string        // first MaxSnippet characters of the answer, valid UTF-8
-	RetryAfter time.Duration // what the receiver asked for; 0 when it did not
+	Body       string        // first MaxSnippet characters of the answer, valid UTF-8 without NUL, redacted
+	RetryAfter time.Duration // what the receiver asked for, at most MaxRetryAfter; 0 when it did not
 	Err        error         // nil with ClassOK; never holds a credential or a query string
 	Duration   time.Duration // the whole exchange
+
+	// Sends is how many times the request went out on a wire: 1, but 0 when it
+	// never did, and 2 when a refused OAuth token was renewed or an HTTP/2 peer
+	// said that it had not looked at the first.
+	Sends int
+	// Reused reports whether the connection had served a request before.
+	Reused bool
 }
 
-// MaxSnippet is how many characters of an answer are kept.
+// MaxSnippet is how many characters of an answer are kept (contract section 7).
 const MaxSnippet = 2000

@@ -1,0 +1,115 @@
+package push
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
+	"strings"
+)
+
+// errHeader is behind every refusal of a header.
+var errHeader = errors.New("cannot be sent")
+
+// CheckHeader returns why a header field can never be sent, or nil. The error
+// names the field, never its value. Refused are names that are no token, values
+// with CR, LF, NUL or other control characters, and the fields that belong to
+// the connection or to the framing of the message: the sender alone sets those.
+func CheckHeader(name, value string) error {
+	switch {
+	case !isToken(name):
+		return fmt.Errorf("header name %q: %w", name, errHeader)
+	case reserved[strings.ToLower(name)]:
+		return fmt.Errorf("header %s is the sender's to set: %w", name, errHeader)
+	case !isFieldValue(value):
+		return fmt.Errorf("value of header %s: %w", name, errHeader)
+	}
+	return nil
+}
+
+// reserved are the hop-by-hop and framing fields (RFC 9110 section 7.6.1, RFC
+// 9112 section 6).
+var reserved = map[string]bool{
+	"connection": true, "content-length": true, "expect": true, "host": true, "http2-settings": true,
+	"keep-alive": true, "proxy-authenticate": true, "proxy-authorization": true, "proxy-connection": true,
+	"te": true, "trailer": true, "transfer-encoding": true, "upgrade": true,
+}
+
+// isToken is the grammar of a field name (RFC 9110 section 5.6.2).
+func isToken(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		alnum := '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+		if !alnum && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// isFieldValue is the grammar of a field value: no control character but a tab.
+func isFieldValue(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+func checkHeader(h http.Header) error {
+	for name, values := range h {
+		for _, v := range values {
+			if err := CheckHeader(name, v); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// findHeader returns the name under which a field is stored, in any case.
+func findHeader(h http.Header, name string) (string, bool) {
+	if _, ok := h[name]; ok {
+		return name, true
+	}
+	for k := range h {
+		if strings.EqualFold(k, name) {
+			return k, true
+		}
+	}
+	return "", false
+}
+
+// set changes a header of this try alone, and replaces it under any case.
+func (t *try) set(name, value string) {
+	t.own()
+	for k, ok := findHeader(t.header, name); ok; k, ok = findHeader(t.header, name) {
+		delete(t.header, k)
+	}
+	t.header[name] = []string{value}
+}
+
+// drop removes a header of this try alone.
+func (t *try) drop(name string) {
+	for k, ok := findHeader(t.header, name); ok; k, ok = findHeader(t.header, name) {
+		t.own()
+		delete(t.header, k)
+	}
+}
+
+// own makes the header this try's, so that the caller's stays as it is.
+func (t *try) own() {
+	switch {
+	case t.header == nil:
+		t.header = http.Header{}
+	case reflect.ValueOf(t.header).Pointer() == reflect.ValueOf(t.Header).Pointer():
+		t.header = t.header.Clone()
+	}
+}
+
+// has reports whether the try carries a header under any case.
+func (t *try) has(name string) bool {
+	_, ok := findHeader(t.header, name)
+	return ok
+}

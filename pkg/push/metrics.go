@@ -1,0 +1,94 @@
+package push
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// phases are the parts of an exchange that are timed, in order.
+var phases = [...]string{"dns", "connect", "tls", "first_byte", "total"}
+
+// metrics are looked up once, here: an attempt touches only handles.
+type metrics struct {
+	attempts [classes]prometheus.Counter
+	sends    prometheus.Counter
+	phase    [len(phases)]prometheus.Observer
+	reused   prometheus.Counter
+	fresh    prometheus.Counter
+	tokenOK  prometheus.Counter
+	tokenBad prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	attempts := counter("watcher_push_attempts_total", "Attempts by what they came to.", "class")
+	sends := counter("watcher_push_sends_total", "Requests that went out on a wire.")
+	conns := counter("watcher_push_connections_total", "Connections that served an attempt, by whether they had served before.", "reused")
+	tokens := counter("watcher_push_oauth_fetches_total", "Fetches of an OAuth token.", "result")
+	phase := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "watcher_push_phase_seconds",
+		Help: "Duration of the parts of an exchange; first_byte and total count from its start.",
+		// To 10 s, the cap of an exchange.
+		Buckets: []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10},
+	}, []string{"phase"})
+
+	m := &metrics{
+		sends:    sends.WithLabelValues(),
+		reused:   conns.WithLabelValues("true"),
+		fresh:    conns.WithLabelValues("false"),
+		tokenOK:  tokens.WithLabelValues("ok"),
+		tokenBad: tokens.WithLabelValues("failed"),
+	}
+	for _, c := range Classes() {
+		m.attempts[c] = attempts.WithLabelValues(c.String())
+	}
+	for i, name := range phases {
+		m.phase[i] = phase.WithLabelValues(name)
+	}
+	if reg == nil {
+		return m, nil
+	}
+	for _, c := range []prometheus.Collector{attempts, sends, conns, tokens, phase} {
+		if err := reg.Register(c); err != nil {
+			return nil, fmt.Errorf("register push metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+// attempt counts a whole Send.
+func (m *metrics) attempt(r *Result) {
+	m.attempts[r.Class].Inc()
+	if r.Class != ClassUnusable && r.Class != ClassBlocked {
+		m.phase[len(phases)-1].Observe(r.Duration.Seconds())
+	}
+}
+
+// wire counts one exchange.
+func (m *metrics) wire(f fate) {
+	m.sends.Add(float64(f.sends))
+	if f.connected {
+		if f.reused {
+			m.reused.Inc()
+		} else {
+			m.fresh.Inc()
+		}
+	}
+	for i, d := range [...]time.Duration{f.dns, f.connect, f.tls, f.firstByte} {
+		if d > 0 {
+			m.phase[i].Observe(d.Seconds())
+		}
+	}
+}
+
+func (m *metrics) token(err error) {
+	if err != nil {
+		m.tokenBad.Inc()
+	} else {
+		m.tokenOK.Inc()
+	}
+}
