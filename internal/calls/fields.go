@@ -1,12 +1,116 @@
 package calls
 
-import "github.com/cxbridge/watcher/pkg/render"
+import (
+	"slices"
+	"strings"
+
+	"github.com/cxbridge/watcher/pkg/render"
+)
+
+// decisionFields are what every call needs, whatever is mapped: who it is, why
+// it may be skipped, which result it holds, what was pushed, when it began.
+var decisionFields = append([]docField{
+	docID, docSessionID, docBotID, docCallType, docSkipPostPush, docCompletedAt, docPushed,
+}, startFields...)
+
+// maxSubfields is how many fields of one sub-document are named one by one.
+// Beyond that the whole sub-document costs the server less than the list.
+const maxSubfields = 64
 
 // Fields returns the paths of the document that decisions and these mappers
 // need, as an inclusion projection takes them: sorted, no path inside another.
-// Big fields that nobody maps are not in it. No mapper gives what decisions need.
-func Fields(mappers ...*render.Mapper) []string { return nil }
+// Big fields that nobody maps are not in it. Without a mapper it is what
+// decisions need. It is for the time a mapper is loaded, not for each call.
+func Fields(mappers ...*render.Mapper) []string {
+	p := paths{}
+	p.addAll(decisionFields)
+	for _, m := range mappers {
+		for token := range m.Tokens() {
+			for _, name := range token.Candidates {
+				p.addName(name)
+			}
+		}
+	}
+	return p.list()
+}
 
 // NeedsRecording reports whether a mapper can ask for result.recording_url, so
 // that a link is made only then.
-func NeedsRecording(m *render.Mapper) bool { return true }
+func NeedsRecording(m *render.Mapper) bool {
+	for token := range m.Tokens() {
+		if slices.Contains(token.Candidates, render.Name{Namespace: render.Result, Field: "recording_url"}) {
+			return true
+		}
+	}
+	return false
+}
+
+// paths is a set of document paths, by top-level field. A field whose set has
+// "" is needed as a whole.
+type paths map[docField]map[string]bool
+
+func (p paths) add(f docField, sub string) {
+	if p[f] == nil {
+		p[f] = make(map[string]bool)
+	}
+	p[f][sub] = true
+}
+
+func (p paths) addAll(fields []docField) {
+	for _, f := range fields {
+		p.add(f, "")
+	}
+}
+
+func (p paths) addName(name render.Name) {
+	switch name.Namespace {
+	case render.CRM:
+		p.addSub(docCRMData, name.Field)
+	case render.QC:
+		p.addSub(docQC, name.Field)
+	case render.Call:
+		p.addSub(docConnectedEvent, name.Field)
+		if strings.HasPrefix(name.Field, "sip_header") {
+			p.add(docSIPContext, "") // a normalised name does not say which header
+		}
+	case render.Analysis:
+		p.addSub(docAnalysis, name.Field)
+		if isAutoName(name.Field) {
+			p.add(docAnalysis, nameDisposition)
+			p.add(docDisconnectedBy, "")
+			p.add(docTranscript, "role")
+		}
+	case render.Result:
+		head, _, _ := strings.Cut(name.Field, ".")
+		if f, ok := resultStored[head]; ok {
+			p.add(f, "")
+		}
+		p.addAll(resultMade[name.Field].fields)
+	}
+}
+
+// addSub asks for one field of a sub-document. A name with dots may be a path
+// or a stored key, and a projection reaches only the path; one with a dollar
+// sign is no path at all. Then the whole sub-document is needed.
+func (p paths) addSub(f docField, field string) {
+	if strings.ContainsAny(field, ".$\x00") {
+		field = ""
+	}
+	p.add(f, field)
+}
+
+func (p paths) list() []string {
+	var list []string
+	for f, subs := range p {
+		name := docFieldNames[f]
+		if subs[""] || len(subs) > maxSubfields {
+			list = append(list, name)
+			continue
+		}
+		for sub := range subs {
+			list = append(list, name+"."+sub)
+		}
+	}
+	slices.Sort(list)
+	return list
+}

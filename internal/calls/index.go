@@ -235,11 +235,6 @@ func countOf(v value) int {
 	return 0
 }
 
-// idText is the text form of an _id, for logs.
-func idText(id bson.RawValue) string {
-	return identity(value{Type: bsoncore.Type(id.Type), Data: id.Value})
-}
-
 // identity is the text form of an id, which may be a string or an ObjectId.
 func identity(v value) string {
 	switch v.Type {

@@ -2,7 +2,11 @@ package calls
 
 import (
 	"iter"
+	"slices"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/cxbridge/watcher/pkg/render"
 )
@@ -23,22 +27,175 @@ type Env struct {
 type Variables struct {
 	call *Call
 	env  Env
+	auto *AutoDisposition // nil until a name asks for it
 }
 
 var _ render.Variables = (*Variables)(nil)
 
-// Variables returns the call's variables. Nothing is read before it is asked for.
+// Variables returns the call's variables. Nothing is read before it is asked
+// for, and the call must not change meanwhile.
 func (c *Call) Variables(env Env) *Variables { return &Variables{call: c, env: env} }
 
-// AppendText is [render.Variables].
+// The names that exist for every call although nothing is stored under them.
+var (
+	systemNames   = []string{"current_date", "current_time", "current_datetime", "timezone"}
+	analysisSeeds = []string{
+		nameDisposition, nameSubDisposition, nameRemarks, "callback_requested",
+		"callback_preferred_time_text", "callback_reason", "callback_confidence",
+	}
+	qcSeeds = []string{"empathy_score", "compliance_score", "overall_score", "remarks"}
+)
+
+// AppendText is [render.Variables]. A stored field exists whatever its value
+// is, null included.
 func (v *Variables) AppendText(dst []byte, name render.Name) ([]byte, render.Found) {
+	switch name.Namespace {
+	case render.System:
+		return v.system(dst, name.Field)
+	case render.CRM:
+		return v.stored(dst, docCRMData, name.Field)
+	case render.Call:
+		return v.callField(dst, name.Field)
+	case render.Result:
+		return v.result(dst, name.Field)
+	case render.Analysis:
+		return v.analysis(dst, name.Field)
+	case render.QC:
+		return v.seeded(dst, docQC, name.Field, slices.Contains(qcSeeds, name.Field))
+	}
 	return dst, render.Absent
 }
 
-// Names lists the variables that exist for this call: the fixed ones, the seeds
-// and the first level of every stored object. For previews and their warnings.
-func (v *Variables) Names() iter.Seq[render.Name] { return func(func(render.Name) bool) {} }
+// value appends a stored value, which exists unless it is missing.
+func (v *Variables) value(dst []byte, stored value) ([]byte, render.Found) {
+	switch stored.Type {
+	case 0:
+		return dst, render.Absent
+	case typeDocument, typeArray:
+		return v.env.Style.text(dst, stored), render.JSON
+	}
+	return v.env.Style.text(dst, stored), render.Text
+}
 
-// FixedNames lists the variables that exist for every call: system, result and
-// the platform's seeds. For checking a mapper without a call.
-func FixedNames() iter.Seq[render.Name] { return func(func(render.Name) bool) {} }
+// stored appends a field of an object of the document. What is no object has
+// no fields, arrays included.
+func (v *Variables) stored(dst []byte, object docField, field string) ([]byte, render.Found) {
+	o := v.call.value(object)
+	if o.Type != typeDocument {
+		return dst, render.Absent
+	}
+	found, _ := lookup(o, field)
+	return v.value(dst, found)
+}
+
+func (v *Variables) seeded(dst []byte, object docField, field string, seed bool) ([]byte, render.Found) {
+	dst, found := v.stored(dst, object, field)
+	if found == render.Absent && seed {
+		return dst, render.Text
+	}
+	return dst, found
+}
+
+func (v *Variables) system(dst []byte, field string) ([]byte, render.Found) {
+	now := v.env.Now.In(v.env.Style.zone())
+	switch field {
+	case "current_date":
+		return now.AppendFormat(dst, layoutDisplayDate), render.Text
+	case "current_time":
+		return now.AppendFormat(dst, layoutDisplayTime), render.Text
+	case "current_datetime":
+		return now.AppendFormat(dst, layoutDisplay), render.Text
+	case "timezone":
+		return append(dst, v.env.Style.zone().String()...), render.Text
+	}
+	return dst, render.Absent
+}
+
+const (
+	sipPrefix = "sip_header_"
+	sipJSON   = "sip_headers_json"
+)
+
+// callField is a SIP header, or else a field of connected_event.
+func (v *Variables) callField(dst []byte, field string) ([]byte, render.Found) {
+	if !strings.HasPrefix(field, "sip_header") {
+		return v.stored(dst, docConnectedEvent, field)
+	}
+	headers := v.call.value(docSIPContext)
+	if headers.Type == typeDocument {
+		if field == sipJSON {
+			return v.value(dst, headers)
+		}
+		if name, ok := strings.CutPrefix(field, sipPrefix); ok {
+			if header, ok := lookupHeader(headers, name); ok {
+				return v.value(dst, header)
+			}
+		}
+	}
+	return v.stored(dst, docConnectedEvent, field)
+}
+
+// lookupHeader finds a header by its name as stored, or by its normal name.
+func lookupHeader(headers value, name string) (value, bool) {
+	if header, ok := lookup(headers, name); ok {
+		return header, true
+	}
+	for key, header := range elements(headers.Data) {
+		if isNormalName(key, name) {
+			return header, true
+		}
+	}
+	return value{}, false
+}
+
+// isNormalName reports whether name is the normal name of a stored header.
+func isNormalName(stored []byte, name string) bool {
+	at := 0
+	for r := range normalBytes(stored) {
+		if at == len(name) || name[at] != r {
+			return false
+		}
+		at++
+	}
+	return at == len(name)
+}
+
+func normalName(stored string) string {
+	return string(slices.Collect(normalBytes([]byte(stored))))
+}
+
+// normalBytes is a header name in lower case with every character outside
+// [a-z0-9] as "_".
+func normalBytes(stored []byte) iter.Seq[byte] {
+	return func(yield func(byte) bool) {
+		for len(stored) > 0 {
+			r, size := utf8.DecodeRune(stored)
+			stored = stored[size:]
+			r = unicode.ToLower(r)
+			if (r < 'a' || r > 'z') && (r < '0' || r > '9') {
+				r = '_'
+			}
+			if !yield(byte(r)) { //nolint:gosec // ASCII by now
+				return
+			}
+		}
+	}
+}
+
+func (v *Variables) analysis(dst []byte, field string) ([]byte, render.Found) {
+	start := len(dst)
+	seed := slices.Contains(analysisSeeds, field) || slices.Contains(v.env.AnalysisSeeds, field)
+	dst, found := v.seeded(dst, docAnalysis, field, seed)
+	if len(dst) > start || !isAutoName(field) {
+		return dst, found
+	}
+	if v.auto == nil {
+		auto := v.call.autoDisposition(&v.env.Auto)
+		v.auto = &auto
+	}
+	return append(dst, v.auto.of(field)...), render.Text
+}
+
+func isAutoName(field string) bool {
+	return field == nameDisposition || field == nameSubDisposition || field == nameRemarks
+}
