@@ -1,0 +1,100 @@
+// Package bots is the bot document: its push configuration compiled once, and
+// what is wrong with it said in plain words.
+//
+// It owns the names and shapes of a bot's fields, the check of each, the
+// compiled and immutable Bot, and the warnings about a mapper. It does not own
+// what a call holds, the decision to push, or the sending.
+package bots
+
+import (
+	"net/http"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/pkg/push"
+	"github.com/cxbridge/watcher/pkg/render"
+	"github.com/cxbridge/watcher/pkg/secret"
+)
+
+// The limits of a push that a bot may lower (contract section 2).
+const (
+	// DefaultTimeout is the time for one exchange, and the most a bot may ask for.
+	DefaultTimeout = push.DefaultTimeout
+)
+
+// Bot is one bot document, compiled. It is immutable and safe for concurrent use.
+type Bot struct {
+	ID    string        // text form of _id: a string as it is, an ObjectId in hex
+	RawID bson.RawValue // _id as stored
+	Name  string        // "" when there is none
+
+	// Style is the bot's zone (UTC when missing or invalid) and time format.
+	Style calls.Style
+	// Auto is what stands in for an analysis that was skipped.
+	Auto calls.AutoDispositions
+	// Push is nil for a bot that never pushes.
+	Push *Push
+
+	// Warnings are all that is wrong with the document, in its order. One of
+	// LevelError makes every push of this bot impossible.
+	Warnings []Warning
+}
+
+// Push is a bot's post_call_push, compiled. Where a part is unusable its field
+// has the zero value and Bot.Usable is false.
+type Push struct {
+	Enabled bool // default true
+	// HasURL is false when url is absent or empty: the push is then skipped.
+	HasURL bool
+
+	Method string // http.MethodPost or http.MethodGet
+	// URL is complete and without a fragment. It may hold credentials in its
+	// query and user information.
+	URL string
+	// PublicURL is URL without query and user information, for logs and documents.
+	PublicURL string
+	// Header is what the bot sends by itself, with canonical names, its
+	// Authorization included. It must not be changed.
+	Header http.Header
+	Mapper *render.Mapper
+
+	Timeout        time.Duration // of one exchange; more than 0, at most DefaultTimeout
+	MaxAttempts    int           // 0 leaves it to the schedule
+	MaxConcurrency int           // 0 leaves it to the deployment
+	RatePerSecond  float64       // 0 is no limit
+
+	SigningSecret secret.Text
+	Auth          *push.Auth       // nil: no credential beside Header
+	Success       *push.Rule       // nil: every 2xx is a success
+	RetryWhen     []push.RetryRule // in order; empty: the status decides
+
+	// Destination is the same for bots that push to the same place with the
+	// same credential, and so share its limits. It holds a hash of the
+	// credential and is for use as a key, not for people.
+	Destination string
+	// NeedsRecording says that the mapper can ask for the recording link.
+	NeedsRecording bool
+	// Secrets are this bot's credentials, to be taken out of texts.
+	Secrets []secret.Text
+	// Redact takes Secrets out of texts; never nil.
+	Redact *secret.Redactor
+}
+
+// Usable reports whether nothing makes a push of this bot impossible. It does
+// not look at Enabled and HasURL, which are choices and no faults.
+func (b *Bot) Usable() bool { return b.Push != nil && !hasErrors(b.Warnings) }
+
+// Fields returns the paths of a call's document that pushes of these bots need,
+// as calls.Fields gives them. A bot that is nil, never pushes or is unusable
+// needs nothing.
+func Fields(all []*Bot) []string {
+	mappers := make([]*render.Mapper, 0, len(all))
+	for _, b := range all {
+		if b != nil && b.Usable() {
+			mappers = append(mappers, b.Push.Mapper)
+		}
+	}
+	return calls.Fields(mappers...)
+}

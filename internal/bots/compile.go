@@ -1,0 +1,124 @@
+package bots
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/cxbridge/watcher/internal/calls"
+)
+
+// Options are the deployment's part of a compilation. The zero value is usable.
+type Options struct {
+	// TimeFormat is used where a bot names none.
+	TimeFormat calls.TimeFormat
+}
+
+// Compile reads a bot document of any shape; it never fails. What cannot be
+// used is named in Bot.Warnings, all at once. The Bot keeps no part of raw.
+func Compile(raw bson.Raw, o Options) *Bot {
+	b := &Bot{Style: calls.Style{Location: time.UTC, Format: o.TimeFormat}}
+	c := &compiler{bot: b}
+	if err := raw.Validate(); err != nil {
+		c.add(LevelError, "", CodeNotAnObject, "the document is not well-formed BSON", "")
+		b.Push = newPush()
+		b.Push.HasURL = true // nobody knows, so the fault decides
+		return b
+	}
+	c.identity(raw)
+	c.location(raw)
+	b.Auto = calls.DecodeAutoDispositions(ownedField(raw, "auto_dispositions"))
+	c.checkAuto(raw)
+	c.push(raw)
+	return b
+}
+
+// compiler collects what is wrong while a bot is compiled.
+type compiler struct {
+	bot *Bot
+}
+
+func (c *compiler) add(level Level, key string, code Code, message, suggestion string) {
+	c.bot.Warnings = append(c.bot.Warnings, Warning{
+		Level: level, Key: key, Code: code, Message: message, Suggestion: suggestion,
+	})
+}
+
+func (c *compiler) fault(key string, code Code, message, suggestion string) {
+	c.add(LevelError, key, code, message, suggestion)
+}
+
+func (c *compiler) warn(key string, code Code, message, suggestion string) {
+	c.add(LevelWarning, key, code, message, suggestion)
+}
+
+func (c *compiler) identity(raw bson.Raw) {
+	id := field(raw, "_id")
+	c.bot.RawID = bson.RawValue{Type: id.Type, Value: slices.Clone(id.Value)}
+	c.bot.ID = idText(id)
+	c.bot.Name, _ = field(raw, "name").StringValueOK()
+}
+
+// location reads the timezone. "Local" is a name that Go knows but that would
+// mean the zone of whatever machine this runs on.
+func (c *compiler) location(raw bson.Raw) {
+	v := field(raw, "timezone")
+	name, isText := v.StringValueOK()
+	name = strings.TrimSpace(name)
+	const hint = `an IANA name such as "Asia/Kolkata"`
+	switch {
+	case isMissing(v) || isText && name == "":
+		c.warn("timezone", CodeBadTimezone, "not set, times are in UTC", hint)
+		return
+	case !isText:
+		c.warn("timezone", CodeBadTimezone, "is no text, times are in UTC", hint)
+		return
+	}
+	if name != "Local" {
+		if loc, err := time.LoadLocation(name); err == nil {
+			c.bot.Style.Location = loc
+			return
+		}
+	}
+	c.warn("timezone", CodeBadTimezone, fmt.Sprintf("%s is not a known time zone, times are in UTC", quote(name)), hint)
+}
+
+// checkAuto names the parts of auto_dispositions that calls leaves to the
+// platform's defaults because of their shape.
+func (c *compiler) checkAuto(raw bson.Raw) {
+	const key = "auto_dispositions"
+	v := field(raw, key)
+	if isMissing(v) {
+		return
+	}
+	cases, ok := v.DocumentOK()
+	if !ok {
+		c.warn(key, CodeNotAnObject, "is no object, the platform's defaults are used", "")
+		return
+	}
+	known := []string{"error", "voicemail", "rnr", "timeout", "no_customer_message"}
+	for _, e := range elements(cases) {
+		name := e.Key()
+		at := key + "." + name
+		if !slices.Contains(known, name) {
+			c.add(LevelInfo, at, CodeUnknownKey, "no case has this name", nearest(name, known))
+			continue
+		}
+		fields, ok := e.Value().DocumentOK()
+		if !ok {
+			if !isMissing(e.Value()) {
+				c.warn(at, CodeNotAnObject, "is no object, the platform's default is used", "")
+			}
+			continue
+		}
+		names := []string{"DISPOSITION", "SUB_DISPOSITION", "CALLING_REMARKS"}
+		for _, f := range elements(fields) {
+			if !slices.Contains(names, f.Key()) {
+				c.add(LevelInfo, at+"."+f.Key(), CodeUnknownKey, "no field of an auto disposition has this name", nearest(f.Key(), names))
+			}
+		}
+	}
+}

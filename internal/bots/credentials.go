@@ -1,0 +1,106 @@
+package bots
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cxbridge/watcher/pkg/push"
+	"github.com/cxbridge/watcher/pkg/secret"
+)
+
+// credentials collects what a bot proves itself with while it is compiled: to
+// tell destinations apart, and to take the secrets out of texts.
+type credentials struct {
+	identity []string // what tells accounts of one CRM apart
+	values   []secret.Text
+}
+
+// any reports whether there is a credential at all.
+func (c *credentials) any() bool { return len(c.identity) > 0 || len(c.values) > 0 }
+
+// secret notes a value that must not be shown.
+func (c *credentials) secret(value string) {
+	if value = strings.TrimSpace(value); value != "" {
+		c.values = append(c.values, secret.Text(value))
+	}
+}
+
+// url notes the user information and the query of an address.
+func (c *credentials) url(u *url.URL) {
+	if u.User != nil {
+		c.identity = append(c.identity, "user:"+u.User.String())
+		password, _ := u.User.Password()
+		c.secret(password)
+	}
+	if u.RawQuery != "" {
+		c.identity = append(c.identity, "query:"+u.RawQuery)
+	}
+	for name, values := range u.Query() {
+		for _, v := range values {
+			if n := strings.ToLower(name); n == "key" || n == "sig" || isCredentialName(name) {
+				c.secret(v)
+			}
+		}
+	}
+}
+
+// header notes a header, unless it is one that says nothing of the sender.
+func (c *credentials) header(name, value string) {
+	if IsPlainHeader(name) {
+		return
+	}
+	c.identity = append(c.identity, "header:"+strings.ToLower(name)+":"+value)
+	c.values = append(c.values, secret.FromHeader(value)...)
+}
+
+// auth notes a credential that is added to each try.
+func (c *credentials) auth(a *push.Auth) {
+	id := []string{"auth", string(a.Kind), a.Username, a.ClientID, a.TokenURL}
+	for _, s := range a.Secrets() {
+		id = append(id, s.Reveal())
+		c.values = append(c.values, s)
+	}
+	c.identity = append(c.identity, strings.Join(id, "\x00"))
+}
+
+// destination is the place with a hash of the identity: enough to tell accounts
+// apart, not to find the credential.
+func (c *credentials) destination(publicURL string) string {
+	if publicURL == "" || len(c.identity) == 0 {
+		return publicURL
+	}
+	slices.Sort(c.identity)
+	h := sha256.New()
+	for _, part := range c.identity {
+		h.Write([]byte(strconv.Itoa(len(part)) + ":" + part)) // lengths, so that parts cannot run into each other
+	}
+	return publicURL + "#" + hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+// IsPlainHeader reports whether a header's value is for everyone's eyes. Any
+// header that is not known as such may hold a credential.
+func IsPlainHeader(name string) bool {
+	switch strings.ToLower(name) {
+	case "accept", "accept-charset", "accept-language", "cache-control", "content-language",
+		"content-type", "idempotency-key", "origin", "pragma", "referer", "user-agent",
+		"webhook-id", "webhook-timestamp":
+		return true
+	}
+	return false
+}
+
+// isCredentialName guesses from the name of a parameter or key whether its
+// value is a credential.
+func isCredentialName(name string) bool {
+	name = strings.ToLower(name)
+	for _, part := range []string{"token", "secret", "passw", "pwd", "apikey", "api_key", "api-key", "accesskey", "access_key", "access-key", "auth", "signature", "credential"} {
+		if strings.Contains(name, part) {
+			return true
+		}
+	}
+	return false
+}

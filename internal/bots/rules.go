@@ -1,0 +1,53 @@
+package bots
+
+import (
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/cxbridge/watcher/pkg/push"
+)
+
+// rules reads success and retry_when. A rule that cannot be used is a fault: to
+// go without it would take refusals for successes.
+func (c *compiler) rules(doc bson.Raw, p *Push) {
+	if text := c.json(doc, "success"); text != nil {
+		rule, err := push.ParseRule(text)
+		if err != nil {
+			c.fault(at("success"), CodeBadValue, err.Error(), `{"path": "status", "equals": "ok"}`)
+		}
+		p.Success = rule
+	}
+	if text := c.json(doc, "retry_when"); text != nil {
+		rules, err := push.ParseRetryRules(text)
+		if err != nil {
+			c.fault(at("retry_when"), CodeBadValue, err.Error(), `[{"status": 403, "path": "code", "equals": "LIMIT", "then": "retry"}]`)
+		}
+		p.RetryWhen = rules
+	}
+}
+
+// auth reads the credential that is added to each try.
+func (c *compiler) auth(doc bson.Raw, p *Push, creds *credentials) {
+	text := c.json(doc, "auth")
+	if text == nil {
+		return
+	}
+	auth, err := push.ParseAuth(text)
+	if err != nil {
+		c.fault(at("auth"), CodeBadValue, err.Error(), "")
+		return
+	}
+	p.Auth = auth
+	creds.auth(auth)
+	if _, own := p.Header["Authorization"]; own && (auth.Kind == push.AuthBasic || auth.Kind == push.AuthOAuth2) {
+		c.add(LevelInfo, at("auth"), CodeIgnored, "takes the place of the Authorization header that is set as well", "")
+	}
+}
+
+// json is a field as JSON; nil when it is missing.
+func (c *compiler) json(doc bson.Raw, key string) []byte {
+	v := field(doc, key)
+	if isMissing(v) {
+		return nil
+	}
+	return c.bot.Style.AppendJSON(nil, v)
+}

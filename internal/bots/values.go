@@ -1,0 +1,128 @@
+package bots
+
+import (
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// field returns the first field of this name, or the zero value.
+func field(doc bson.Raw, key string) bson.RawValue {
+	v, err := doc.LookupErr(key)
+	if err != nil {
+		return bson.RawValue{}
+	}
+	return v
+}
+
+// ownedField is field with memory of its own, so that it may outlive doc.
+func ownedField(doc bson.Raw, key string) bson.RawValue {
+	v := field(doc, key)
+	return bson.RawValue{Type: v.Type, Value: slices.Clone(v.Value)}
+}
+
+// elements lists the fields of a document up to the first broken one. A name
+// that comes twice counts the first time, as in field.
+func elements(doc bson.Raw) []bson.RawElement {
+	all, _ := doc.Elements() // what is whole is returned beside the error
+	seen := make(map[string]bool, len(all))
+	return slices.DeleteFunc(all, func(e bson.RawElement) bool {
+		again := seen[e.Key()]
+		seen[e.Key()] = true
+		return again
+	})
+}
+
+// isMissing reports whether there is no value: no field, null or undefined.
+func isMissing(v bson.RawValue) bool {
+	return v.Type == 0 || v.Type == bson.TypeNull || v.Type == bson.TypeUndefined
+}
+
+// idText is the text form of an _id.
+func idText(v bson.RawValue) string {
+	if id, ok := v.ObjectIDOK(); ok {
+		return id.Hex()
+	}
+	s, _ := scalarText(v)
+	return s
+}
+
+// scalarText is the text of a string or a number; ok is false for all else.
+func scalarText(v bson.RawValue) (text string, ok bool) {
+	if s, ok := v.StringValueOK(); ok {
+		return s, true
+	}
+	if d, ok := v.Decimal128OK(); ok {
+		return d.String(), true
+	}
+	switch v.Type {
+	case bson.TypeInt32, bson.TypeInt64:
+		n, ok := v.AsInt64OK()
+		return strconv.FormatInt(n, 10), ok
+	case bson.TypeDouble:
+		f, ok := v.DoubleOK()
+		return strconv.FormatFloat(f, 'f', -1, 64), ok && !math.IsNaN(f) && !math.IsInf(f, 0)
+	}
+	return "", false
+}
+
+// number is a finite number, which may have been stored as text.
+func number(v bson.RawValue) (float64, bool) {
+	text, ok := scalarText(v)
+	if !ok {
+		return 0, false
+	}
+	f, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+	return f, err == nil && !math.IsNaN(f) && !math.IsInf(f, 0)
+}
+
+// truth is a bool, which may have been stored as text or as 0 or 1.
+func truth(v bson.RawValue) (value, ok bool) {
+	if b, ok := v.BooleanOK(); ok {
+		return b, true
+	}
+	text, _ := scalarText(v)
+	switch strings.ToLower(strings.TrimSpace(text)) {
+	case "true", "yes", "1":
+		return true, true
+	case "false", "no", "0":
+		return false, true
+	}
+	return false, false
+}
+
+// typeName says what a value is, in the words of the document's author.
+func typeName(v bson.RawValue) string {
+	switch v.Type {
+	case bson.TypeString, bson.TypeSymbol:
+		return "text"
+	case bson.TypeInt32, bson.TypeInt64, bson.TypeDouble, bson.TypeDecimal128:
+		return "a number"
+	case bson.TypeBoolean:
+		return "true or false"
+	case bson.TypeEmbeddedDocument:
+		return "an object"
+	case bson.TypeArray:
+		return "a list"
+	case bson.TypeDateTime, bson.TypeTimestamp:
+		return "a date"
+	case bson.TypeNull, bson.TypeUndefined:
+		return "null"
+	default:
+		return "of type " + v.Type.String()
+	}
+}
+
+// quote shows a value of the configuration in a message: one line, at most 60
+// characters.
+func quote(s string) string {
+	const most = 60
+	if utf8.RuneCountInString(s) > most {
+		s = string([]rune(s)[:most]) + "…"
+	}
+	return strconv.Quote(s)
+}

@@ -1,0 +1,81 @@
+package bots
+
+import "strings"
+
+// Level is how much a Warning matters. The set is closed.
+type Level string
+
+// The levels, from the worst.
+const (
+	// LevelError makes every push of the bot impossible.
+	LevelError Level = "error"
+	// LevelWarning is likely not what was meant; pushes go on.
+	LevelWarning Level = "warning"
+	// LevelInfo may well be as it should be.
+	LevelInfo Level = "info"
+)
+
+// Code names the kind of a Warning for programs. The set is closed.
+type Code string
+
+// The codes of a configuration.
+const (
+	CodeNotAnObject Code = "not_an_object" // an object was expected
+	CodeBadValue    Code = "bad_value"     // the type or the value cannot be used
+	CodeBadURL      Code = "bad_url"       // not an absolute http or https URL
+	CodeBadMethod   Code = "bad_method"    // neither POST nor GET
+	CodeBadHeader   Code = "bad_header"    // a header name or value that must not be sent
+	CodeBadTimezone Code = "bad_timezone"  // missing or no IANA name; UTC is used
+	CodeBadFormat   Code = "bad_time_format"
+	CodeUnknownKey  Code = "unknown_key"  // no setting has this name
+	CodeIgnored     Code = "ignored"      // given, but of no effect
+	CodeEmptyMapper Code = "empty_mapper" // the payload is an empty object
+	CodePlainHTTP   Code = "plain_http"   // credentials travel unencrypted
+)
+
+// The codes of a token in a mapper.
+const (
+	CodeUnclosed         Code = "unclosed"          // "{{" without "}}"
+	CodeEmptyName        Code = "empty_name"        // "{{ }}"
+	CodeUnknownName      Code = "unknown_name"      // resolves to nothing
+	CodeUnknownNamespace Code = "unknown_namespace" // the prefix is none of the six
+	CodeFlatName         Code = "flat_name"         // without prefix, but exists only under analysis, result or qc
+	CodeNotRendered      Code = "not_rendered"      // a token where none is rendered
+)
+
+// Warning is one thing that is wrong, or likely so, with a bot. It never holds
+// a credential.
+type Warning struct {
+	Level Level `json:"level"`
+	// Key is the place: the path of a mapper key for a token, else the path of
+	// the field in the bot's document.
+	Key string `json:"key"`
+	// Token is the token as written, "" when it is not about one.
+	Token   string `json:"token"`
+	Code    Code   `json:"code"`
+	Message string `json:"message"`
+	// Suggestion is what to write instead, "" when nothing is near.
+	Suggestion string `json:"suggestion"`
+}
+
+// String returns the warning as one line.
+func (w Warning) String() string {
+	var b strings.Builder
+	b.WriteString(w.Key)
+	b.WriteString(": ")
+	b.WriteString(w.Message)
+	if w.Suggestion != "" {
+		b.WriteString("; try ")
+		b.WriteString(w.Suggestion)
+	}
+	return b.String()
+}
+
+func hasErrors(all []Warning) bool {
+	for i := range all {
+		if all[i].Level == LevelError {
+			return true
+		}
+	}
+	return false
+}
