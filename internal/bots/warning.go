@@ -71,6 +71,18 @@ func (w Warning) String() string {
 	return b.String()
 }
 
+// FaultText names on one line what makes every push of this bot impossible, for
+// the outcome on a call and for the log; "" when nothing does.
+func (b *Bot) FaultText() string {
+	var faults []string
+	for _, w := range b.Warnings {
+		if w.Level == LevelError {
+			faults = append(faults, w.Key+" "+w.Message)
+		}
+	}
+	return strings.Join(faults, "; ")
+}
+
 func hasErrors(all []Warning) bool {
 	for i := range all {
 		if all[i].Level == LevelError {

@@ -111,12 +111,7 @@ func Variables(call *calls.Call, bot *bots.Bot, env *PrepareEnv) *calls.Variable
 func link(call *calls.Call, env *PrepareEnv) string {
 	url := call.RecordingURL()
 	if env.Links != nil {
-		url = env.Links.Link(recording.Stored{
-			URL:         url,
-			Key:         call.RecordingKey(),
-			Token:       call.RecordingToken(),
-			CompletedAt: call.CompletedAt,
-		}, env.Now)
+		url = env.Links.Link(call, env.Now)
 	}
 	if env.MaskLink != nil {
 		url = env.MaskLink(url)

@@ -11,20 +11,20 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/cxbridge/watcher/internal/calls"
 )
 
 // tokenPath is where CXB API serves a recording to whoever holds its token.
 const tokenPath = "/api/v1/public/recordings/"
 
-// Stored is what a call document says about its recording. Fields that are
+// stored is what a call document says about its recording. Fields that are
 // missing or not text are empty.
-type Stored struct {
-	URL   string // recording_url
-	Key   string // recording_key
-	Token string // recording_access_token
-	// CompletedAt is when the result was stored. It fixes the signature, so
-	// that the tries of one delivery send the same link.
-	CompletedAt time.Time
+type stored struct {
+	url         string // recording_url
+	key         string // recording_key
+	token       string // recording_access_token
+	completedAt time.Time
 }
 
 // Options configure a Linker. The zero value is a Linker that passes stored
@@ -86,20 +86,30 @@ func (l *Linker) Signs() bool { return l.signer != nil }
 
 // Link returns the link to a call's recording, or "" when it has none: the
 // token link; else a pre-signed link that is good for 12 to 24 hours from now;
-// else the stored URL.
-func (l *Linker) Link(s Stored, now time.Time) string {
-	if s.Key != "" && s.Token != "" && l.base != "" {
-		return l.base + tokenPath + url.PathEscape(s.Token)
+// else the stored URL. The time of the signature depends on completed_at, so
+// that the tries of one delivery send the same link.
+func (l *Linker) Link(call *calls.Call, now time.Time) string {
+	return l.link(stored{
+		url:         call.RecordingURL(),
+		key:         call.RecordingKey(),
+		token:       call.RecordingToken(),
+		completedAt: call.CompletedAt,
+	}, now)
+}
+
+func (l *Linker) link(s stored, now time.Time) string {
+	if s.key != "" && s.token != "" && l.base != "" {
+		return l.base + tokenPath + url.PathEscape(s.token)
 	}
-	if s.URL == "" || l.signer == nil {
-		return s.URL
+	if s.url == "" || l.signer == nil {
+		return s.url
 	}
-	key := s.Key
+	key := s.key
 	if key == "" {
-		key = objectKey(s.URL, l.host, l.bucket)
+		key = objectKey(s.url, l.host, l.bucket)
 	}
 	if !validKey(key) {
-		return s.URL
+		return s.url
 	}
-	return l.signer.get(key, signingTime(s.CompletedAt, now))
+	return l.signer.get(key, signingTime(s.completedAt, now))
 }

@@ -9,6 +9,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/pkg/secret"
 )
 
@@ -30,34 +31,34 @@ func linker(t *testing.T, base string, s Storage) *Linker {
 func TestLinkChoosesTheKind(t *testing.T) {
 	const base = "https://api.example.com"
 	signed := "http://localhost:9000/recordings/calls/1.wav?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=ak%2F20260605%2Fus-east-1%2Fs3%2Faws4_request&X-Amz-Date=20260605T101705Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host&X-Amz-Signature="
-	stored := "http://minio:9000/recordings/calls/1.wav"
+	plain := "http://minio:9000/recordings/calls/1.wav"
 	for _, tt := range []struct {
 		name   string
 		base   string
 		store  Storage
-		stored Stored
+		stored stored
 		want   string // a prefix where it ends in "Signature="
 	}{
-		{"token link", base, store(), Stored{URL: stored, Key: "calls/1.wav", Token: "tok_abc-123"}, base + "/api/v1/public/recordings/tok_abc-123"},
-		{"token link without a stored url", base, Storage{}, Stored{Key: "k", Token: "t"}, base + "/api/v1/public/recordings/t"},
-		{"final slash of the base", base + "/", store(), Stored{URL: stored, Key: "k", Token: "t"}, base + "/api/v1/public/recordings/t"},
-		{"base with a path", base + "/cx//", store(), Stored{Key: "k", Token: "t"}, base + "/cx/api/v1/public/recordings/t"},
-		{"token that needs escaping", base, store(), Stored{Key: "k", Token: "a/b c?d#e%+é"}, base + "/api/v1/public/recordings/a%2Fb%20c%3Fd%23e%25+%C3%A9"},
-		{"no token: signed", base, store(), Stored{URL: stored, Key: "calls/1.wav"}, signed},
-		{"no key: signed, not by token", base, store(), Stored{URL: stored, Token: "t"}, signed},
-		{"no base: signed", "", store(), Stored{URL: stored, Key: "calls/1.wav", Token: "t"}, signed},
-		{"the key wins over the url", "", store(), Stored{URL: "http://minio:9000/recordings/other.wav", Key: "calls/1.wav"}, signed},
-		{"no store: as stored", base, Storage{}, Stored{URL: stored, Key: "calls/1.wav"}, stored},
-		{"a store without a secret key: as stored", "", Storage{Endpoint: "h", AccessKey: "a", Bucket: "recordings"}, Stored{URL: stored}, stored},
-		{"a key alone is not enough to sign", "", store(), Stored{Key: "calls/1.wav"}, ""},
-		{"no key to be found: as stored", "", store(), Stored{URL: "http://localhost:9000/"}, "http://localhost:9000/"},
-		{"key longer than S3 takes: as stored", "", store(), Stored{URL: stored, Key: strings.Repeat("k", 1025)}, stored},
-		{"key that is no text: as stored", "", store(), Stored{URL: stored, Key: "a\xff"}, stored},
-		{"nothing", base, store(), Stored{}, ""},
+		{"token link", base, store(), stored{url: plain, key: "calls/1.wav", token: "tok_abc-123"}, base + "/api/v1/public/recordings/tok_abc-123"},
+		{"token link without a stored url", base, Storage{}, stored{key: "k", token: "t"}, base + "/api/v1/public/recordings/t"},
+		{"final slash of the base", base + "/", store(), stored{url: plain, key: "k", token: "t"}, base + "/api/v1/public/recordings/t"},
+		{"base with a path", base + "/cx//", store(), stored{key: "k", token: "t"}, base + "/cx/api/v1/public/recordings/t"},
+		{"token that needs escaping", base, store(), stored{key: "k", token: "a/b c?d#e%+é"}, base + "/api/v1/public/recordings/a%2Fb%20c%3Fd%23e%25+%C3%A9"},
+		{"no token: signed", base, store(), stored{url: plain, key: "calls/1.wav"}, signed},
+		{"no key: signed, not by token", base, store(), stored{url: plain, token: "t"}, signed},
+		{"no base: signed", "", store(), stored{url: plain, key: "calls/1.wav", token: "t"}, signed},
+		{"the key wins over the url", "", store(), stored{url: "http://minio:9000/recordings/other.wav", key: "calls/1.wav"}, signed},
+		{"no store: as stored", base, Storage{}, stored{url: plain, key: "calls/1.wav"}, plain},
+		{"a store without a secret key: as stored", "", Storage{Endpoint: "h", AccessKey: "a", Bucket: "recordings"}, stored{url: plain}, plain},
+		{"a key alone is not enough to sign", "", store(), stored{key: "calls/1.wav"}, ""},
+		{"no key to be found: as stored", "", store(), stored{url: "http://localhost:9000/"}, "http://localhost:9000/"},
+		{"key longer than S3 takes: as stored", "", store(), stored{url: plain, key: strings.Repeat("k", 1025)}, plain},
+		{"key that is no text: as stored", "", store(), stored{url: plain, key: "a\xff"}, plain},
+		{"nothing", base, store(), stored{}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			tt.stored.CompletedAt = completed
-			got := linker(t, tt.base, tt.store).Link(tt.stored, completed.Add(time.Second))
+			tt.stored.completedAt = completed
+			got := linker(t, tt.base, tt.store).link(tt.stored, completed.Add(time.Second))
 			if strings.HasSuffix(tt.want, "Signature=") {
 				if sig, ok := strings.CutPrefix(got, tt.want); !ok || len(sig) != 64 {
 					t.Errorf("got  %s\nwant %s and 64 digits", got, tt.want)
@@ -66,6 +67,24 @@ func TestLinkChoosesTheKind(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestLinkOfACall(t *testing.T) {
+	raw, err := bson.Marshal(bson.M{
+		"_id": "c", "completed_at": completed,
+		"recording_url": "http://minio:9000/recordings/1.wav", "recording_key": "1.wav", "recording_access_token": "tok",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := calls.Decode(raw)
+	if got, want := linker(t, "https://a.example", store()).Link(&call, completed), "https://a.example/api/v1/public/recordings/tok"; got != want {
+		t.Errorf("token: got %s, want %s", got, want)
+	}
+	got := linker(t, "", store()).Link(&call, completed.Add(13*time.Hour))
+	if want := "http://localhost:9000/recordings/1.wav?"; !strings.HasPrefix(got, want) || !strings.Contains(got, "X-Amz-Date=20260605T221705Z") {
+		t.Errorf("signed: got %s, want %s and the time moved by 12 hours", got, want)
 	}
 }
 
@@ -159,7 +178,7 @@ func TestEndpoint(t *testing.T) {
 		s := store()
 		s.Endpoint, s.Secure = tt.endpoint, tt.secure
 		l, err := New(Options{Storage: s})
-		got := l.Link(Stored{URL: "stored", Key: "k"}, completed)
+		got := l.link(stored{url: "stored", key: "k"}, completed)
 		switch {
 		case tt.want == "":
 			if err == nil || l.Signs() || got != "stored" {
@@ -183,7 +202,7 @@ func TestNewNamesAllFaults(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "public base URL") || !strings.Contains(err.Error(), "bucket") {
 			t.Errorf("%q: want both faults, got %v", base, err)
 		}
-		if got := l.Link(Stored{URL: "stored", Key: "k", Token: "t"}, completed); got != "stored" {
+		if got := l.link(stored{url: "stored", key: "k", token: "t"}, completed); got != "stored" {
 			t.Errorf("%q: link %q, want the stored one", base, got)
 		}
 	}
@@ -257,12 +276,12 @@ func TestSigningTime(t *testing.T) {
 
 func TestTriesOfADeliverySendTheSameLink(t *testing.T) {
 	l := linker(t, "", store())
-	s := Stored{URL: "http://localhost:9000/recordings/calls/1.wav", CompletedAt: completed}
-	first := l.Link(s, completed.Add(time.Second))
-	if again := linker(t, "", store()).Link(s, completed.Add(11*time.Hour)); again != first {
+	s := stored{url: "http://localhost:9000/recordings/calls/1.wav", completedAt: completed}
+	first := l.link(s, completed.Add(time.Second))
+	if again := linker(t, "", store()).link(s, completed.Add(11*time.Hour)); again != first {
 		t.Errorf("another try, another link:\n%s\n%s", first, again)
 	}
-	if later := l.Link(s, completed.Add(13*time.Hour)); later == first {
+	if later := l.link(s, completed.Add(13*time.Hour)); later == first {
 		t.Error("the link is never renewed")
 	}
 }
@@ -273,7 +292,7 @@ func TestNoNetworkCall(t *testing.T) {
 	for _, endpoint := range []string{"minio.invalid:9000", "s3.eu-west-1.amazonaws.com", "s3.amazonaws.com", "nyc3.digitaloceanspaces.com", "storage.googleapis.com"} {
 		s := store()
 		s.Endpoint = endpoint
-		got := linker(t, "", s).Link(Stored{URL: "x", Key: "k"}, completed)
+		got := linker(t, "", s).link(stored{url: "x", key: "k"}, completed)
 		u, err := url.Parse(got)
 		if err != nil || u.Query().Get("X-Amz-Signature") == "" {
 			t.Errorf("%s: %q, %v", endpoint, got, err)
@@ -292,7 +311,7 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 	s := store()
 	s.SecretKey = secret.Text("very-secret")
 	l := linker(t, "", s)
-	if got := l.Link(Stored{URL: "u", Key: "k"}, completed); strings.Contains(got, "very-secret") {
+	if got := l.link(stored{url: "u", key: "k"}, completed); strings.Contains(got, "very-secret") {
 		t.Errorf("the secret key is in the link: %s", got)
 	}
 }
@@ -306,7 +325,7 @@ func FuzzObjectKey(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		got := l.Link(Stored{URL: s}, completed)
+		got := l.link(stored{url: s}, completed)
 		if got == s {
 			return
 		}

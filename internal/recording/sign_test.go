@@ -62,7 +62,7 @@ func TestSignedAsMinioGoSigns(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if got := l.Link(Stored{URL: "u", Key: key, CompletedAt: time.Now()}, time.Now()); got != want {
+				if got := l.link(stored{url: "u", key: key, completedAt: time.Now()}, time.Now()); got != want {
 					t.Errorf("%s, key %q:\n got %s\nwant %s", s.Endpoint, key, got, want)
 				}
 			})
@@ -81,7 +81,7 @@ func TestSignedAsMinioGoSignsAnyKey(t *testing.T) {
 		var got, want string
 		synctest.Test(t, func(t *testing.T) {
 			want = oracle(t, s, key)
-			got = l.Link(Stored{URL: "u", Key: key, CompletedAt: time.Now()}, time.Now())
+			got = l.link(stored{url: "u", key: key, completedAt: time.Now()}, time.Now())
 		})
 		if got != want {
 			r.Errorf("got  %s\nwant %s", got, want)
@@ -94,9 +94,9 @@ func BenchmarkLink(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	s := Stored{URL: "http://localhost:9000/recordings/calls/2026/06/05/1.wav", CompletedAt: completed}
+	s := stored{url: "http://localhost:9000/recordings/calls/2026/06/05/1.wav", completedAt: completed}
 	b.ReportAllocs()
 	for b.Loop() {
-		l.Link(s, completed)
+		l.link(s, completed)
 	}
 }
