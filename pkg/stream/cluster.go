@@ -1,0 +1,58 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
+
+	"github.com/cxbridge/watcher/pkg/resume"
+)
+
+// ReplicaSet asks for the name of the replica set, to be kept beside tokens. A
+// sharded cluster has none: "".
+func ReplicaSet(ctx context.Context, client *mongo.Client) (string, error) {
+	var reply struct {
+		SetName string `bson:"setName"`
+	}
+	err := client.Database("admin").RunCommand(ctx, bson.D{{Key: "hello", Value: 1}}).Decode(&reply)
+	if err != nil {
+		return "", fmt.Errorf("ask for the name of the replica set: %w", err)
+	}
+	return reply.SetName, nil
+}
+
+// OplogWindow reads the first and the last time in the oplog. It needs the right
+// to read local.oplog.rs, which a sharded cluster's router cannot give at all:
+// an error means that the window is unknown, not that anything is wrong.
+func OplogWindow(ctx context.Context, client *mongo.Client) (resume.Window, error) {
+	oplog := client.Database("local").Collection("oplog.rs",
+		options.Collection().SetReadPreference(readpref.Primary()))
+	end := func(order int) (bson.Timestamp, error) {
+		raw, err := oplog.FindOne(ctx, bson.D{}, options.FindOne().
+			SetSort(bson.D{{Key: "$natural", Value: order}}).
+			SetProjection(bson.D{{Key: "ts", Value: 1}})).Raw()
+		if err != nil {
+			return bson.Timestamp{}, fmt.Errorf("read the span of the oplog: %w", err)
+		}
+		t, i, _ := raw.Lookup("ts").TimestampOK()
+		return bson.Timestamp{T: t, I: i}, nil
+	}
+	oldest, err := end(1)
+	if err != nil {
+		return resume.Window{}, err
+	}
+	newest, err := end(-1)
+	return resume.Window{Oldest: oldest, Newest: newest}, err
+}
+
+// WindowOf is OplogWindow in the form that resume.CheckpointConfig asks.
+func WindowOf(client *mongo.Client) func(ctx context.Context) (resume.Window, bool) {
+	return func(ctx context.Context) (resume.Window, bool) {
+		w, err := OplogWindow(ctx, client)
+		return w, err == nil && !w.Oldest.IsZero() && !w.Newest.IsZero()
+	}
+}

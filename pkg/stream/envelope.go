@@ -1,0 +1,49 @@
+package stream
+
+import (
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/cxbridge/watcher/pkg/resume"
+)
+
+// decode cuts the envelope off an event. It never fails: what is missing or of
+// another kind is left zero.
+func decode(body bson.Raw, now time.Time) Event {
+	e := Event{Body: body, Position: resume.Position{WallTime: now}}
+	elements, err := body.Elements()
+	if err != nil {
+		return e
+	}
+	for _, el := range elements {
+		value := el.Value()
+		switch el.Key() {
+		case "_id":
+			if token, ok := value.DocumentOK(); ok {
+				e.Position.Token = resume.CloneToken(token)
+			}
+		case "operationType":
+			e.Operation, _ = value.StringValueOK()
+		case "clusterTime":
+			if t, i, ok := value.TimestampOK(); ok {
+				e.Position.ClusterTime = bson.Timestamp{T: t, I: i}
+			}
+		case "documentKey":
+			if key, ok := value.DocumentOK(); ok {
+				e.Key = key.Lookup("_id")
+			}
+		}
+	}
+	if e.Position.ClusterTime.IsZero() {
+		e.Position.ClusterTime, _ = resume.TokenTime(e.Position.Token)
+	}
+	return e
+}
+
+func operation(body bson.Raw) string {
+	text, _ := body.Lookup("operationType").StringValueOK()
+	return text
+}
+
+func timestamp(second uint32) bson.Timestamp { return bson.Timestamp{T: second, I: 1} }

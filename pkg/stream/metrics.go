@@ -1,0 +1,130 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are of one stream; handles are looked up once.
+type metrics struct {
+	events      map[string]prometheus.Counter
+	batches     [2]prometheus.Counter // empty, full
+	opens       map[way]map[string]prometheus.Counter
+	reopens     map[string]prometheus.Counter
+	gaps        map[GapReason]prometheus.Counter
+	lag         prometheus.Gauge
+	lastPoll    prometheus.Gauge
+	openCursors prometheus.Gauge
+}
+
+// operations is the closed set of operation types that have a counter.
+var operations = []string{"insert", "update", "replace", "delete", "drop", "rename", "dropDatabase", "invalidate", "other"}
+
+func newMetrics(reg prometheus.Registerer, name string) (*metrics, error) {
+	r := registrar{reg: reg}
+	events := r.counter("watcher_stream_events_total", "Change events read, by operation.", "stream", "operation")
+	batches := r.counter("watcher_stream_batches_total", "Successful polls, by whether they brought events.", "stream", "kind")
+	opens := r.counter("watcher_stream_opens_total",
+		"Opens of the stream by the place they began from and how they went.", "stream", "way", "outcome")
+	reopens := r.counter("watcher_stream_reopens_total", "Why the stream had to be opened again.", "stream", "reason")
+	gaps := r.counter("watcher_stream_gaps_total", "Spans of time whose events may have been missed.", "stream", "reason")
+	lag := r.gauge("watcher_stream_lag_seconds",
+		"How far the read position is behind the server's time; NaN while unknown.", "stream")
+	lastPoll := r.gauge("watcher_stream_last_poll_timestamp_seconds", "When a poll last succeeded.", "stream")
+	open := r.gauge("watcher_stream_open_cursors", "1 while the cursor is open and answers.", "stream")
+	if r.err != nil {
+		return nil, r.err
+	}
+	m := &metrics{
+		events:      make(map[string]prometheus.Counter),
+		opens:       make(map[way]map[string]prometheus.Counter),
+		reopens:     make(map[string]prometheus.Counter),
+		gaps:        make(map[GapReason]prometheus.Counter),
+		batches:     [2]prometheus.Counter{batches.WithLabelValues(name, "empty"), batches.WithLabelValues(name, "full")},
+		lag:         lag.WithLabelValues(name),
+		lastPoll:    lastPoll.WithLabelValues(name),
+		openCursors: open.WithLabelValues(name),
+	}
+	m.lag.Set(math.NaN())
+	for _, op := range operations {
+		m.events[op] = events.WithLabelValues(name, op)
+	}
+	for _, w := range []way{wayToken, wayTime, wayNow} {
+		m.opens[w] = make(map[string]prometheus.Counter)
+		for _, outcome := range []string{"ok", "refused", "failed"} {
+			m.opens[w][outcome] = opens.WithLabelValues(name, string(w), outcome)
+		}
+	}
+	for _, reason := range reopenReasons {
+		m.reopens[reason] = reopens.WithLabelValues(name, reason)
+	}
+	for _, reason := range gapReasons {
+		m.gaps[reason] = gaps.WithLabelValues(name, string(reason))
+	}
+	return m, nil
+}
+
+func (m *metrics) event(operation string) {
+	c := m.events[operation]
+	if c == nil {
+		c = m.events["other"]
+	}
+	c.Inc()
+}
+
+func (m *metrics) open(w way, err error) {
+	outcome := "ok"
+	if err != nil {
+		outcome = "failed"
+		if c := classify(err); c == classLost || c == classToken {
+			outcome = "refused"
+		}
+	}
+	m.opens[w][outcome].Inc()
+}
+
+func (m *metrics) poll(now time.Time, events int, s *Status) {
+	m.batches[min(events, 1)].Inc()
+	m.lastPoll.Set(float64(now.UnixMilli()) / 1000)
+	m.openCursors.Set(1)
+	if s.LagKnown {
+		m.lag.Set(s.Lag.Seconds())
+	} else {
+		m.lag.Set(math.NaN())
+	}
+}
+
+// registrar registers vectors, or finds the equal ones of an earlier stream of
+// the same process, and keeps the errors.
+type registrar struct {
+	reg prometheus.Registerer
+	err error
+}
+
+func (r *registrar) counter(name, help string, labels ...string) *prometheus.CounterVec {
+	return registered(r, prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels))
+}
+
+func (r *registrar) gauge(name, help string, labels ...string) *prometheus.GaugeVec {
+	return registered(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels))
+}
+
+func registered[C prometheus.Collector](r *registrar, c C) C {
+	if r.reg == nil {
+		return c
+	}
+	err := r.reg.Register(c)
+	if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
+		if existing, ok := already.ExistingCollector.(C); ok {
+			return existing
+		}
+	}
+	if err != nil {
+		r.err = errors.Join(r.err, fmt.Errorf("register a metric: %w", err))
+	}
+	return c
+}

@@ -1,0 +1,176 @@
+package stream
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/cxbridge/watcher/pkg/resume"
+)
+
+// Handler is what works on the events of one partition. Event and Gap are
+// called from one goroutine, in stream order; the done they are given may be
+// called from any, later, and until then no position at or behind it is saved.
+type Handler interface {
+	// Event takes one event. It may block when too much is pending; nothing is
+	// read meanwhile. An error ends the partition.
+	Event(ctx context.Context, e Event, done func()) error
+	// Gap takes a span in which events may have been missed; done means that it
+	// was swept, or that the sweep can be found again after a restart.
+	Gap(ctx context.Context, g Gap, done func()) error
+	// Drain is called once reading has stopped, because of why: one of the
+	// causes of package resume, a cause of the caller's context, or the error
+	// with which reading ended. It returns when what was begun has ended, and
+	// before ctx does: ctx is the lease's, so after resume.ErrLost and
+	// resume.ErrReset it is over already.
+	Drain(ctx context.Context, why error)
+}
+
+// PartitionConfig is what RunPartition needs.
+type PartitionConfig struct {
+	Lease   *resume.Lease
+	Stream  Config // its Start is ignored: it is decided from the record and First
+	Handler Handler
+
+	First      Start  // without a stored position
+	ReplicaSet string // name of the cluster, see ReplicaSet; "" if unknown
+
+	SaveEvery time.Duration                                          // default 1 s
+	Window    func(ctx context.Context) (resume.Window, bool)        // see resume.CheckpointConfig
+	Started   func(f *Follower, tracker *resume.Tracker, how string) // told before reading; may be nil
+}
+
+// RunPartition works on one partition for as long as it is held: it decides
+// where to start, reads, tracks, saves, and drains. It returns nil when ctx
+// ends, an *OtherClusterError, or what the Handler returned.
+func RunPartition(ctx context.Context, cfg PartitionConfig) error {
+	if cfg.Stream.Logger == nil {
+		cfg.Stream.Logger = slog.New(slog.DiscardHandler)
+	}
+	log := cfg.Stream.Logger.With("partition", cfg.Lease.Partition().String())
+	origin := resume.Origin{ReplicaSet: cfg.ReplicaSet, Pipeline: PipelineHash(cfg.Stream.Pipeline)}
+	record := cfg.Lease.Record()
+	start, how, err := Decide(record, origin, cfg.First)
+	if err != nil {
+		return err
+	}
+	log.InfoContext(ctx, "starting", "how", how, "position", start.Position.String(), "term", record.Term)
+	if record.Damage != nil {
+		log.ErrorContext(ctx, "the stored position is damaged", "error", record.Damage)
+	}
+	tracker := resume.NewTracker()
+	cfg.Stream.Start = start
+	follower, err := New(cfg.Stream, &trackingSink{handler: cfg.Handler, tracker: tracker})
+	if err != nil {
+		return err
+	}
+	checkpointer, err := resume.NewCheckpointer(resume.CheckpointConfig{
+		Lease: cfg.Lease, Tracker: tracker, Origin: origin, Every: cfg.SaveEvery,
+		Window: cfg.Window, Logger: log, Registerer: cfg.Stream.Registerer,
+	})
+	if err != nil {
+		return err
+	}
+	if cfg.Started != nil {
+		cfg.Started(follower, tracker, how)
+	}
+	saving, stopSaving := context.WithCancel(context.WithoutCancel(ctx))
+	saved := make(chan error, 1)
+	go func() { saved <- checkpointer.Run(saving) }()
+	err = follower.Run(ctx)
+	why := err
+	if why == nil {
+		why = context.Cause(ctx)
+	}
+	cfg.Handler.Drain(cfg.Lease.Context(), why)
+	stopSaving()
+	if saveErr := <-saved; saveErr != nil && !errors.Is(saveErr, resume.ErrFenced) {
+		log.WarnContext(ctx, "the last position was not saved; some results will be looked at again", "error", saveErr)
+	}
+	return err
+}
+
+// trackingSink joins a Handler and a Tracker.
+type trackingSink struct {
+	handler Handler
+	tracker *resume.Tracker
+}
+
+func (s *trackingSink) Event(ctx context.Context, e Event) error {
+	return s.handler.Event(ctx, e, s.tracker.Track(e.Position))
+}
+
+func (s *trackingSink) Idle(p resume.Position) { s.tracker.Idle(p) }
+
+func (s *trackingSink) Gap(ctx context.Context, g Gap) error {
+	return s.handler.Gap(ctx, g, s.tracker.Track(g.Position))
+}
+
+// OtherClusterError says that the stored position belongs to another cluster.
+// A token would be refused there, but a time would be taken without a word.
+type OtherClusterError struct {
+	ID           string // of the stored position
+	Stored, Here string // names of the replica sets
+}
+
+func (e *OtherClusterError) Error() string {
+	return fmt.Sprintf("the saved position %q belongs to replica set %q, but this is %q: "+
+		"reset the position, or use another name for it", e.ID, e.Stored, e.Here)
+}
+
+// Margins for guessing a position from the times that stand beside it: what was
+// unsettled then may have been older by as much.
+const (
+	readMargin = 10 * time.Minute
+	saveMargin = time.Hour
+)
+
+// Decide chooses where to start from a stored record and says how in a few
+// words for the log: after the token, else by time, else as first says. A token
+// is good only for the pipeline it came from; an unknown origin is trusted. The
+// error is an *OtherClusterError.
+func Decide(record resume.Record, here resume.Origin, first Start) (Start, string, error) {
+	if record.ReplicaSet != "" && here.ReplicaSet != "" && record.ReplicaSet != here.ReplicaSet {
+		return Start{}, "", &OtherClusterError{ID: record.ID, Stored: record.ReplicaSet, Here: here.ReplicaSet}
+	}
+	p := record.Position
+	byTime := Start{Position: resume.Position{ClusterTime: p.ClusterTime, WallTime: p.WallTime}}
+	switch {
+	case len(p.Token) > 0 && (record.Pipeline == "" || record.Pipeline == here.Pipeline):
+		return Start{Position: p}, "after the saved token", nil
+	case len(p.Token) > 0:
+		return byTime, "at the saved time: the pipeline has changed", nil
+	case !p.ClusterTime.IsZero() && record.Damage != nil:
+		return byTime, "at the saved time: the token is damaged", nil
+	case !p.ClusterTime.IsZero():
+		return byTime, "at the saved time", nil
+	case record.Damage == nil:
+		return first, "for the first time", nil
+	case !p.WallTime.IsZero():
+		return Start{Position: resume.At(p.WallTime.Add(-readMargin))}, "before the time of the last read: the position is damaged", nil
+	case !record.SavedAt.IsZero():
+		return Start{Position: resume.At(record.SavedAt.Add(-saveMargin))}, "before the time of the last save: the position is damaged", nil
+	}
+	first.Lost = GapUnusable
+	return first, "now: nothing of the saved position can be read", nil
+}
+
+// PipelineHash names a pipeline: equal for equal stages, 16 hex digits.
+func PipelineHash(pipeline mongo.Pipeline) string {
+	sum := sha256.New()
+	for _, stage := range pipeline {
+		raw, err := bson.Marshal(stage)
+		if err != nil {
+			fmt.Fprintf(sum, "%v", stage) // the server will refuse it anyway
+		}
+		sum.Write(raw)
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:8])
+}

@@ -1,0 +1,145 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/cxbridge/watcher/pkg/resume"
+)
+
+// Source opens cursors on one change stream. Tests script it; FromCollection is
+// the real one.
+type Source interface {
+	// Open opens a cursor without waiting for events. The Batch has none; it
+	// has the first token and the server's time if the server told them.
+	Open(ctx context.Context, o Opening) (Cursor, Batch, error)
+}
+
+// Cursor is one open server cursor, for one goroutine.
+type Cursor interface {
+	// Poll asks the server once. A Batch without events and without an error
+	// means that there was nothing new for as long as the server waits. A poll
+	// that fails may still return events that came before the failure.
+	Poll(ctx context.Context) (Batch, error)
+	// Close frees the cursor on the server too.
+	Close(ctx context.Context) error
+}
+
+// Opening says where and how to open. Without After and At it is now.
+type Opening struct {
+	After     bson.Raw       // right after this token, also that of an invalidate
+	At        bson.Timestamp // the first event at or after this time
+	BatchSize int32          // events in a batch at most; 0: as many as the server likes
+	MaxAwait  time.Duration  // how long the server waits for an event
+	Bare      bool           // without the pipeline: every event of the collection
+}
+
+// Batch is the answer to one poll. All its parts are copies.
+type Batch struct {
+	Events     []bson.Raw
+	Token      bson.Raw       // after the last event: the post-batch token
+	ServerTime bson.Timestamp // the server's time of the answer, zero if unknown
+	CursorID   int64          // 0: the server closed the cursor
+}
+
+// manyEvents asks for as large a batch as fits into 16 MB.
+const manyEvents = 100_000
+
+type collectionSource struct {
+	coll     *mongo.Collection
+	pipeline mongo.Pipeline
+}
+
+// FromCollection is the Source of a collection's events that pass a pipeline.
+// The pipeline must keep _id and must let invalidate through.
+func FromCollection(coll *mongo.Collection, pipeline mongo.Pipeline) Source {
+	if pipeline == nil {
+		pipeline = mongo.Pipeline{}
+	}
+	return &collectionSource{coll: coll, pipeline: pipeline}
+}
+
+func (s *collectionSource) Open(ctx context.Context, o Opening) (Cursor, Batch, error) {
+	// A session of our own tells the server's operation time. It must not be
+	// causally consistent: that would make the server wait on our behalf.
+	session, err := s.coll.Database().Client().StartSession(options.Session().SetCausalConsistency(false))
+	if err != nil {
+		return nil, Batch{}, err
+	}
+	pipeline := s.pipeline
+	if o.Bare {
+		pipeline = mongo.Pipeline{}
+	}
+	opts := options.ChangeStream().SetBatchSize(0).SetMaxAwaitTime(o.MaxAwait)
+	switch {
+	case len(o.After) > 0:
+		opts.SetStartAfter(o.After)
+	case !o.At.IsZero():
+		opts.SetStartAtOperationTime(&o.At)
+	}
+	cs, err := s.coll.Watch(mongo.NewSessionContext(ctx, session), pipeline, opts)
+	if err != nil {
+		session.EndSession(context.WithoutCancel(ctx))
+		return nil, Batch{}, err
+	}
+	size := o.BatchSize
+	if size <= 0 {
+		size = manyEvents
+	}
+	cs.SetBatchSize(size)
+	c := &driverCursor{cs: cs, session: session, coll: s.coll, id: cs.ID()}
+	return c, c.batch(nil), nil
+}
+
+type driverCursor struct {
+	cs      *mongo.ChangeStream
+	session *mongo.Session
+	coll    *mongo.Collection
+	id      int64
+	broken  bool
+}
+
+func (c *driverCursor) Poll(ctx context.Context) (Batch, error) {
+	var events []bson.Raw
+	if c.cs.TryNext(ctx) {
+		events = make([]bson.Raw, 0, 1+c.cs.RemainingBatchLength())
+		events = append(events, resume.CloneToken(c.cs.Current))
+		for c.cs.RemainingBatchLength() > 0 && c.cs.TryNext(ctx) {
+			events = append(events, resume.CloneToken(c.cs.Current))
+		}
+	}
+	if err := c.cs.Err(); err != nil {
+		c.broken = true
+		return c.batch(events), err
+	}
+	c.id = c.cs.ID()
+	return c.batch(events), nil
+}
+
+func (c *driverCursor) batch(events []bson.Raw) Batch {
+	b := Batch{Events: events, Token: resume.CloneToken(c.cs.ResumeToken()), CursorID: c.cs.ID()}
+	if t := c.session.OperationTime(); t != nil {
+		b.ServerTime = *t
+	}
+	return b
+}
+
+func (c *driverCursor) Close(ctx context.Context) error {
+	defer c.session.EndSession(ctx)
+	err := c.cs.Close(ctx)
+	if !c.broken || c.id == 0 {
+		return err
+	}
+	// A poll that was cut off leaves the cursor on the server, and the driver
+	// thinks it is gone. The server's own limit would be ten minutes.
+	kill := bson.D{{Key: "killCursors", Value: c.coll.Name()}, {Key: "cursors", Value: bson.A{c.id}}}
+	if killErr := c.coll.Database().RunCommand(ctx, kill).Err(); killErr != nil {
+		return errors.Join(err, killErr)
+	}
+	return nil
+}

@@ -1,0 +1,96 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/cxbridge/watcher/pkg/resume"
+)
+
+// Status is what a Follower knows of itself, for readiness and for people.
+type Status struct {
+	Open     bool // the cursor is open and its last poll succeeded
+	LastPoll time.Time
+	// Position is behind the last event or empty poll.
+	Position   resume.Position
+	ServerTime bson.Timestamp // the server's time at the last poll
+	// Lag is how far the position is behind the server; an empty poll for which
+	// the server waited means 0, also where the token stands still.
+	Lag      time.Duration
+	LagKnown bool
+	Opens    int   // cursors opened that answered a poll
+	Err      error // why the last cursor ended, nil while the next is open
+}
+
+// Stale is how long after the last successful poll a stream is not ready. It is
+// longer than a busy server takes to answer, and than a short wait for whoever
+// takes the events.
+const Stale = 30 * time.Second
+
+// Ready is nil when the cursor is open and polls succeed, else why not.
+func (s Status) Ready(now time.Time) error {
+	switch {
+	case !s.Open && s.Err != nil:
+		return fmt.Errorf("the stream is closed: %w", s.Err)
+	case !s.Open:
+		return errors.New("the stream is not open yet")
+	case now.Sub(s.LastPoll) > Stale:
+		return fmt.Errorf("no poll has come back for %s", now.Sub(s.LastPoll).Round(time.Second))
+	}
+	return nil
+}
+
+// Status may be called from anywhere; it asks nobody.
+func (f *Follower) Status() Status {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.status
+}
+
+// polled notes a poll that succeeded.
+func (f *Follower) polled(b Batch, took time.Duration) {
+	f.pace.succeed()
+	f.freezing = 0
+	now := time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := &f.status
+	if !s.Open {
+		s.Opens++
+	}
+	s.Open, s.Err, s.LastPoll = true, nil, now
+	s.ServerTime = b.ServerTime
+	s.Position = f.at
+	if len(b.Token) > 0 {
+		s.Position = position(b.Token)
+	}
+	s.Lag, s.LagKnown = lag(b, s.Position, took >= f.cfg.MaxAwait/2)
+	f.metric.poll(now, len(b.Events), s)
+}
+
+// lag compares the server's time with the position. A server that waited for
+// events had come to the end of its log.
+func lag(b Batch, p resume.Position, waited bool) (time.Duration, bool) {
+	if len(b.Events) == 0 && waited {
+		return 0, true
+	}
+	if b.ServerTime.IsZero() || p.ClusterTime.IsZero() {
+		return 0, false
+	}
+	behind := int64(b.ServerTime.T) - int64(p.ClusterTime.T)
+	return time.Duration(max(0, behind)) * time.Second, true
+}
+
+// closed notes that no cursor is open.
+func (f *Follower) closed(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.status.Open = false
+	if err != nil {
+		f.status.Err = err
+	}
+	f.metric.openCursors.Set(0)
+}
