@@ -8,120 +8,90 @@ import (
 
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
-	"github.com/cxbridge/watcher/internal/recording"
 	"github.com/cxbridge/watcher/pkg/push"
 	"github.com/cxbridge/watcher/pkg/render"
 )
 
-// SkipReason says why a call is not pushed. The set is closed; these are the
-// words of the preview, the log and the metric label.
-type SkipReason string
+// Reason says why a call is not pushed. The set is closed; these are the words
+// of the preview, the log and the metric label.
+type Reason string
 
-// The reasons, in the order in which they are looked for.
+// The reasons of a call and its bot, in the order in which they are looked for.
 const (
-	// SkipNone is a call that is pushed.
-	SkipNone SkipReason = ""
-	// SkipAgentCall is a record of the agent desk, which is no result.
-	SkipAgentCall SkipReason = "agent_call"
-	// SkipNoResult is a call without completed_at: nothing is stored yet.
-	SkipNoResult SkipReason = "no_result"
-	// SkipNoConfig is a bot that never pushes, or that does not exist.
-	SkipNoConfig SkipReason = "no_config"
-	// SkipDisabled is a bot whose push is switched off.
-	SkipDisabled SkipReason = "disabled"
-	// SkipFlagged is a call with skip_post_push.
-	SkipFlagged SkipReason = "skip_post_push"
-	// SkipNoURL is a push without an address; it is logged as skipped.
-	SkipNoURL SkipReason = "no_url"
-	// SkipBadConfig is a push that cannot be made; it is logged as failed.
-	SkipBadConfig SkipReason = "bad_config"
+	// ReasonAgentCall is a record of the agent desk, which is no result.
+	ReasonAgentCall Reason = "agent_call"
+	// ReasonNoResult is a call without completed_at: nothing is stored yet.
+	ReasonNoResult Reason = "no_result"
+	// ReasonNoConfig is a bot that never pushes, or that does not exist.
+	ReasonNoConfig Reason = "no_config"
+	// ReasonDisabled is a bot whose push is switched off.
+	ReasonDisabled Reason = "disabled"
+	// ReasonSkipFlag is a call with skip_post_push.
+	ReasonSkipFlag Reason = "skip_post_push"
+	// ReasonNoURL is a push without an address; it is logged as skipped.
+	ReasonNoURL Reason = "no_url"
+	// ReasonBadConfig is a push that cannot be made; it is logged as failed.
+	ReasonBadConfig Reason = "bad_config"
 )
 
-// SkipReasons lists the closed set without SkipNone, for metric labels.
-func SkipReasons() []SkipReason {
-	return []SkipReason{SkipAgentCall, SkipNoResult, SkipNoConfig, SkipDisabled, SkipFlagged, SkipNoURL, SkipBadConfig}
-}
-
-// Recorded reports whether the reason is written onto the call. The platform
-// schedules no push without configuration or with the skip flag, and so logs
-// nothing; a push that has no address or cannot be made is one that was due.
-func (r SkipReason) Recorded() bool { return r == SkipNoURL || r == SkipBadConfig }
-
-// Skip decides whether a call is pushed. First comes what makes it no result at
-// all, then what keeps a push from being scheduled, then what ends one that was.
-// A missing address comes before faults: a configuration that is not finished
-// is skipped, not failed. A nil bot has no configuration.
-func Skip(call *calls.Call, bot *bots.Bot) SkipReason {
+// SkipReason decides whether a call is pushed; "" means that it is. First comes
+// what makes it no result at all, then what keeps a push from being scheduled
+// and leaves no trace on the call, then what ends one that was scheduled. A
+// missing address comes before faults: a configuration that is not finished is
+// skipped, not failed. A nil bot has no configuration.
+func SkipReason(call *calls.Call, bot *bots.Bot) Reason {
 	switch {
 	case call.CallType == calls.CallTypeAgent:
-		return SkipAgentCall
+		return ReasonAgentCall
 	case call.CompletedAt.IsZero():
-		return SkipNoResult
+		return ReasonNoResult
 	case bot == nil || bot.Push == nil:
-		return SkipNoConfig
+		return ReasonNoConfig
 	case !bot.Push.Enabled:
-		return SkipDisabled
+		return ReasonDisabled
 	case call.SkipPostPush:
-		return SkipFlagged
+		return ReasonSkipFlag
 	case !bot.Push.HasURL:
-		return SkipNoURL
+		return ReasonNoURL
 	case !bot.Usable():
-		return SkipBadConfig
+		return ReasonBadConfig
 	}
-	return SkipNone
+	return ""
 }
 
-// PrepareEnv is the deployment's part of a request. The zero value is usable.
+// PrepareEnv is what a request is made of beside the call and the bot. The zero
+// value is usable.
 type PrepareEnv struct {
-	UserAgent string // "watcher/<version>"; "" sends none here
-	// Links makes the recording link; nil sends the stored URL.
-	Links *recording.Linker
+	UserAgent string // "watcher/<version>"; "" adds none
 	// AnalysisSeeds are names under analysis that exist beside the platform's own.
 	AnalysisSeeds []string
-	// Now is when the request is made. It decides only how far the time of a
-	// signed recording link is moved on.
+	// Now is the time of system.*. Zero is completed_at, so that every try of a
+	// delivery, also after a restart, sends the same bytes.
 	Now time.Time
-	// Clock is the time of system.*. Zero is completed_at, so that every try of
-	// a delivery, also after a restart, sends the same bytes.
-	Clock time.Time
+	// RecordingURL is the link of result.recording_url. It is only looked at
+	// when bots.Push.NeedsRecording says so.
+	RecordingURL string
 	// Render changes the rendering, for previews and metrics.
 	Render render.Options
-	// MaskLink, when not nil, changes the recording link before it is rendered,
-	// for previews.
-	MaskLink func(link string) string
 }
 
 // Variables returns what a mapper may name for this call and bot.
-func Variables(call *calls.Call, bot *bots.Bot, env *PrepareEnv) *calls.Variables {
-	e := calls.Env{
+func Variables(call *calls.Call, bot *bots.Bot, env PrepareEnv) *calls.Variables {
+	if env.Now.IsZero() {
+		env.Now = call.CompletedAt
+	}
+	return call.Variables(calls.Env{
 		Style:         bot.Style,
-		Now:           env.Clock,
+		Now:           env.Now,
+		RecordingURL:  env.RecordingURL,
 		AnalysisSeeds: env.AnalysisSeeds,
 		Auto:          bot.Auto,
-	}
-	if e.Now.IsZero() {
-		e.Now = call.CompletedAt
-	}
-	if bot.Push != nil && bot.Push.NeedsRecording {
-		e.RecordingURL = link(call, env)
-	}
-	return call.Variables(e)
+	})
 }
 
-func link(call *calls.Call, env *PrepareEnv) string {
-	url := call.RecordingURL()
-	if env.Links != nil {
-		url = env.Links.Link(call, env.Now)
-	}
-	if env.MaskLink != nil {
-		url = env.MaskLink(url)
-	}
-	return url
-}
-
-// Prepare renders the request that pushes a call. Skip must have said SkipNone.
-// It is pure: the same call, bot and environment give the same bytes.
-func Prepare(call *calls.Call, bot *bots.Bot, env *PrepareEnv) *push.Request {
+// Prepare renders the request that pushes a call; SkipReason must have found
+// none. It is pure: the same call, bot and environment give the same bytes.
+func Prepare(call *calls.Call, bot *bots.Bot, env PrepareEnv) *push.Request {
 	p := bot.Push
 	vars := Variables(call, bot, env)
 	r := &push.Request{
