@@ -17,7 +17,7 @@ const width = 100
 const (
 	callWidth = 9
 	botWidth  = 19
-	sentWidth = 27
+	sentWidth = 29
 )
 
 // The colours, as ANSI codes.
@@ -79,7 +79,7 @@ func columns(at, call, bot, sent, outcome string) string {
 }
 
 // clock is how the time of a line is written.
-const clock = "15:04:05.000"
+const clock = "15:04:05.00"
 
 // ended prints the line of a call that has its outcome; d is what the CRM
 // received of it, nil when nothing.
