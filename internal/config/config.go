@@ -162,7 +162,7 @@ func (c *Config) Validate() error {
 }
 
 // Schedule returns the retry schedule as package push takes it.
-func (c *Config) Schedule() push.Schedule { return push.NewSchedule(c.RetrySchedule) }
+func (c *Config) Schedule() push.Schedule { return push.Schedule{Delays: c.RetrySchedule} }
 
 func checkName(s string) error {
 	switch {

@@ -1,0 +1,128 @@
+package calls
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+)
+
+// Store reads calls. It is safe for concurrent use.
+type Store struct {
+	coll *mongo.Collection
+}
+
+// NewStore returns the store on a calls collection.
+func NewStore(coll *mongo.Collection) *Store { return &Store{coll: coll} }
+
+// The limits of a read. A lost server must not hold a reader for ever; the
+// driver retries a read once by itself.
+const (
+	readTimeout  = 30 * time.Second
+	indexTimeout = 10 * time.Minute // building one on millions of calls
+)
+
+var errReadTimeout = errors.New("MongoDB did not answer a read in time")
+
+// Load reads many calls with one find, only the given fields, and hands each
+// to fn in any order. A call that is gone is not handed over.
+func (s *Store) Load(ctx context.Context, ids []bson.RawValue, fields []string, fn func(Call)) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, readTimeout, errReadTimeout)
+	defer cancel()
+	cursor, err := s.coll.Find(ctx,
+		bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}},
+		options.Find().SetProjection(projection(fields)).SetBatchSize(int32(min(len(ids), 1000))), //nolint:gosec // bounded
+	)
+	if err != nil {
+		return fmt.Errorf("load %d calls: %w", len(ids), err)
+	}
+	defer closeCursor(ctx, cursor)
+	for cursor.Next(ctx) {
+		// Current is valid until the next call only.
+		fn(Decode(slices.Clone(cursor.Current)))
+	}
+	if err := cursor.Err(); err != nil {
+		return fmt.Errorf("load %d calls: %w", len(ids), err)
+	}
+	return nil
+}
+
+func projection(fields []string) bson.D {
+	d := make(bson.D, 0, len(fields))
+	for _, f := range fields {
+		d = append(d, bson.E{Key: f, Value: 1})
+	}
+	return d
+}
+
+// closeCursor reaches the server even when ctx has ended, so that no cursor
+// stays open there.
+func closeCursor(ctx context.Context, cursor *mongo.Cursor) {
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), 5*time.Second, errReadTimeout)
+	defer cancel()
+	_ = cursor.Close(ctx)
+}
+
+const (
+	fieldNextAttempt = fieldResult + ".next_attempt_at"
+	fieldBot         = "bot_id"
+	// dueIndex serves Due: the bots that are held back are stepped over in the
+	// index, so what is read does not grow with their backlog.
+	dueIndex = "watcher_due"
+)
+
+// DueCall is a call whose next try is due.
+type DueCall struct {
+	ID  bson.RawValue
+	Bot string    // text form of bot_id
+	At  time.Time // when it was due
+}
+
+// Due returns up to limit calls whose next try was due by now, but none of the
+// bots in except (their bot_id as stored).
+func (s *Store) Due(ctx context.Context, now time.Time, except []bson.RawValue, limit int) ([]DueCall, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, readTimeout, errReadTimeout)
+	defer cancel()
+	filter := bson.D{{Key: fieldNextAttempt, Value: bson.D{{Key: "$lte", Value: bson.NewDateTimeFromTime(now)}}}}
+	if len(except) > 0 {
+		filter = append(bson.D{{Key: fieldBot, Value: bson.D{{Key: "$nin", Value: except}}}}, filter...)
+	}
+	cursor, err := s.coll.Find(ctx, filter, options.Find().
+		SetLimit(int64(limit)).
+		SetBatchSize(int32(min(limit, 1000))). //nolint:gosec // bounded
+		SetProjection(bson.D{{Key: fieldBot, Value: 1}, {Key: fieldNextAttempt, Value: 1}}))
+	if err != nil {
+		return nil, fmt.Errorf("find due calls: %w", err)
+	}
+	defer closeCursor(ctx, cursor)
+	var due []DueCall
+	for cursor.Next(ctx) {
+		call := Decode(slices.Clone(cursor.Current))
+		due = append(due, DueCall{ID: call.ID, Bot: call.BotID, At: call.Pushed.NextAttemptAt})
+	}
+	if err := cursor.Err(); err != nil {
+		return nil, fmt.Errorf("find due calls: %w", err)
+	}
+	return due, nil
+}
+
+// EnsureIndexes creates the index that Due needs. A missing right is an error
+// like any other: the watcher works without the index, only slower.
+func (s *Store) EnsureIndexes(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, indexTimeout, errors.New("the index was not built in time"))
+	defer cancel()
+	_, err := s.coll.Indexes().CreateOne(ctx, mongo.IndexModel{
+		Keys: bson.D{{Key: fieldBot, Value: 1}, {Key: fieldNextAttempt, Value: 1}},
+		Options: options.Index().SetName(dueIndex).SetPartialFilterExpression(
+			bson.D{{Key: fieldNextAttempt, Value: bson.D{{Key: "$exists", Value: true}}}}),
+	})
+	if err != nil {
+		return fmt.Errorf("create index %s: %w", dueIndex, err)
+	}
+	return nil
+}

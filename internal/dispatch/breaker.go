@@ -1,0 +1,59 @@
+package dispatch
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// breaker stops a lane whose destination is down. It opens after a row of
+// failures, lets one call through after a while, and closes when that one is
+// answered; while the probes fail, it stays open longer each time.
+//
+// It is a plain state machine; the lanes' lock guards it. A probe that ends
+// without saying anything (cancelled) leaves it ready to probe again, so that
+// it cannot be stuck half open.
+type breaker struct {
+	failures int // in a row
+	opened   int // times in a row
+	until    time.Time
+	open     bool
+}
+
+const (
+	breakAfter = 5 // failures in a row
+	breakFirst = 10 * time.Second
+	breakMost  = 5 * time.Minute
+)
+
+func newBreaker() breaker { return breaker{} }
+
+// openUntil returns the end of the open state; in the past when a probe may go.
+func (b *breaker) openUntil(time.Time) time.Time {
+	if !b.open {
+		return time.Time{}
+	}
+	return b.until
+}
+
+// probing reports whether the breaker is half open.
+func (b *breaker) probing(now time.Time) bool { return b.open && !b.until.After(now) }
+
+func (b *breaker) succeeded() { *b = breaker{} }
+
+func (b *breaker) canceled() {}
+
+// failed reports whether this failure opened the breaker.
+func (b *breaker) failed(now time.Time) bool {
+	b.failures++
+	switch {
+	case b.open && b.until.After(now):
+		return false // one of those that were under way when it opened
+	case !b.open && b.failures < breakAfter:
+		return false
+	}
+	wait := min(breakFirst<<min(b.opened, 8), breakMost)
+	wait += rand.N(wait/4 + 1) //nolint:gosec // jitter: replicas must not probe together
+	b.open, b.until = true, now.Add(wait)
+	b.opened++
+	return true
+}

@@ -1,0 +1,185 @@
+package dispatch
+
+import (
+	"context"
+	"hash/fnv"
+	"log/slog"
+	"time"
+
+	"github.com/cxbridge/watcher/internal/bots"
+	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/pkg/push"
+)
+
+// launch starts the attempt of a call that has its slot.
+func (d *Dispatcher) launch(dl *delivery) {
+	d.metrics.sendingNow.Add(1)
+	d.work.Go(func() {
+		defer d.metrics.sendingNow.Add(-1)
+		d.deliver(dl)
+	})
+}
+
+// deliver makes one attempt and hands its outcome over to be written.
+func (d *Dispatcher) deliver(dl *delivery) {
+	begun := time.Now()
+	d.metrics.queueSeconds.Observe(begun.Sub(dl.at).Seconds())
+
+	env := d.o.Env
+	if dl.bot.Push.NeedsRecording {
+		env.RecordingURL = d.o.Links.Link(dl.call, begun)
+	}
+	req := Prepare(dl.call, dl.bot, env)
+	res := d.o.Sender.Send(d.sends, req)
+
+	now := time.Now()
+	put, retryAt := d.lanes.done(dl, &res, now)
+	for _, other := range put {
+		d.park(other, spread(retryAt, blockedSpread))
+	}
+	if res.Class == push.ClassCanceled {
+		return // its event stays open, or its document says that it is due
+	}
+	o := outcome(dl, req, &res, d.o.Schedule, now)
+	d.record(dl.item, o)
+	d.logDelivery(dl, &o, &res, now)
+}
+
+// outcome says what an attempt came to: final, or when the next one is due.
+// It is a pure function.
+func outcome(dl *delivery, req *push.Request, res *push.Result, schedule push.Schedule, now time.Time) calls.Outcome {
+	o := base(dl.call, now)
+	o.Status = calls.Status(res.Class.Status())
+	o.HTTPStatus = res.HTTPStatus
+	o.ResponseBody = res.Body
+	o.Method = req.Method
+	o.URL = dl.bot.Push.PublicURL
+	o.Attempts = tries(dl.call) + 1
+	o.Duration = res.Duration
+	if res.Err != nil {
+		o.Error = res.Err.Error()
+	}
+	if most := dl.bot.Push.MaxAttempts; most > 0 {
+		schedule.MaxAttempts = most
+	}
+	delay, why := schedule.Decide(o.Attempts, now.Sub(o.CompletedAt), *res, seed(o.DeliveryID))
+	switch why {
+	case push.GiveUpNot:
+		o.NextAttemptAt = now.Add(delay)
+	case push.GiveUpAge:
+		o.Error += "; given up: older than the tries may take"
+	}
+	return o
+}
+
+// seed spreads the next tries of deliveries that failed together.
+func seed(deliveryID string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(deliveryID))
+	return h.Sum64()
+}
+
+// base is the part of an outcome that a call gives.
+func base(call *calls.Call, now time.Time) calls.Outcome {
+	return calls.Outcome{
+		ID:          call.ID,
+		CompletedAt: call.CompletedAt,
+		DeliveryID:  call.DeliveryID(),
+		PushedAt:    now,
+		SinceStart:  call.SinceStart(now),
+	}
+}
+
+// tries is how often the result that stands on the call was tried already.
+func tries(call *calls.Call) int {
+	if call.Pushed.CompletedAt.Equal(call.CompletedAt) {
+		return call.Pushed.Attempts
+	}
+	return 0
+}
+
+// record writes an outcome and then ends its item.
+func (d *Dispatcher) record(it *item, o calls.Outcome) {
+	due := o.NextAttemptAt
+	d.o.Recorder.Record(o, func() {
+		d.metrics.recorded(&o, time.Now())
+		if !due.IsZero() {
+			d.expect(due)
+		}
+		d.finish(it)
+	})
+}
+
+// settle records a call that is not sent at all. It is final.
+func (d *Dispatcher) settle(it *item, call *calls.Call, bot *bots.Bot, status calls.Status, why string) {
+	o := base(call, time.Now())
+	o.Status = status
+	o.Error = why
+	o.Attempts = tries(call)
+	if p := bot.Push; p != nil {
+		o.Method, o.URL = p.Method, p.PublicURL
+	}
+	level := slog.LevelInfo
+	if status == calls.StatusFailed {
+		level = slog.LevelWarn
+	}
+	d.logger.Log(context.Background(), level, "delivery",
+		"bot_id", call.BotID, "call_id", call.Name(), "delivery_id", o.DeliveryID,
+		"outcome", string(status), "attempts", o.Attempts, "error", why)
+	d.record(it, o)
+}
+
+// withdraw ends the tries of a call that must not be pushed any more; what the
+// last one said stays.
+func (d *Dispatcher) withdraw(it *item, call *calls.Call, reason Reason) {
+	o := base(call, time.Now())
+	o.Status = call.Pushed.Status
+	o.Attempts = tries(call)
+	o.Error = "not tried again: " + string(reason)
+	o.Withdrawn = true
+	d.logger.Info("delivery",
+		"bot_id", call.BotID, "call_id", call.Name(), "delivery_id", o.DeliveryID,
+		"outcome", string(o.Status), "attempts", o.Attempts, "error", o.Error)
+	d.record(it, o)
+}
+
+// park puts a call off that its destination cannot take now. No try is counted.
+func (d *Dispatcher) park(dl *delivery, retryAt time.Time) {
+	d.metrics.parked.Inc()
+	if isDue(dl.call) && dl.call.Pushed.CompletedAt.Equal(dl.call.CompletedAt) {
+		d.finish(dl.item) // its document says that it is due, and costs nothing there
+		return
+	}
+	o := base(dl.call, time.Now())
+	o.Status = calls.StatusFailed
+	o.Error = "not tried yet: the destination is busy or does not answer"
+	o.Method, o.URL = dl.bot.Push.Method, dl.bot.Push.PublicURL
+	o.NextAttemptAt = retryAt
+	o.Parked = true
+	d.record(dl.item, o)
+}
+
+// logDelivery writes the one wide line of a delivery.
+func (d *Dispatcher) logDelivery(dl *delivery, o *calls.Outcome, res *push.Result, now time.Time) {
+	level := slog.LevelInfo
+	if o.Status != calls.StatusOK {
+		level = slog.LevelWarn
+	}
+	attrs := []slog.Attr{
+		slog.String("bot_id", dl.call.BotID),
+		slog.String("call_id", dl.call.Name()),
+		slog.String("delivery_id", o.DeliveryID),
+		slog.String("outcome", string(o.Status)),
+		slog.Int("http_status", o.HTTPStatus),
+		slog.Int("attempts", o.Attempts),
+		slog.Duration("elapsed", res.Duration),
+		slog.Duration("since_stored", now.Sub(dl.call.CompletedAt)),
+	}
+	if o.Error != "" {
+		attrs = append(attrs, slog.String("error", o.Error))
+	}
+	if !o.Final() {
+		attrs = append(attrs, slog.Time("next_attempt_at", o.NextAttemptAt))
+	}
+	d.logger.LogAttrs(context.Background(), level, "delivery", attrs...)
+}

@@ -1,0 +1,255 @@
+// Package dispatch is the one place where an event becomes a push: it loads
+// the call, decides, waits for the destination's turn, sends, and hands the
+// outcome over to be written.
+//
+// It owns the order of these steps and everything that is shared between
+// destinations. It does not render, send or write itself, and it keeps nothing
+// that the call document does not also say.
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/cxbridge/watcher/internal/bots"
+	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/pkg/push"
+)
+
+// Loader reads calls.
+type Loader interface {
+	Load(ctx context.Context, ids []bson.RawValue, fields []string, fn func(calls.Call)) error
+	Due(ctx context.Context, now time.Time, except []bson.RawValue, limit int) ([]calls.DueCall, error)
+}
+
+// Recorder writes outcomes. It calls done once the outcome stands on the call,
+// or cannot be made to.
+type Recorder interface {
+	Record(o calls.Outcome, done func())
+}
+
+// Bots gives the bots as they are now.
+type Bots interface {
+	Set() *bots.Set
+}
+
+// Sender makes one attempt.
+type Sender interface {
+	Send(ctx context.Context, r *push.Request) push.Result
+}
+
+// Links makes the recording link of a call, with the settings as they are now.
+type Links interface {
+	Link(call *calls.Call, now time.Time) string
+}
+
+// Options are what a Dispatcher is made of.
+type Options struct {
+	Loader   Loader
+	Recorder Recorder
+	Bots     Bots
+	Sender   Sender
+	Links    Links
+
+	Schedule push.Schedule
+	Env      PrepareEnv // the deployment's part of a request
+
+	Concurrency            int
+	DestinationConcurrency int
+
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Dispatcher takes calls by id and sees each of them through one try.
+type Dispatcher struct {
+	o       Options
+	logger  *slog.Logger
+	metrics *metrics
+	lanes   *lanes
+
+	incoming chan *item
+	pending  *semaphore.Weighted // items
+	bytes    *semaphore.Weighted // of loaded calls
+
+	mu       sync.Mutex
+	inFlight map[string]*item
+	nextDue  time.Time     // the earliest try that this process scheduled
+	dueWake  chan struct{} // has a token when nextDue moved forward
+
+	work  sync.WaitGroup // attempts under way
+	sends context.Context
+	stop  context.CancelCauseFunc
+}
+
+// The limits of what is held in memory at once.
+const (
+	pendingPerSlot = 16        // events for each slot: small until they are loaded
+	maxBytes       = 256 << 20 // of loaded calls, MongoDB's largest 16 times
+	loadBatch      = 64        // calls in one find
+	loaders        = 2
+)
+
+// errAborted is why attempts end when the drain took too long.
+var errAborted = errors.New("stopped before the attempt ended")
+
+// New returns a Dispatcher. It does nothing before Run.
+func New(o Options) *Dispatcher {
+	limit := int64(max(o.Concurrency*pendingPerSlot, 1024))
+	d := &Dispatcher{
+		o:        o,
+		logger:   o.Logger,
+		metrics:  newMetrics(o.Registerer),
+		incoming: make(chan *item),
+		pending:  semaphore.NewWeighted(limit),
+		bytes:    semaphore.NewWeighted(maxBytes),
+		inFlight: make(map[string]*item),
+		dueWake:  make(chan struct{}, 1),
+	}
+	d.sends, d.stop = context.WithCancelCause(context.Background())
+	d.lanes = newLanes(o.Concurrency, o.DestinationConcurrency, d.metrics, d.launch)
+	return d
+}
+
+// item is a call on its way through one try.
+type item struct {
+	id    bson.RawValue
+	key   string // the id as a map key
+	class class
+	bytes int64 // held of the byte limit
+	held  int64 // held of the count limit
+	done  []func()
+	next  *item // the same call once more, for afterwards
+}
+
+// delivery is a call that waits for its turn, or is being sent.
+type delivery struct {
+	*item
+	call *calls.Call
+	bot  *bots.Bot
+	lane *lane
+	at   time.Time // when it came to its lane
+}
+
+// Submit takes the call of an event, and waits when too much is pending. done
+// is called when nothing about the event has to be remembered any more; never,
+// when the dispatcher stops before that.
+func (d *Dispatcher) Submit(ctx context.Context, id bson.RawValue, done func()) error {
+	if err := d.pending.Acquire(ctx, 1); err != nil {
+		return context.Cause(ctx)
+	}
+	d.metrics.pending.Inc()
+	it := &item{id: id, key: idKey(id), class: classLive, held: 1, done: []func(){done}}
+	if d.claim(it) {
+		select {
+		case d.incoming <- it:
+		case <-ctx.Done():
+			d.forget(it)
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// claim makes an item the only one of its call. When there is one already,
+// this one goes after it, together with others that came meanwhile.
+func (d *Dispatcher) claim(it *item) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	first, busy := d.inFlight[it.key]
+	if !busy {
+		d.inFlight[it.key] = it
+		return true
+	}
+	if first.next == nil {
+		first.next = it
+		return false
+	}
+	first.next.done = append(first.next.done, it.done...)
+	first.next.held += it.held
+	first.next.class = min(first.next.class, it.class)
+	return false
+}
+
+// finish ends an item: its event is settled.
+func (d *Dispatcher) finish(it *item) {
+	for _, done := range it.done {
+		done()
+	}
+	d.forget(it)
+}
+
+// forget lets go of an item; the next one of the same call takes its place.
+func (d *Dispatcher) forget(it *item) {
+	d.mu.Lock()
+	next := it.next
+	if next != nil {
+		d.inFlight[it.key] = next
+	} else {
+		delete(d.inFlight, it.key)
+	}
+	d.mu.Unlock()
+	if it.bytes > 0 {
+		d.bytes.Release(it.bytes)
+	}
+	if it.held > 0 {
+		d.pending.Release(it.held)
+		d.metrics.pending.Sub(float64(it.held))
+	}
+	if next != nil {
+		d.work.Go(func() { d.enqueue(next) })
+	}
+}
+
+// enqueue hands an item to the loaders.
+func (d *Dispatcher) enqueue(it *item) {
+	select {
+	case d.incoming <- it:
+	case <-d.sends.Done():
+	}
+}
+
+// idKey makes a map key of an id; the type keeps "x" and ObjectId apart.
+func idKey(id bson.RawValue) string {
+	return string(append([]byte{byte(id.Type)}, id.Value...))
+}
+
+// Run works until ctx ends, then lets the attempts that are under way finish,
+// at most for as long as grace. What only waits is let go: its events are not
+// done, or its documents say that it is due.
+func (d *Dispatcher) Run(ctx context.Context, grace time.Duration) error {
+	loading, stopLoading := context.WithCancelCause(ctx)
+	defer stopLoading(nil)
+	var loops sync.WaitGroup
+	for range loaders {
+		loops.Go(func() { d.loadLoop(loading) })
+	}
+	loops.Go(func() { d.dueLoop(loading) })
+	<-ctx.Done()
+	loops.Wait()
+	d.lanes.close()
+
+	drained := make(chan struct{})
+	go func() { d.work.Wait(); close(drained) }()
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-drained:
+	case <-timer.C:
+		d.logger.Warn("attempts did not end within the grace period; they are made again after the next start",
+			"attempts", int(d.metrics.sendingNow.Load()), "grace", grace)
+	}
+	d.stop(errAborted)
+	<-drained
+	return nil
+}
+
+// Abort ends every attempt at once, as a crash would.
+func (d *Dispatcher) Abort() { d.stop(errAborted) }

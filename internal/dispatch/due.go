@@ -1,0 +1,129 @@
+package dispatch
+
+import (
+	"context"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// The retrier asks the database what is due: at least this often, and at the
+// moment of each try that this process scheduled itself.
+const (
+	duePoll    = time.Second
+	dueMinimum = 50 * time.Millisecond // between two polls
+	dueBatch   = 512
+)
+
+// dueLoop takes the calls whose next try is due. They are found on their
+// documents, so a restart forgets none, and nothing waits in memory.
+func (d *Dispatcher) dueLoop(ctx context.Context) {
+	timer := time.NewTimer(0) // at once: a restart finds what is overdue
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-d.dueWake:
+		}
+		now := time.Now()
+		taken, err := d.takeDue(ctx, now)
+		if err != nil && ctx.Err() == nil {
+			d.metrics.loadErrors.Inc()
+			d.logger.Warn("due calls could not be read, trying again", "error", err)
+		}
+		d.lanes.tidy(now)
+		timer.Reset(d.untilDue(now, taken))
+	}
+}
+
+// takeDue takes one batch. Bots whose lane is full or closed are left out, so
+// that their backlog is neither read nor in the way of the others.
+func (d *Dispatcher) takeDue(ctx context.Context, now time.Time) (int, error) {
+	full := d.lanes.full(now)
+	var except []bson.RawValue
+	if len(full) > 0 {
+		except = d.o.Bots.Set().IDsOf(full)
+	}
+	due, err := d.o.Loader.Due(ctx, now, except, dueBatch)
+	if err != nil {
+		return 0, err
+	}
+	d.metrics.dueSeen.Set(float64(len(due)))
+	taken := 0
+	for _, c := range due {
+		if !d.pending.TryAcquire(1) {
+			break // live calls come first; the rest is still due later
+		}
+		it := &item{id: c.ID, key: idKey(c.ID), class: classDue, held: 1}
+		if !d.claimDue(it) {
+			d.pending.Release(1)
+			continue
+		}
+		d.metrics.pending.Inc()
+		taken++
+		select {
+		case d.incoming <- it:
+		case <-ctx.Done():
+			return taken, ctx.Err()
+		}
+	}
+	return taken, nil
+}
+
+// claimDue claims a due call unless it is on its way already.
+func (d *Dispatcher) claimDue(it *item) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, busy := d.inFlight[it.key]; busy {
+		return false
+	}
+	d.inFlight[it.key] = it
+	return true
+}
+
+// expect notes a try that this process scheduled.
+func (d *Dispatcher) expect(at time.Time) {
+	d.mu.Lock()
+	sooner := d.nextDue.IsZero() || at.Before(d.nextDue)
+	if sooner {
+		d.nextDue = at
+	}
+	d.mu.Unlock()
+	if sooner && time.Until(at) < duePoll {
+		select {
+		case d.dueWake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// untilDue is how long the retrier may rest.
+func (d *Dispatcher) untilDue(now time.Time, taken int) time.Duration {
+	if taken == dueBatch {
+		return dueMinimum
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	rest := duePoll
+	if !d.nextDue.IsZero() {
+		if !d.nextDue.After(now) {
+			d.nextDue = time.Time{}
+		} else {
+			rest = min(rest, d.nextDue.Sub(now))
+		}
+	}
+	return max(rest, dueMinimum)
+}
+
+func sleep(ctx context.Context, t time.Duration) bool {
+	timer := time.NewTimer(t)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,164 @@
+package dispatch
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/cxbridge/watcher/internal/bots"
+	"github.com/cxbridge/watcher/internal/calls"
+)
+
+// loadLoop reads the calls that wait, many with one find: what came while one
+// find was under way makes the next.
+func (d *Dispatcher) loadLoop(ctx context.Context) {
+	batch := make([]*item, 0, loadBatch)
+	for {
+		batch = batch[:0]
+		select {
+		case it := <-d.incoming:
+			batch = append(batch, it)
+		case <-ctx.Done():
+			return
+		}
+	more:
+		for len(batch) < loadBatch {
+			select {
+			case it := <-d.incoming:
+				batch = append(batch, it)
+			default:
+				break more
+			}
+		}
+		if !d.load(ctx, batch) {
+			return
+		}
+	}
+}
+
+// load reads a batch, trying until ctx ends, and decides on each call.
+func (d *Dispatcher) load(ctx context.Context, batch []*item) bool {
+	ids := make([]bson.RawValue, len(batch))
+	for attempt := 0; ; attempt++ {
+		for i, it := range batch {
+			ids[i] = it.id
+		}
+		// The set is taken before the read, so that the fields that its mappers
+		// name are those that were read.
+		set := d.o.Bots.Set()
+		found := make(map[string]*calls.Call, len(batch))
+		err := d.o.Loader.Load(ctx, ids, set.Fields(), func(c calls.Call) { found[idKey(c.ID)] = &c })
+		if err == nil {
+			return d.decideAll(ctx, batch, found, set)
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		wait := min(100*time.Millisecond<<min(attempt, 8), 10*time.Second)
+		wait = wait/2 + rand.N(wait/2) //nolint:gosec // jitter
+		d.metrics.loadErrors.Inc()
+		d.logger.Warn("calls could not be read, trying again",
+			"calls", len(batch), "attempt", attempt+1, "retry_in", wait.Round(time.Millisecond), "error", err)
+		if !sleep(ctx, wait) {
+			return false
+		}
+	}
+}
+
+func (d *Dispatcher) decideAll(ctx context.Context, batch []*item, found map[string]*calls.Call, set *bots.Set) bool {
+	for _, it := range batch {
+		call, ok := found[it.key]
+		if !ok {
+			d.skip(it, nil, ReasonDeleted)
+			continue
+		}
+		size := min(int64(call.Size()), maxBytes)
+		if err := d.bytes.Acquire(ctx, size); err != nil {
+			return false
+		}
+		it.bytes = size
+		d.decide(it, call, set)
+	}
+	return true
+}
+
+// decide is the fork of the road: skip, settle without a push, or push.
+func (d *Dispatcher) decide(it *item, call *calls.Call, set *bots.Set) {
+	if reason := settled(call, it.class, time.Now()); reason != "" {
+		d.skip(it, call, reason)
+		return
+	}
+	bot := set.Bot(call.BotID)
+	switch reason := SkipReason(call, bot); reason {
+	case "":
+		d.queue(it, call, bot)
+	case ReasonNoURL:
+		d.settle(it, call, bot, calls.StatusSkipped, "the bot has no url")
+	case ReasonBadConfig:
+		d.settle(it, call, bot, calls.StatusFailed, "unusable configuration: "+bot.FaultText())
+	default:
+		if isDue(call) {
+			// It was to be tried again and now must not be: the document has
+			// to say so, or it stays due for ever.
+			d.withdraw(it, call, reason)
+			return
+		}
+		d.skip(it, call, reason)
+	}
+}
+
+// settled says why the document already answers for this result, or "".
+func settled(call *calls.Call, c class, now time.Time) Reason {
+	p := call.Pushed
+	same := p.CompletedAt.Equal(call.CompletedAt) && !call.CompletedAt.IsZero()
+	switch {
+	case !same || p.Status == "":
+		return ""
+	case p.NextAttemptAt.IsZero():
+		return ReasonLogged
+	case c == classLive, p.NextAttemptAt.After(now.Add(dueSlack)):
+		return ReasonScheduled
+	}
+	return ""
+}
+
+// The reasons to end an item that only the road has; a preview never says them.
+const (
+	// ReasonLogged is a result whose outcome stands on the call already.
+	ReasonLogged Reason = "already_logged"
+	// ReasonScheduled is a result whose next try stands on the call already.
+	ReasonScheduled Reason = "already_scheduled"
+	// ReasonDeleted is a call that is gone.
+	ReasonDeleted Reason = "call_deleted"
+)
+
+// allReasons is the closed set, for metrics.
+var allReasons = []Reason{
+	ReasonAgentCall, ReasonNoResult, ReasonNoConfig, ReasonDisabled, ReasonSkipFlag,
+	ReasonNoURL, ReasonBadConfig, ReasonLogged, ReasonScheduled, ReasonDeleted,
+}
+
+// dueSlack allows for clocks that differ between replicas.
+const dueSlack = time.Second
+
+func isDue(call *calls.Call) bool { return !call.Pushed.NextAttemptAt.IsZero() }
+
+// skip ends an item without writing anything.
+func (d *Dispatcher) skip(it *item, call *calls.Call, reason Reason) {
+	d.metrics.skips[reason].Inc()
+	if call != nil {
+		d.logger.Debug("not pushed", "bot_id", call.BotID, "call_id", call.Name(), "reason", string(reason))
+	}
+	d.finish(it)
+}
+
+// queue gives a call to the lane of its destination, or puts it off.
+func (d *Dispatcher) queue(it *item, call *calls.Call, bot *bots.Bot) {
+	now := time.Now()
+	dl := &delivery{item: it, call: call, bot: bot, at: now}
+	if retryAt, ok := d.lanes.offer(dl, now); !ok {
+		d.park(dl, retryAt)
+	}
+}
