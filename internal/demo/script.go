@@ -58,7 +58,7 @@ var scenes = []scene{
 	{collections, 6, want{status: "ok", http: 200, tries: 1, link: tokenLink}, promise},
 	{survey, 4, want{status: "ok", http: 200, tries: 1, link: tokenLink}, rating},
 	{collections, 2, want{status: "ok", http: 200, tries: 1, link: tokenLink}, transfer},
-	{renewals, 3, want{status: "ok", http: 201, tries: 2, link: tokenLink}, renewal},
+	{renewals, 5, want{status: "ok", http: 201, tries: 2, link: tokenLink}, renewal},
 	{reminders, 3, want{status: "ok", http: 200, tries: 1}, visit},
 	{meters, 2, want{status: "ok", http: 200, tries: 1, link: signedLink}, reading},
 	{training, 1, want{why: "bot has no push"}, lesson},
