@@ -75,3 +75,8 @@ func withoutURI(text, uri string) string {
 	}
 	return text
 }
+
+// RedactURI takes a connection string and its parts out of an error.
+func RedactURI(err error, uri secret.Text) error {
+	return errors.New(withoutURI(err.Error(), uri.Reveal()))
+}

@@ -30,7 +30,7 @@ func (d *Dispatcher) deliver(dl *delivery) {
 		env.RecordingURL = d.o.Links.Link(dl.call, begun)
 	}
 	req := Prepare(dl.call, dl.bot, env)
-	res := d.o.Sender.Send(d.sends, req)
+	res := d.o.Sender.Send(dl.intake.sends, req)
 
 	now := time.Now()
 	put, retryAt := d.lanes.done(dl, &res, now)
@@ -38,7 +38,8 @@ func (d *Dispatcher) deliver(dl *delivery) {
 		d.park(other, spread(retryAt, blockedSpread))
 	}
 	if res.Class == push.ClassCanceled {
-		return // its event stays open, or its document says that it is due
+		d.forget(dl.item) // its event stays open, or its document says that it is due
+		return
 	}
 	o := outcome(dl, req, &res, d.o.Schedule, now)
 	d.record(dl.item, o)

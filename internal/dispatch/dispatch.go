@@ -9,7 +9,6 @@ package dispatch
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -81,28 +80,25 @@ type Dispatcher struct {
 
 	mu       sync.Mutex
 	inFlight map[string]*item
+	intakes  map[*Intake]struct{}
 	nextDue  time.Time     // the earliest try that this process scheduled
 	dueWake  chan struct{} // has a token when nextDue moved forward
 
-	work  sync.WaitGroup // attempts under way
-	sends context.Context
-	stop  context.CancelCauseFunc
+	work sync.WaitGroup // attempts under way
 }
 
 // The limits of what is held in memory at once.
 const (
 	pendingPerSlot = 16        // events for each slot: small until they are loaded
-	maxBytes       = 256 << 20 // of loaded calls, MongoDB's largest 16 times
+	minPending     = 1024      // events that may wait with few slots too
+	maxBytes       = 256 << 20 // of loaded calls: MongoDB's largest, 16 times
 	loadBatch      = 64        // calls in one find
 	loaders        = 2
 )
 
-// errAborted is why attempts end when the drain took too long.
-var errAborted = errors.New("stopped before the attempt ended")
-
 // New returns a Dispatcher. It does nothing before Run.
 func New(o Options) *Dispatcher {
-	limit := int64(max(o.Concurrency*pendingPerSlot, 1024))
+	limit := int64(max(o.Concurrency*pendingPerSlot, minPending))
 	d := &Dispatcher{
 		o:        o,
 		logger:   o.Logger,
@@ -111,22 +107,37 @@ func New(o Options) *Dispatcher {
 		pending:  semaphore.NewWeighted(limit),
 		bytes:    semaphore.NewWeighted(maxBytes),
 		inFlight: make(map[string]*item),
+		intakes:  make(map[*Intake]struct{}),
 		dueWake:  make(chan struct{}, 1),
 	}
-	d.sends, d.stop = context.WithCancelCause(context.Background())
 	d.lanes = newLanes(o.Concurrency, o.DestinationConcurrency, d.metrics, d.launch)
 	return d
 }
 
+// Run works until ctx ends and no attempt is under way any more. End the
+// intakes first: what they still hold then is let go.
+func (d *Dispatcher) Run(ctx context.Context) error {
+	var loops sync.WaitGroup
+	for range loaders {
+		loops.Go(func() { d.loadLoop(ctx) })
+	}
+	loops.Go(func() { d.dueLoop(ctx) })
+	loops.Wait()
+	d.lanes.close()
+	d.work.Wait()
+	return nil
+}
+
 // item is a call on its way through one try.
 type item struct {
-	id    bson.RawValue
-	key   string // the id as a map key
-	class class
-	bytes int64 // held of the byte limit
-	held  int64 // held of the count limit
-	done  []func()
-	next  *item // the same call once more, for afterwards
+	intake *Intake
+	id     bson.RawValue
+	key    string // the id as a map key
+	class  class
+	bytes  int64 // held of the byte limit
+	held   int64 // held of the count limit
+	done   []func()
+	next   *item // the same call once more, for afterwards
 }
 
 // delivery is a call that waits for its turn, or is being sent.
@@ -136,26 +147,6 @@ type delivery struct {
 	bot  *bots.Bot
 	lane *lane
 	at   time.Time // when it came to its lane
-}
-
-// Submit takes the call of an event, and waits when too much is pending. done
-// is called when nothing about the event has to be remembered any more; never,
-// when the dispatcher stops before that.
-func (d *Dispatcher) Submit(ctx context.Context, id bson.RawValue, done func()) error {
-	if err := d.pending.Acquire(ctx, 1); err != nil {
-		return context.Cause(ctx)
-	}
-	d.metrics.pending.Inc()
-	it := &item{id: id, key: idKey(id), class: classLive, held: 1, done: []func(){done}}
-	if d.claim(it) {
-		select {
-		case d.incoming <- it:
-		case <-ctx.Done():
-			d.forget(it)
-			return context.Cause(ctx)
-		}
-	}
-	return nil
 }
 
 // claim makes an item the only one of its call. When there is one already,
@@ -168,13 +159,16 @@ func (d *Dispatcher) claim(it *item) bool {
 		d.inFlight[it.key] = it
 		return true
 	}
-	if first.next == nil {
-		first.next = it
-		return false
+	last := first
+	for ; last.next != nil; last = last.next {
+		if n := last.next; n.intake == it.intake {
+			n.done = append(n.done, it.done...)
+			n.held += it.held
+			n.class = min(n.class, it.class)
+			return false
+		}
 	}
-	first.next.done = append(first.next.done, it.done...)
-	first.next.held += it.held
-	first.next.class = min(first.next.class, it.class)
+	last.next = it
 	return false
 }
 
@@ -186,7 +180,8 @@ func (d *Dispatcher) finish(it *item) {
 	d.forget(it)
 }
 
-// forget lets go of an item; the next one of the same call takes its place.
+// forget lets go of an item, settled or not; the next one of the same call
+// takes its place.
 func (d *Dispatcher) forget(it *item) {
 	d.mu.Lock()
 	next := it.next
@@ -199,10 +194,9 @@ func (d *Dispatcher) forget(it *item) {
 	if it.bytes > 0 {
 		d.bytes.Release(it.bytes)
 	}
-	if it.held > 0 {
-		d.pending.Release(it.held)
-		d.metrics.pending.Sub(float64(it.held))
-	}
+	d.pending.Release(it.held)
+	d.metrics.pending.Sub(float64(it.held))
+	it.intake.release(it.held)
 	if next != nil {
 		d.work.Go(func() { d.enqueue(next) })
 	}
@@ -212,7 +206,8 @@ func (d *Dispatcher) forget(it *item) {
 func (d *Dispatcher) enqueue(it *item) {
 	select {
 	case d.incoming <- it:
-	case <-d.sends.Done():
+	case <-it.intake.stopped:
+		d.forget(it)
 	}
 }
 
@@ -220,36 +215,3 @@ func (d *Dispatcher) enqueue(it *item) {
 func idKey(id bson.RawValue) string {
 	return string(append([]byte{byte(id.Type)}, id.Value...))
 }
-
-// Run works until ctx ends, then lets the attempts that are under way finish,
-// at most for as long as grace. What only waits is let go: its events are not
-// done, or its documents say that it is due.
-func (d *Dispatcher) Run(ctx context.Context, grace time.Duration) error {
-	loading, stopLoading := context.WithCancelCause(ctx)
-	defer stopLoading(nil)
-	var loops sync.WaitGroup
-	for range loaders {
-		loops.Go(func() { d.loadLoop(loading) })
-	}
-	loops.Go(func() { d.dueLoop(loading) })
-	<-ctx.Done()
-	loops.Wait()
-	d.lanes.close()
-
-	drained := make(chan struct{})
-	go func() { d.work.Wait(); close(drained) }()
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
-	select {
-	case <-drained:
-	case <-timer.C:
-		d.logger.Warn("attempts did not end within the grace period; they are made again after the next start",
-			"attempts", int(d.metrics.sendingNow.Load()), "grace", grace)
-	}
-	d.stop(errAborted)
-	<-drained
-	return nil
-}
-
-// Abort ends every attempt at once, as a crash would.
-func (d *Dispatcher) Abort() { d.stop(errAborted) }

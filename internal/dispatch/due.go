@@ -41,6 +41,9 @@ func (d *Dispatcher) dueLoop(ctx context.Context) {
 // takeDue takes one batch. Bots whose lane is full or closed are left out, so
 // that their backlog is neither read nor in the way of the others.
 func (d *Dispatcher) takeDue(ctx context.Context, now time.Time) (int, error) {
+	if !d.working() {
+		return 0, nil
+	}
 	full := d.lanes.full(now)
 	var except []bson.RawValue
 	if len(full) > 0 {
@@ -53,10 +56,14 @@ func (d *Dispatcher) takeDue(ctx context.Context, now time.Time) (int, error) {
 	d.metrics.dueSeen.Set(float64(len(due)))
 	taken := 0
 	for _, c := range due {
+		in := d.owner(c.ID)
+		if in == nil {
+			continue
+		}
 		if !d.pending.TryAcquire(1) {
 			break // live calls come first; the rest is still due later
 		}
-		it := &item{id: c.ID, key: idKey(c.ID), class: classDue, held: 1}
+		it := &item{intake: in, id: c.ID, key: idKey(c.ID), class: classDue, held: 1}
 		if !d.claimDue(it) {
 			d.pending.Release(1)
 			continue
@@ -65,8 +72,11 @@ func (d *Dispatcher) takeDue(ctx context.Context, now time.Time) (int, error) {
 		taken++
 		select {
 		case d.incoming <- it:
+		case <-in.stopped:
+			d.forget(it)
 		case <-ctx.Done():
-			return taken, ctx.Err()
+			d.forget(it)
+			return taken, context.Cause(ctx)
 		}
 	}
 	return taken, nil
@@ -76,7 +86,7 @@ func (d *Dispatcher) takeDue(ctx context.Context, now time.Time) (int, error) {
 func (d *Dispatcher) claimDue(it *item) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if _, busy := d.inFlight[it.key]; busy {
+	if _, busy := d.inFlight[it.key]; busy || !it.intake.hold(it.held) {
 		return false
 	}
 	d.inFlight[it.key] = it

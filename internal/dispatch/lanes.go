@@ -172,22 +172,34 @@ func (s *lanes) tidy(now time.Time) {
 	}
 }
 
-// close stops starts and returns what waited.
-func (s *lanes) close() []*delivery {
+// take removes the waiting calls that match.
+func (s *lanes) take(match func(*delivery) bool) []*delivery {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var taken []*delivery
+	for _, l := range s.byKey {
+		for c := range l.queue {
+			for range l.queue[c].len() {
+				if d := l.queue[c].pop(); match(d) {
+					taken = append(taken, d)
+				} else {
+					l.queue[c].push(d)
+				}
+			}
+		}
+	}
+	return taken
+}
+
+// close ends all starts.
+func (s *lanes) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
 	s.ready = nil
-	var left []*delivery
 	for _, l := range s.byKey {
 		if l.timer != nil {
 			l.timer.Stop()
 		}
-		for c := range l.queue {
-			for l.queue[c].len() > 0 {
-				left = append(left, l.queue[c].pop())
-			}
-		}
 	}
-	return left
 }

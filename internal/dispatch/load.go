@@ -54,6 +54,7 @@ func (d *Dispatcher) load(ctx context.Context, batch []*item) bool {
 			return d.decideAll(ctx, batch, found, set)
 		}
 		if ctx.Err() != nil {
+			d.forgetAll(batch)
 			return false
 		}
 		wait := min(100*time.Millisecond<<min(attempt, 8), 10*time.Second)
@@ -62,13 +63,24 @@ func (d *Dispatcher) load(ctx context.Context, batch []*item) bool {
 		d.logger.Warn("calls could not be read, trying again",
 			"calls", len(batch), "attempt", attempt+1, "retry_in", wait.Round(time.Millisecond), "error", err)
 		if !sleep(ctx, wait) {
+			d.forgetAll(batch)
 			return false
 		}
 	}
 }
 
-func (d *Dispatcher) decideAll(ctx context.Context, batch []*item, found map[string]*calls.Call, set *bots.Set) bool {
+func (d *Dispatcher) forgetAll(batch []*item) {
 	for _, it := range batch {
+		d.forget(it)
+	}
+}
+
+func (d *Dispatcher) decideAll(ctx context.Context, batch []*item, found map[string]*calls.Call, set *bots.Set) bool {
+	for i, it := range batch {
+		if it.intake.over() {
+			d.forget(it)
+			continue
+		}
 		call, ok := found[it.key]
 		if !ok {
 			d.skip(it, nil, ReasonDeleted)
@@ -76,6 +88,7 @@ func (d *Dispatcher) decideAll(ctx context.Context, batch []*item, found map[str
 		}
 		size := min(int64(call.Size()), maxBytes)
 		if err := d.bytes.Acquire(ctx, size); err != nil {
+			d.forgetAll(batch[i:])
 			return false
 		}
 		it.bytes = size

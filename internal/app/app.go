@@ -1,0 +1,289 @@
+// Package app wires the parts of a watcher together and runs them in the order
+// in which they depend on each other.
+//
+// It owns the lifecycle: what starts first, what a signal stops, what is
+// drained and for how long. What the parts do is theirs.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/collectors/version"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/cxbridge/watcher/internal/admin"
+	"github.com/cxbridge/watcher/internal/bots"
+	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/config"
+	"github.com/cxbridge/watcher/internal/dispatch"
+	"github.com/cxbridge/watcher/pkg/push"
+	"github.com/cxbridge/watcher/pkg/resume"
+)
+
+// Deps is what a watcher takes from the process around it.
+type Deps struct {
+	Logger  *slog.Logger
+	Version string
+	// Owner names this replica in the lease; default the host name.
+	Owner string
+}
+
+// App is one watcher. Two of them run side by side in one process.
+type App struct {
+	cfg    config.Config
+	logger *slog.Logger
+
+	client     *mongo.Client
+	registry   *prometheus.Registry
+	admin      *admin.Server
+	settings   *settings
+	bots       *bots.Cache
+	store      *calls.Store
+	recorder   *calls.Recorder
+	sender     *push.Client
+	dispatcher *dispatch.Dispatcher
+	group      *resume.Group
+	partitions *partitions
+
+	cleanups []func()
+}
+
+// New builds a watcher and listens for operators. It does not ask MongoDB for
+// anything; Run does.
+func New(cfg config.Config, deps Deps) (a *App, err error) {
+	a = &App{cfg: cfg, logger: deps.Logger, registry: prometheus.NewRegistry()}
+	defer func() {
+		if err != nil {
+			a.cleanup()
+		}
+	}()
+	a.registry.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		version.NewCollector("watcher"),
+	)
+	if a.client, err = connect(cfg); err != nil {
+		return nil, err
+	}
+	a.defers(a.disconnect)
+	db := a.client.Database(cfg.Database)
+
+	a.settings = newSettings(db.Collection(cfg.SettingsCollection), cfg, a.logger)
+	format, err := calls.ParseTimeFormat(cfg.TimeFormat)
+	if err != nil {
+		return nil, fmt.Errorf("time format: %w", err)
+	}
+	a.bots, err = bots.NewCache(bots.CacheOptions{
+		Collection: db.Collection(cfg.BotsCollection),
+		Compile:    bots.Options{TimeFormat: format},
+		Logger:     a.logger,
+		Registerer: a.registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	callsColl := db.Collection(cfg.CallsCollection)
+	a.store = calls.NewStore(callsColl)
+	a.recorder = calls.NewRecorder(callsColl, a.logger, a.registry)
+	a.sender, err = push.NewClient(push.Options{
+		AllowNetworks:   cfg.AllowNetworks,
+		MaxConnsPerHost: cfg.DestinationConcurrency,
+		UserAgent:       userAgent(deps.Version),
+		Logger:          a.logger,
+		Registerer:      a.registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.defers(a.sender.Close)
+	a.dispatcher = dispatch.New(dispatch.Options{
+		Loader:                 a.store,
+		Recorder:               a.recorder,
+		Bots:                   a.bots,
+		Sender:                 a.sender,
+		Links:                  a.settings,
+		Schedule:               cfg.Schedule(),
+		Env:                    dispatch.PrepareEnv{UserAgent: userAgent(deps.Version), AnalysisSeeds: cfg.AnalysisKeys},
+		Concurrency:            cfg.Concurrency,
+		DestinationConcurrency: cfg.DestinationConcurrency,
+		Logger:                 a.logger,
+		Registerer:             a.registry,
+	})
+	positions, err := resume.NewStore(db.Collection(cfg.ResumeCollection), cfg.Name)
+	if err != nil {
+		return nil, err
+	}
+	a.group, err = resume.NewGroup(resume.GroupConfig{
+		Store: positions, Partitions: 1, Owner: owner(deps), Logger: a.logger, Registerer: a.registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.partitions = newPartitions(a, callsColl)
+	a.admin, err = admin.New(admin.Options{
+		Addr: cfg.Listen, Gatherer: a.registry, Logger: a.logger,
+		Checks: []admin.Check{
+			{Name: "bots", Ready: a.bots.Ready},
+			{Name: "stream", Ready: a.partitions.ready},
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.defers(func() { _ = a.admin.Close() })
+	return a, nil
+}
+
+// Addr is where metrics and health are served.
+func (a *App) Addr() string { return a.admin.Addr() }
+
+func (a *App) defers(f func()) { a.cleanups = append(a.cleanups, f) }
+
+func (a *App) cleanup() {
+	for i := len(a.cleanups) - 1; i >= 0; i-- {
+		a.cleanups[i]()
+	}
+	a.cleanups = nil
+}
+
+// The times of a start and a stop that are not settings.
+const (
+	disconnectTimeout = 2 * time.Second
+	selectionTimeout  = 5 * time.Second // until a server that is away is an error, to be tried again
+)
+
+func connect(cfg config.Config) (*mongo.Client, error) {
+	opts := options.Client().
+		ApplyURI(cfg.MongoURI.Reveal()).
+		SetAppName("watcher").
+		SetServerSelectionTimeout(selectionTimeout)
+	client, err := mongo.Connect(opts)
+	if err != nil {
+		return nil, fmt.Errorf("connect to MongoDB: %w", config.RedactURI(err, cfg.MongoURI))
+	}
+	return client, nil
+}
+
+func (a *App) disconnect() {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), disconnectTimeout,
+		errors.New("connections to MongoDB did not close in time"))
+	defer cancel()
+	_ = a.client.Disconnect(ctx) // the process ends anyway
+}
+
+func userAgent(version string) string {
+	if version == "" {
+		return "watcher"
+	}
+	return "watcher/" + version
+}
+
+func owner(deps Deps) string {
+	if deps.Owner != "" {
+		return deps.Owner
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return "" // a name of its own is made up
+	}
+	return host
+}
+
+// Run works until ctx ends, then stops reading, lets what was begun end within
+// the grace period, saves the position and returns.
+func (a *App) Run(ctx context.Context) error {
+	defer a.cleanup()
+	// Reading stops with ctx. What serves those who drain stops after them.
+	serving, stopServing := context.WithCancelCause(context.WithoutCancel(ctx))
+	sending, stopSending := context.WithCancelCause(context.WithoutCancel(ctx))
+	recording, stopRecording := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stopServing(nil)
+
+	var servers, senders, writers sync.WaitGroup
+	failed := make(chan error, 1)
+	servers.Go(func() {
+		if err := a.admin.Run(serving); err != nil {
+			failed <- err
+		}
+	})
+	servers.Go(func() { _ = a.bots.Run(serving) })
+	servers.Go(func() { a.settings.run(serving) })
+	servers.Go(func() { a.ensureIndexes(serving) })
+	senders.Go(func() { _ = a.dispatcher.Run(sending) })
+	writers.Go(func() { _ = a.recorder.Run(recording) })
+	a.logger.Info("watcher started", "name", a.cfg.Name, "database", a.cfg.Database, "metrics", a.Addr())
+
+	reading, stopReading := context.WithCancelCause(ctx)
+	defer stopReading(nil)
+	ended := make(chan error, 1)
+	go func() { ended <- a.follow(reading) }()
+
+	var err error
+	select {
+	case err = <-ended:
+	case err = <-failed:
+		stopReading(err)
+		<-ended
+	}
+	stopSending(nil)
+	senders.Wait()
+	a.recorder.Close()
+	stop := time.AfterFunc(disconnectTimeout, func() { stopRecording(errors.New("outcomes were not written in time")) })
+	writers.Wait()
+	stop.Stop()
+	stopRecording(nil)
+	stopServing(nil)
+	servers.Wait()
+	a.logger.Info("watcher stopped")
+	return err
+}
+
+// follow waits for what the road needs, then works on the partitions that this
+// replica gets, until ctx ends and they are drained.
+func (a *App) follow(ctx context.Context) error {
+	if err := a.partitions.learnCluster(ctx); err != nil {
+		return nil //nolint:nilerr // only the end of ctx ends the wait
+	}
+	if !waitReady(ctx, a.bots.Ready) || !waitReady(ctx, a.settings.ready) {
+		return nil
+	}
+	if err := a.group.Run(ctx, a.partitions.hold); err != nil {
+		return fmt.Errorf("follow the calls: %w", err)
+	}
+	return nil
+}
+
+// waitReady polls a condition that the start depends on; calls that were
+// looked at before would be taken for those of bots without a configuration.
+func waitReady(ctx context.Context, ready func() error) bool {
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for ready() != nil {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-ticker.C:
+		}
+	}
+	return true
+}
+
+// ensureIndexes creates the index of the retrier, once. Without the right to,
+// everything works, only slower.
+func (a *App) ensureIndexes(ctx context.Context) {
+	if !waitReady(ctx, a.bots.Ready) { // MongoDB answers
+		return
+	}
+	if err := a.store.EnsureIndexes(ctx); err != nil && ctx.Err() == nil {
+		a.logger.Warn("an index could not be created; looking for due tries reads more without it", "error", err)
+	}
+}

@@ -1,0 +1,230 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/dispatch"
+	"github.com/cxbridge/watcher/pkg/resume"
+	"github.com/cxbridge/watcher/pkg/stream"
+)
+
+// partitions works on those partitions of the calls that this replica holds.
+type partitions struct {
+	app        *App
+	coll       *mongo.Collection
+	replicaSet string
+	begun      time.Time
+
+	mu        sync.Mutex
+	followers map[int]*stream.Follower
+}
+
+func newPartitions(a *App, coll *mongo.Collection) *partitions {
+	return &partitions{app: a, coll: coll, begun: time.Now(), followers: make(map[int]*stream.Follower)}
+}
+
+// learnCluster asks for the name of the replica set, until it is told or ctx
+// ends: a token is good only in the cluster that gave it.
+func (p *partitions) learnCluster(ctx context.Context) error {
+	for attempt := 0; ; attempt++ {
+		asking, cancel := context.WithTimeoutCause(ctx, 2*selectionTimeout, errors.New("MongoDB did not answer in time"))
+		name, err := stream.ReplicaSet(asking, p.app.client)
+		cancel()
+		if err == nil {
+			p.replicaSet = name
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		wait := min(500*time.Millisecond<<min(attempt, 5), 10*time.Second)
+		wait = wait/2 + rand.N(wait/2) //nolint:gosec // jitter
+		p.app.logger.Warn("MongoDB does not answer, trying again",
+			"attempt", attempt+1, "retry_in", wait.Round(time.Millisecond), "error", err)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(wait):
+		}
+	}
+}
+
+// hold works on one partition for as long as the lease lasts.
+func (p *partitions) hold(ctx context.Context, lease *resume.Lease) error {
+	index := lease.Partition().Index
+	part := &partition{app: p.app, intake: p.app.dispatcher.Open(lease.Context(), func(bson.RawValue) bool { return true })}
+	defer p.forget(index)
+	err := stream.RunPartition(ctx, stream.PartitionConfig{
+		Lease: lease,
+		Stream: stream.Config{
+			Name:       "calls",
+			Collection: p.coll,
+			Pipeline:   calls.Pipeline(),
+			Logger:     p.app.logger,
+			Registerer: p.app.registry,
+		},
+		Handler:    part,
+		First:      p.first(),
+		ReplicaSet: p.replicaSet,
+		Window:     stream.WindowOf(p.app.client),
+		Started: func(f *stream.Follower, _ *resume.Tracker, _ string) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.followers[index] = f
+		},
+	})
+	part.sweeps.Wait()
+	return err
+}
+
+func (p *partitions) forget(index int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.followers, index)
+}
+
+// first is where a stream without a saved position begins.
+func (p *partitions) first() stream.Start {
+	from := p.app.cfg.Start.From(p.begun)
+	if from.IsZero() {
+		return stream.Start{}
+	}
+	return stream.Start{Position: resume.At(from)}
+}
+
+// ready is nil when each partition that this replica holds has an open stream,
+// or when others hold all of them.
+func (p *partitions) ready() error {
+	status := p.app.group.Status()
+	if !status.Known {
+		return errors.New("the leases are not known yet")
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, part := range status.Partitions {
+		switch f := p.followers[part.Partition.Index]; {
+		case f != nil:
+			if err := f.Status().Ready(time.Now()); err != nil {
+				return fmt.Errorf("partition %s: %w", part.Partition, err)
+			}
+		case part.Ours || part.Owner == "":
+			return fmt.Errorf("partition %s: nobody reads it yet", part.Partition)
+		}
+	}
+	return nil
+}
+
+// partition hands the events of one partition to the dispatcher.
+type partition struct {
+	app    *App
+	intake *dispatch.Intake
+	sweeps sync.WaitGroup
+}
+
+// Event implements stream.Handler.
+func (p *partition) Event(ctx context.Context, e stream.Event, done func()) error {
+	if e.Key.Type == 0 {
+		done() // the collection was dropped or renamed: no call
+		return nil
+	}
+	return p.intake.Submit(ctx, e.Key, done)
+}
+
+// The margins of a sweep. completed_at is written by the API's clock, the gap
+// is measured by MongoDB's.
+const (
+	sweepMargin = 5 * time.Minute
+	// unknownPast is how far a sweep reaches back when nothing is known of where
+	// the gap began.
+	unknownPast = 24 * time.Hour
+	sweepPause  = 5 * time.Second
+)
+
+// Gap implements stream.Handler: the calls whose results were stored in the
+// gap are looked up by time and take the same road as all others.
+func (p *partition) Gap(ctx context.Context, g stream.Gap, done func()) error {
+	p.sweeps.Go(func() {
+		from := g.From
+		if from.IsZero() {
+			from = g.To.Add(-unknownPast)
+		}
+		from, to := from.Add(-sweepMargin), g.To.Add(sweepMargin)
+		log := p.app.logger.With("reason", string(g.Reason), "from", from, "to", to)
+		log.Warn("sweeping the calls of a gap in the stream")
+		for {
+			n, err := p.sweep(ctx, from, to)
+			if err == nil {
+				log.Info("the gap is swept", "calls", n)
+				done()
+				return
+			}
+			if ctx.Err() != nil || errors.Is(err, dispatch.ErrStopped) {
+				return // the position stays before the gap: the next start sweeps it
+			}
+			log.Warn("the sweep failed, trying again", "calls", n, "error", err)
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(sweepPause):
+			}
+		}
+	})
+	return nil
+}
+
+// sweep submits every call of the gap and waits until all of them are settled.
+func (p *partition) sweep(ctx context.Context, from, to time.Time) (int, error) {
+	var open sync.WaitGroup
+	n := 0
+	err := p.app.store.Between(ctx, from, to, func(id bson.RawValue) error {
+		open.Add(1)
+		if err := p.intake.Submit(ctx, id, open.Done); err != nil {
+			open.Done()
+			return err
+		}
+		n++
+		return nil
+	})
+	if err != nil {
+		return n, err
+	}
+	settled := make(chan struct{})
+	go func() { open.Wait(); close(settled) }()
+	select {
+	case <-settled:
+		return n, nil
+	case <-ctx.Done():
+		return n, context.Cause(ctx)
+	}
+}
+
+// Drain implements stream.Handler: what only waits is let go, what is being
+// sent may end within the grace period.
+func (p *partition) Drain(ctx context.Context, why error) {
+	p.intake.Stop()
+	held := p.intake.Held()
+	timer := time.NewTimer(p.app.cfg.ShutdownGrace)
+	defer timer.Stop()
+	select {
+	case <-p.intake.Idle():
+		return
+	case <-ctx.Done():
+	case <-timer.C:
+		p.app.logger.Warn("attempts did not end within the grace period; they are made again after the next start",
+			"calls", p.intake.Held(), "of", held, "grace", p.app.cfg.ShutdownGrace, "why", why)
+	}
+	p.intake.Abort()
+	select {
+	case <-p.intake.Idle():
+	case <-time.After(disconnectTimeout): // MongoDB is away too
+	}
+}

@@ -1,0 +1,107 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/config"
+	"github.com/cxbridge/watcher/internal/recording"
+)
+
+// settings keeps the platform's settings document and makes recording links
+// with it. The document changes about never, so it is asked for now and then.
+type settings struct {
+	coll   *mongo.Collection
+	cfg    config.Config
+	logger *slog.Logger
+
+	linker atomic.Pointer[recording.Linker]
+	said   string // the last warning, so that it is said once
+}
+
+const (
+	settingsID    = "system"
+	settingsEvery = 30 * time.Second
+	settingsRetry = time.Second
+)
+
+func newSettings(coll *mongo.Collection, cfg config.Config, logger *slog.Logger) *settings {
+	return &settings{coll: coll, cfg: cfg, logger: logger}
+}
+
+// Link implements dispatch.Links.
+func (s *settings) Link(call *calls.Call, now time.Time) string {
+	return s.linker.Load().Link(call, now)
+}
+
+// ready is nil once the document was asked for.
+func (s *settings) ready() error {
+	if s.linker.Load() == nil {
+		return errors.New("the settings are not read yet")
+	}
+	return nil
+}
+
+// run reads the document until ctx ends.
+func (s *settings) run(ctx context.Context) {
+	for {
+		wait := settingsEvery
+		if err := s.read(ctx); err != nil && ctx.Err() == nil {
+			s.warn(err)
+			wait = settingsRetry
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (s *settings) read(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*selectionTimeout, errors.New("MongoDB did not answer in time"))
+	defer cancel()
+	doc, err := s.coll.FindOne(ctx, bson.D{{Key: "_id", Value: settingsID}}).Raw()
+	if err != nil && !errors.Is(err, mongo.ErrNoDocuments) {
+		return fmt.Errorf("read the settings: %w", err)
+	}
+	linker, err := NewLinker(s.cfg, doc)
+	s.linker.Store(linker)
+	if err != nil {
+		s.warn(fmt.Errorf("recording links: %w", err))
+	} else {
+		s.said = ""
+	}
+	return nil
+}
+
+func (s *settings) warn(err error) {
+	if text := err.Error(); text != s.said {
+		s.said = text
+		s.logger.Warn("settings", "error", err)
+	}
+}
+
+// NewLinker makes the recording links of a deployment: its own settings over
+// those of the settings document, which may be nil. The linker works in any
+// case; the error names what is set and cannot be used.
+func NewLinker(cfg config.Config, doc bson.Raw) (*recording.Linker, error) {
+	return recording.New(recording.Options{
+		PublicBaseURL: cfg.PublicBaseURL,
+		Storage: recording.ParseStorage(doc).Override(recording.Storage{
+			Endpoint:  cfg.Minio.Endpoint,
+			AccessKey: cfg.Minio.AccessKey,
+			SecretKey: cfg.Minio.SecretKey,
+			Bucket:    cfg.Minio.Bucket,
+			Secure:    cfg.Minio.Secure,
+		}),
+	})
+}
