@@ -150,7 +150,7 @@ func (x *index) build(raw bson.Raw) {
 		if end > math.MaxUint32 {
 			return
 		}
-		x[f].start, x[f].end, x[f].kind = uint32(end-len(v.Data)), uint32(end), v.Type //nolint:gosec // checked above
+		x[f].start, x[f].end, x[f].kind = uint32(end-len(v.Data)), uint32(end), v.Type // checked above
 	}
 }
 

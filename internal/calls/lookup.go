@@ -30,7 +30,7 @@ func lookup(v value, field string) (value, bool) {
 func lookupItem(array value, field string) (value, bool) {
 	digits, rest, nested := strings.Cut(field, ".")
 	n, err := strconv.Atoi(digits)
-	if err != nil || strconv.Itoa(n) != digits { // "+1", "01"
+	if err != nil || n < 0 || strconv.Itoa(n) != digits { // "+1", "01"
 		return value{}, false
 	}
 	w := walk(array.Data)

@@ -96,11 +96,11 @@ func parseISO(text []byte) (time.Time, bool) {
 			return time.Time{}, false
 		}
 	}
-	t := time.Date(year, time.Month(month), day, hour, minute, second, nanos, time.UTC)
-	if t.Day() != day && hour < 24 || len(s.rest) > 0 { // 31 June
+	date := time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC)
+	if date.Day() != day || len(s.rest) > 0 { // 31 June
 		return time.Time{}, false
 	}
-	return t.Add(-time.Duration(zone) * time.Second), true
+	return date.Add(time.Duration(hour*3600+minute*60+second-zone)*time.Second + time.Duration(nanos)), true
 }
 
 func (s *isoScanner) clock() (hour, minute, second, nanos int, ok bool) {
@@ -118,8 +118,7 @@ func (s *isoScanner) clock() (hour, minute, second, nanos int, ok bool) {
 			return 0, 0, 0, 0, false
 		}
 	}
-	// 24:00 is midnight after; 60 is a leap second.
-	ok = ok1 && ok2 && hour < 24 && minute < 60 && second <= 60
+	ok = ok1 && ok2 && hour < 24 && minute < 60 && second <= 60 // a leap second
 	return hour, minute, second, nanos, ok
 }
 

@@ -175,7 +175,7 @@ func normalBytes(stored []byte) iter.Seq[byte] {
 			if (r < 'a' || r > 'z') && (r < '0' || r > '9') {
 				r = '_'
 			}
-			if !yield(byte(r)) { //nolint:gosec // ASCII by now
+			if !yield(byte(r)) { // ASCII by now
 				return
 			}
 		}
