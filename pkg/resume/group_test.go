@@ -1,0 +1,390 @@
+package resume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// office watches who works on what, in fake time.
+type office struct {
+	t  *testing.T
+	mu sync.Mutex
+	at map[Partition][]*Lease
+}
+
+// work is a HoldFunc that saves its progress and stops when it is told to.
+func (o *office) work(ctx context.Context, lease *Lease) error {
+	o.mu.Lock()
+	p := lease.Partition()
+	if o.at == nil {
+		o.at = make(map[Partition][]*Lease)
+	}
+	o.at[p] = append(o.at[p], lease)
+	o.mu.Unlock()
+	at := lease.Record().Position
+	ticker := time.NewTicker(300 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-ticker.C:
+			at.ClusterTime.T++
+			at.ClusterTime.I = 1
+			limited, cancel := context.WithTimeout(lease.Context(), time.Second)
+			_ = lease.Save(limited, at, Origin{})
+			cancel()
+		}
+	}
+}
+
+// live returns the leases on a partition whose context has not ended.
+func (o *office) live(p Partition) []*Lease {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var live []*Lease
+	for _, l := range o.at[p] {
+		if l.Context().Err() == nil {
+			live = append(live, l)
+		}
+	}
+	return live
+}
+
+// replica is one Group that can be stopped, cut off and waited for.
+type replica struct {
+	group *Group
+	line  *line
+	stop  context.CancelFunc
+	done  chan error
+}
+
+func (o *office) start(m *memory, owner string, partitions int, seed uint64, slow time.Duration) *replica {
+	o.t.Helper()
+	l := newLine(m, "x", seed, slow)
+	g, err := newGroup(GroupConfig{Owner: owner, Partitions: partitions}, l)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	g.self.instance = fmt.Sprint("i", seed) // so that a seed gives the same run
+	ctx, stop := context.WithCancel(o.t.Context())
+	r := &replica{group: g, line: l, stop: stop, done: make(chan error, 1)}
+	go func() { r.done <- g.Run(ctx, o.work) }()
+	return r
+}
+
+func (r *replica) end(t *testing.T) {
+	t.Helper()
+	r.stop()
+	if err := <-r.done; err != nil {
+		t.Errorf("the group ended with %v", err)
+	}
+}
+
+func wait(d time.Duration) { <-time.After(d) }
+
+// until waits for a condition in fake time and returns how long that took.
+func until(t *testing.T, limit time.Duration, what string, ok func() bool) time.Duration {
+	t.Helper()
+	began := time.Now()
+	for !ok() {
+		if time.Since(began) > limit {
+			t.Fatalf("%s: not within %s", what, limit)
+		}
+		wait(50 * time.Millisecond)
+	}
+	return time.Since(began)
+}
+
+func TestOneReplicaHoldsAtOnceAndLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, o := newMemory(), &office{t: t}
+		r := o.start(m, "a", 1, 1, 0)
+		until(t, time.Second, "held", func() bool { return len(o.live(Partition{0, 1})) == 1 })
+		wait(3 * time.Second)
+		s := r.group.Status()
+		if !s.Known || s.Members != 1 || len(s.Partitions) != 1 || !s.Partitions[0].Ours || s.Partitions[0].Owner != "a" {
+			t.Errorf("status %+v", s)
+		}
+		r.end(t)
+		rec := m.look("x")
+		if len(m.records) != 1 || rec.Held() || rec.Position.ClusterTime.T == 0 {
+			t.Errorf("left behind: %+v", m.records)
+		}
+	})
+}
+
+func TestStandbyTakesOver(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		leave func(t *testing.T, r *replica)
+		limit time.Duration
+	}{
+		{"crash", func(_ *testing.T, r *replica) { r.line.setCut(true) }, 15 * time.Second},
+		{"clean stop", func(t *testing.T, r *replica) { r.end(t) }, 2 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m, o := newMemory(), &office{t: t}
+				p := Partition{0, 1}
+				a := o.start(m, "a", 1, 1, 100*time.Millisecond)
+				until(t, 2*time.Second, "a holds", func() bool { return len(o.live(p)) == 1 })
+				b := o.start(m, "b", 1, 2, 100*time.Millisecond)
+				wait(20 * time.Second)
+				first := o.live(p)
+				if len(first) != 1 || first[0].Term() != 1 {
+					t.Fatalf("the standby took from a holder that lives: %d leases", len(first))
+				}
+				c.leave(t, a)
+				took := until(t, c.limit, "b holds", func() bool {
+					live := o.live(p)
+					return len(live) == 1 && live[0].Term() == 2
+				})
+				t.Logf("taken over after %s", took)
+				if context.Cause(first[0].Context()) == nil {
+					t.Error("the old lease still lives")
+				}
+				b.end(t)
+				a.line.setCut(false)
+				a.stop()
+				wait(time.Minute)
+			})
+		})
+	}
+}
+
+// A restart in place does not wait for its own old lease, and a second process
+// with the same name does not start a tug of war.
+func TestSameOwnerTakesOverAtStartOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, o := newMemory(), &office{t: t}
+		p := Partition{0, 1}
+		a := o.start(m, "host", 1, 1, 0)
+		until(t, time.Second, "a holds", func() bool { return len(o.live(p)) == 1 })
+		b := o.start(m, "host", 1, 2, 0)
+		until(t, 2*time.Second, "b took over", func() bool {
+			live := o.live(p)
+			return len(live) == 1 && live[0].Term() == 2
+		})
+		wait(time.Minute)
+		if live := o.live(p); len(live) != 1 || live[0].Term() != 2 {
+			t.Errorf("the two went on taking from each other: term %d", m.look("x").Term)
+		}
+		a.end(t)
+		b.end(t)
+	})
+}
+
+func TestPartitionsAreSharedAndMoveBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, o := newMemory(), &office{t: t}
+		share := func(r *replica) int {
+			n := 0
+			for _, p := range r.group.Status().Partitions {
+				if p.Ours {
+					n++
+				}
+			}
+			return n
+		}
+		a := o.start(m, "a", 5, 1, 50*time.Millisecond)
+		until(t, 3*time.Second, "a holds all", func() bool { return share(a) == 5 })
+		b := o.start(m, "b", 5, 2, 50*time.Millisecond)
+		until(t, 5*time.Second, "b has its share", func() bool { return share(a) == 3 && share(b) == 2 })
+		c := o.start(m, "c", 5, 3, 50*time.Millisecond)
+		until(t, 5*time.Second, "c has its share", func() bool { return share(a) == 2 && share(b) == 2 && share(c) == 1 })
+		terms := int64(0)
+		for i := range 5 {
+			terms += m.look(Partition{i, 5}.ID("x")).Term
+		}
+		if terms != 8 { // five taken, three moved
+			t.Errorf("%d changes of holder, want 8", terms)
+		}
+		b.end(t)
+		until(t, 5*time.Second, "b's share is taken", func() bool { return share(a)+share(c) == 5 && share(a) >= 2 && share(c) >= 2 })
+		a.end(t)
+		c.end(t)
+	})
+}
+
+func TestResetWinsOverARunningHolder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, o := newMemory(), &office{t: t}
+		p := Partition{0, 1}
+		a := o.start(m, "a", 1, 1, 50*time.Millisecond)
+		until(t, 2*time.Second, "a holds", func() bool { return len(o.live(p)) == 1 })
+		wait(10 * time.Second)
+		first := o.live(p)[0]
+		m.reset(p, "x", At(time.Unix(5, 0)), Reset{ID: "r1", Repush: "all"})
+		until(t, 3*time.Second, "the holder notices", func() bool { return first.Context().Err() != nil })
+		if cause := context.Cause(first.Context()); !errors.Is(cause, ErrReset) {
+			t.Errorf("the lease ended with %v", cause)
+		}
+		until(t, 3*time.Second, "somebody holds it again", func() bool { return len(o.live(p)) == 1 })
+		again := o.live(p)[0].Record()
+		if again.Position.ClusterTime.T != 5 || again.Reset == nil || again.Reset.ID != "r1" {
+			t.Errorf("the next holder starts at %v with %+v", again.Position, again.Reset)
+		}
+		a.end(t)
+	})
+}
+
+// A holder that is cut off while its hold function hangs may not save when it
+// comes back, and knows that it lost the lease.
+func TestPausedHolderIsFenced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, o := newMemory(), &office{t: t}
+		a := o.start(m, "a", 1, 1, 0)
+		p := Partition{0, 1}
+		until(t, 2*time.Second, "a holds", func() bool { return len(o.live(p)) == 1 })
+		old := o.live(p)[0]
+		a.line.setCut(true)
+		b := o.start(m, "b", 1, 2, 0)
+		until(t, 15*time.Second, "b holds", func() bool { return len(o.live(p)) == 1 && o.live(p)[0] != old })
+		a.line.setCut(false)
+		if err := a.line.save(t.Context(), "x", old.Term(), At(time.Unix(1, 0)), Origin{}, time.Now()); !errors.Is(err, ErrFenced) {
+			t.Errorf("a late write of the old holder: %v", err)
+		}
+		if err := old.Save(t.Context(), At(time.Unix(1, 0)), Origin{}); !errors.Is(err, ErrFenced) || !errors.Is(err, ErrLost) {
+			t.Errorf("a late save of the old holder: %v", err)
+		}
+		b.end(t)
+		a.end(t)
+	})
+}
+
+func TestHoldErrorEndsTheGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLine(newMemory(), "x", 1, 0)
+		g, err := newGroup(GroupConfig{Partitions: 3}, l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		broken := errors.New("broken")
+		err = g.Run(t.Context(), func(ctx context.Context, lease *Lease) error {
+			if lease.Partition().Index == 1 {
+				return broken
+			}
+			<-ctx.Done()
+			return nil
+		})
+		if !errors.Is(err, broken) {
+			t.Errorf("got %v", err)
+		}
+		for id, r := range l.records {
+			if r.Held() {
+				t.Errorf("%s is still held", id)
+			}
+		}
+	})
+}
+
+func TestChangedNumberOfPartitions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, o := newMemory(), &office{t: t}
+		four := o.start(m, "a", 4, 1, 20*time.Millisecond)
+		until(t, 3*time.Second, "four are held", func() bool { return len(o.live(Partition{3, 4})) == 1 })
+		wait(5 * time.Second)
+		two := o.start(m, "b", 2, 2, 20*time.Millisecond)
+		wait(30 * time.Second)
+		if len(o.live(Partition{0, 2})) != 0 || len(o.live(Partition{0, 4})) != 1 {
+			t.Fatal("both layouts are worked in at the same time")
+		}
+		four.end(t)
+		oldest := ^uint32(0)
+		for i := range 4 {
+			oldest = min(oldest, m.look(Partition{i, 4}.ID("x")).Position.ClusterTime.T)
+		}
+		until(t, 15*time.Second, "two are held", func() bool { return len(o.live(Partition{0, 2}))+len(o.live(Partition{1, 2})) == 2 })
+		for i := range 2 {
+			if got := o.live(Partition{i, 2})[0].Record().Position.ClusterTime.T; got != oldest {
+				t.Errorf("partition %d starts at %d, the oldest was %d", i, got, oldest)
+			}
+		}
+		two.end(t)
+		for id, r := range m.records {
+			if r.Partition.Of != 2 {
+				t.Errorf("%s is left", id)
+			}
+		}
+	})
+}
+
+// Replicas that crash, are cut off, stop and start, on slow lines: never two on
+// one partition, never a save that goes back, and nobody waits for long.
+func TestLeasesUnderRandomFaults(t *testing.T) {
+	for seed := range uint64(12) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { randomFaults(t, seed) })
+		})
+	}
+}
+
+func randomFaults(t *testing.T, seed uint64) {
+	const partitions = 4
+	random := rand.New(rand.NewPCG(seed, 2))
+	m, o := newMemory(), &office{t: t}
+	var running, cut []*replica
+	started := 0
+	start := func() {
+		started++
+		running = append(running, o.start(m, fmt.Sprint("r", started), partitions, seed*1000+uint64(started), 400*time.Millisecond))
+	}
+	pick := func(from *[]*replica) *replica {
+		i := random.IntN(len(*from))
+		r := (*from)[i]
+		*from = append((*from)[:i:i], (*from)[i+1:]...)
+		return r
+	}
+	start()
+	start()
+	var alone [partitions]time.Duration
+	const step = 50 * time.Millisecond
+	for tick := range 12000 { // ten minutes
+		if tick%320 == 0 { // a fault each 16 s, so that each is dealt with alone
+			switch k := random.IntN(5); {
+			case k == 0 && len(running) < 4:
+				start()
+			case k == 1 && len(running) > 1:
+				r := pick(&running)
+				r.line.setCut(true)
+				cut = append(cut, r)
+			case k == 2 && len(running) > 1:
+				r := pick(&running)
+				r.stop()
+				cut = append(cut, r)
+			case k == 3 && len(cut) > 0:
+				r := pick(&cut)
+				r.line.setCut(false)
+				r.end(t)
+			}
+		}
+		wait(step)
+		for i := range partitions {
+			live := o.live(Partition{i, partitions})
+			if len(live) > 1 {
+				t.Fatalf("after %s: %d replicas hold partition %d", time.Duration(tick)*step, len(live), i)
+			}
+			alone[i] += step
+			if len(live) == 1 {
+				alone[i] = 0
+			}
+			if alone[i] > 15*time.Second {
+				t.Fatalf("after %s: nobody has held partition %d for %s", time.Duration(tick)*step, i, alone[i])
+			}
+		}
+	}
+	for _, r := range append(running, cut...) {
+		r.line.setCut(false)
+		r.end(t)
+	}
+	if len(m.back) > 0 {
+		t.Errorf("saves went back: %v", m.back)
+	}
+}
