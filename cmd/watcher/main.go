@@ -28,7 +28,9 @@ var version = "dev"
 
 // cli is the command line: one field for each subcommand.
 type cli struct {
-	Run runCmd `cmd:"" help:"Follow the calls and push each stored result to its bot's CRM."`
+	Run     runCmd     `cmd:"" help:"Follow the calls and push each stored result to its bot's CRM."`
+	Preview previewCmd `cmd:"" help:"Print what would be sent for a call, without sending it."`
+	Lint    lintCmd    `cmd:"" help:"Check the configuration of bots."`
 
 	Version versionCmd `cmd:"" help:"Print the version."`
 }

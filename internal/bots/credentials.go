@@ -41,7 +41,7 @@ func (c *credentials) url(u *url.URL) {
 	}
 	for name, values := range u.Query() {
 		for _, v := range values {
-			if n := strings.ToLower(name); n == "key" || n == "sig" || isCredentialName(name) {
+			if IsCredentialParam(name) {
 				c.secret(v)
 			}
 		}
@@ -91,6 +91,13 @@ func IsPlainHeader(name string) bool {
 		return true
 	}
 	return false
+}
+
+// IsCredentialParam guesses from its name whether a query parameter holds a
+// credential.
+func IsCredentialParam(name string) bool {
+	n := strings.ToLower(name)
+	return n == "key" || n == "sig" || n == "pass" || isCredentialName(n)
 }
 
 // isCredentialName guesses from the name of a parameter or key whether its

@@ -35,7 +35,7 @@ func (c *compiler) mapper(doc bson.Raw, p *Push, creds *credentials) {
 		c.warn(at(mapperKey), CodeEmptyMapper, "is empty, the payload is an empty object", "")
 	}
 	for t := range p.Mapper.Tokens() {
-		if t.Name == "" {
+		if len(t.Candidates) == 0 {
 			c.token(LevelWarning, t.Key, t.Text, CodeEmptyName, "the name is empty, so this is always \"\"", "")
 		}
 	}

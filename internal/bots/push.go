@@ -11,6 +11,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/pkg/push"
 	"github.com/cxbridge/watcher/pkg/render"
 	"github.com/cxbridge/watcher/pkg/secret"
 )
@@ -21,7 +22,7 @@ const pushKey = "post_call_push"
 var pushKeys = []string{
 	"enabled", "url", "method", "headers", "token", "key_mapper",
 	"timeout_seconds", "max_attempts", "max_concurrency", "rate_limit_per_second",
-	"time_format", "signing_secret", "success", "retry_when", "auth",
+	"time_format", "signing_secret", "success", "retry_when", "preset", "auth",
 }
 
 // push compiles post_call_push. Null is no configuration, as absence is.
@@ -175,8 +176,13 @@ func (c *compiler) signing(doc bson.Raw, p *Push, creds *credentials) {
 		c.fault(at("signing_secret"), CodeBadValue, "is "+typeName(v)+", not text", "")
 		return
 	}
-	p.SigningSecret = secret.Text(strings.TrimSpace(text))
+	key := secret.Text(strings.TrimSpace(text))
 	creds.secret(text)
+	if _, err := push.SigningKey(key); err != nil {
+		c.fault(at("signing_secret"), CodeBadValue, err.Error(), "")
+		return
+	}
+	p.SigningSecret = key
 }
 
 // unknownKeys names fields that nothing reads; most are misspelt.

@@ -1,14 +1,20 @@
 package bots
 
 import (
+	"slices"
+	"strings"
+
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/cxbridge/watcher/pkg/push"
 )
 
-// rules reads success and retry_when. A rule that cannot be used is a fault: to
-// go without it would take refusals for successes.
+// rules reads preset, success and retry_when. A rule that cannot be used is a
+// fault: to go without it would take refusals for successes. The bot's own
+// success replaces the preset's, and its retry rules are asked before them.
 func (c *compiler) rules(doc bson.Raw, p *Push) {
+	preset := c.preset(doc)
+	p.Success = preset.Success
 	if text := c.json(doc, "success"); text != nil {
 		rule, err := push.ParseRule(text)
 		if err != nil {
@@ -23,6 +29,22 @@ func (c *compiler) rules(doc bson.Raw, p *Push) {
 		}
 		p.RetryWhen = rules
 	}
+	p.RetryWhen = slices.Concat(p.RetryWhen, preset.RetryWhen)
+}
+
+// preset looks up what is known of the answers of a CRM by its name.
+func (c *compiler) preset(doc bson.Raw) push.Preset {
+	v := field(doc, "preset")
+	name, isText := v.StringValueOK()
+	name = strings.ToLower(strings.TrimSpace(name))
+	if isMissing(v) || isText && name == "" {
+		return push.Preset{}
+	}
+	preset, known := push.LookupPreset(name)
+	if !known {
+		c.fault(at("preset"), CodeBadValue, "is none of "+strings.Join(push.PresetNames(), ", "), nearest(name, push.PresetNames()))
+	}
+	return preset
 }
 
 // auth reads the credential that is added to each try.

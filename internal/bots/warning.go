@@ -26,11 +26,12 @@ const (
 	CodeBadMethod   Code = "bad_method"    // neither POST nor GET
 	CodeBadHeader   Code = "bad_header"    // a header name or value that must not be sent
 	CodeBadTimezone Code = "bad_timezone"  // missing or no IANA name; UTC is used
-	CodeBadFormat   Code = "bad_time_format"
-	CodeUnknownKey  Code = "unknown_key"  // no setting has this name
-	CodeIgnored     Code = "ignored"      // given, but of no effect
-	CodeEmptyMapper Code = "empty_mapper" // the payload is an empty object
-	CodePlainHTTP   Code = "plain_http"   // credentials travel unencrypted
+	CodeBadFormat   Code = "bad_format"    // no time format
+	CodeUnknownKey  Code = "unknown_key"   // no setting has this name
+	CodeIgnored     Code = "ignored"       // given, but of no effect
+	CodeEmptyMapper Code = "empty_mapper"  // the payload is an empty object
+	CodePlainHTTP   Code = "plain_http"    // credentials travel unencrypted
+	CodeLongURL     Code = "long_url"      // longer than many servers take; only a preview can tell
 )
 
 // The codes of a token in a mapper.

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/cxbridge/watcher/internal/bots"
+	"github.com/cxbridge/watcher/internal/config"
+)
+
+// previewInput are the documents that a preview is made of.
+type previewInput struct {
+	call     bson.Raw
+	botDoc   bson.Raw // nil when the call's bot does not exist
+	settings bson.Raw // nil without settings
+}
+
+// bot compiles the bot; nil when there is none.
+func (in *previewInput) bot(o bots.Options) *bots.Bot {
+	if in.botDoc == nil {
+		return nil
+	}
+	return bots.Compile(in.botDoc, o)
+}
+
+// documents reads what the flags name, from files or from the database. A file
+// wins over what is stored.
+func (p *previewCmd) documents(ctx context.Context, c *config.Config, stdin io.Reader) (*previewInput, error) {
+	in := &previewInput{}
+	var bad []error
+	read := func(flag, file string, into *bson.Raw) {
+		if file == "" {
+			return
+		}
+		doc, err := readDocument(file, stdin)
+		if err != nil {
+			bad = append(bad, config.Fault{Setting: flag, Reason: err.Error()})
+		}
+		*into = doc
+	}
+	read("call", p.Call, &in.call)
+	read("bot", p.Bot, &in.botDoc)
+	read("settings", p.Settings, &in.settings)
+	if err := errors.Join(bad...); err != nil {
+		return nil, usageError{err}
+	}
+	if p.SessionID == "" {
+		return in, nil
+	}
+	return in, p.stored(ctx, c, in)
+}
+
+// stored fills in what no file gave from the database.
+func (p *previewCmd) stored(ctx context.Context, c *config.Config, in *previewInput) (err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, commandTimeout, errCommandTimeout)
+	defer cancel()
+	db, closeDB, err := openDatabase(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer closeDB()
+
+	newest := options.FindOne().SetSort(bson.D{{Key: "completed_at", Value: -1}})
+	in.call, err = findOne(ctx, db.Collection(c.CallsCollection), bson.D{{Key: "session_id", Value: p.SessionID}}, newest)
+	if err != nil {
+		return err
+	}
+	if in.call == nil {
+		return usageError{config.Fault{Setting: "session-id", Reason: fmt.Sprintf("no call in %s.%s has session_id %q", c.Database, c.CallsCollection, p.SessionID)}}
+	}
+	if in.botDoc == nil {
+		filter := bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: bothForms(in.call.Lookup("bot_id"))}}}}
+		if in.botDoc, err = findOne(ctx, db.Collection(c.BotsCollection), filter, nil); err != nil {
+			return err
+		}
+	}
+	if in.settings == nil {
+		in.settings, err = findOne(ctx, db.Collection(c.SettingsCollection), bson.D{{Key: "_id", Value: "system"}}, nil)
+	}
+	return err
+}
+
+// bothForms lists an id as it is and in its other form, as a call may hold the
+// id of its bot as text and the bot as an ObjectId, or the other way round.
+func bothForms(id bson.RawValue) bson.A {
+	forms := bson.A{}
+	if text, ok := id.StringValueOK(); ok {
+		forms = append(forms, text)
+		if oid, err := bson.ObjectIDFromHex(text); err == nil {
+			forms = append(forms, oid)
+		}
+	}
+	if oid, ok := id.ObjectIDOK(); ok {
+		forms = append(forms, oid, oid.Hex())
+	}
+	return forms
+}
+
+// The limits of a command that reads and ends.
+const (
+	commandTimeout  = 60 * time.Second
+	serverSelection = 10 * time.Second
+)
+
+var errCommandTimeout = errors.New("MongoDB did not answer in time")
+
+// openDatabase connects for a command that reads and ends. Call the returned
+// function when done.
+func openDatabase(ctx context.Context, c *config.Config) (*mongo.Database, func(), error) {
+	client, err := mongo.Connect(options.Client().
+		ApplyURI(c.MongoURI.Reveal()).
+		SetAppName("watcher").
+		SetServerSelectionTimeout(serverSelection))
+	if err != nil {
+		return nil, nil, usageError{config.Fault{Setting: "mongo-uri", Reason: "the driver does not take it"}}
+	}
+	return client.Database(c.Database), func() {
+		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), 5*time.Second, errCommandTimeout)
+		defer cancel()
+		_ = client.Disconnect(ctx) // nothing is left to do when it fails
+	}, nil
+}
+
+// findOne returns nil without a document.
+func findOne(ctx context.Context, coll *mongo.Collection, filter any, o options.Lister[options.FindOneOptions]) (bson.Raw, error) {
+	var more []options.Lister[options.FindOneOptions]
+	if o != nil {
+		more = append(more, o)
+	}
+	raw, err := coll.FindOne(ctx, filter, more...).Raw()
+	switch {
+	case errors.Is(err, mongo.ErrNoDocuments):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("read from %s: %w", coll.Name(), err)
+	}
+	return raw, nil
+}
+
+// readDocument reads one Extended JSON document from a file, or from standard
+// input for "-".
+func readDocument(file string, stdin io.Reader) (bson.Raw, error) {
+	all, err := readDocuments(file, stdin)
+	if err != nil {
+		return nil, err
+	}
+	if len(all) != 1 {
+		return nil, fmt.Errorf("%s holds %d documents, want one", file, len(all))
+	}
+	return all[0], nil
+}
+
+// readDocuments reads Extended JSON documents, canonical or relaxed: one after
+// the other, or in arrays, as exports are written.
+func readDocuments(file string, stdin io.Reader) ([]bson.Raw, error) {
+	data, err := readAll(file, stdin)
+	if err != nil {
+		return nil, err
+	}
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // editors on Windows write one
+	dec := json.NewDecoder(bytes.NewReader(data))
+	var all []bson.Raw
+	for {
+		var value json.RawMessage
+		err := dec.Decode(&value)
+		if err == io.EOF {
+			return all, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s is not JSON: %w%s", file, err, position(data, err))
+		}
+		docs, err := toBSON(value)
+		if err != nil {
+			return nil, fmt.Errorf("%s is not MongoDB Extended JSON: %w", file, err)
+		}
+		all = append(all, docs...)
+	}
+}
+
+func readAll(file string, stdin io.Reader) ([]byte, error) {
+	if file == "-" {
+		data, err := io.ReadAll(stdin)
+		if err != nil {
+			return nil, fmt.Errorf("read standard input: %w", err)
+		}
+		return data, nil
+	}
+	return os.ReadFile(file) //nolint:gosec // the user names the file
+}
+
+// position tells where in a text the decoder stopped.
+func position(data []byte, err error) string {
+	syntax, ok := errors.AsType[*json.SyntaxError](err)
+	if !ok {
+		return ""
+	}
+	before := data[:min(syntax.Offset, int64(len(data)))]
+	line := bytes.Count(before, []byte("\n")) + 1
+	column := len(before) - bytes.LastIndexByte(before, '\n') - 1
+	return fmt.Sprintf(" (line %d, column %d)", line, column)
+}
+
+var errNoObject = errors.New("want an object")
+
+// toBSON turns a JSON object, or an array of such, into documents.
+func toBSON(value json.RawMessage) ([]bson.Raw, error) {
+	switch value[0] {
+	case '{':
+		var doc bson.D
+		if err := bson.UnmarshalExtJSON(value, false, &doc); err != nil {
+			return nil, err
+		}
+		raw, err := bson.Marshal(doc)
+		return []bson.Raw{raw}, err
+	case '[':
+		var items []json.RawMessage
+		if err := json.Unmarshal(value, &items); err != nil {
+			return nil, err
+		}
+		var all []bson.Raw
+		for _, item := range items {
+			if item[0] != '{' {
+				return nil, errNoObject
+			}
+			docs, err := toBSON(item)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, docs...)
+		}
+		return all, nil
+	}
+	return nil, errNoObject
+}

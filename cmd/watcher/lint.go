@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/cxbridge/watcher/internal/bots"
+	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/config"
+)
+
+type lintCmd struct {
+	Bot         []string `placeholder:"FILE" help:"Bots as MongoDB Extended JSON; - is standard input, repeatable. Default: all bots of the database."`
+	Level       string   `default:"warning" placeholder:"LEVEL" help:"The least that is shown: error, warning or info."`
+	Output      string   `default:"table" placeholder:"HOW" help:"table or json."`
+	TimeFormat  string   `placeholder:"FORMAT" help:"Format of times where the bot names none."`
+	AnalysisKey []string `placeholder:"NAME" help:"One more analysis.* key that exists; repeatable."`
+	mongoFlags
+}
+
+// Run prints what is wrong with bots. It fails when one of them cannot push.
+func (l *lintCmd) Run(ctx context.Context, std streams) error {
+	c, err := l.config()
+	if err != nil {
+		return err
+	}
+	docs, err := l.documents(ctx, &c, std.in)
+	if err != nil {
+		return err
+	}
+	format, _ := calls.ParseTimeFormat(c.TimeFormat) // checked with the flags
+	results := make([]lintResult, len(docs))
+	for i, doc := range docs {
+		results[i] = lint(bots.Compile(doc, bots.Options{TimeFormat: format}), l.AnalysisKey, l.levels())
+	}
+	if l.Output == "json" {
+		err = writeJSON(std.out, results)
+	} else {
+		err = printLint(std.out, results)
+	}
+	if err != nil {
+		return err
+	}
+	for _, r := range results {
+		if r.errors > 0 {
+			return silentError{}
+		}
+	}
+	return nil
+}
+
+func (l *lintCmd) config() (config.Config, error) {
+	c := config.Default()
+	var bad faults
+	l.mongoFlags.apply(&c)
+	c.TimeFormat = l.TimeFormat
+	if len(l.Bot) > 0 {
+		c.MongoURI = unusedURI
+	}
+	if l.levels() == nil {
+		bad.add("level", fmt.Errorf("%q is not error, warning or info", l.Level))
+	}
+	if l.Output != "table" && l.Output != "json" {
+		bad.add("output", fmt.Errorf("%q is not table or json", l.Output))
+	}
+	return c, checked(&c, bad)
+}
+
+// levels are those that are shown; nil for a flag that names none.
+func (l *lintCmd) levels() map[bots.Level]bool {
+	switch l.Level {
+	case "error":
+		return map[bots.Level]bool{bots.LevelError: true}
+	case "warning":
+		return map[bots.Level]bool{bots.LevelError: true, bots.LevelWarning: true}
+	case "info":
+		return map[bots.Level]bool{bots.LevelError: true, bots.LevelWarning: true, bots.LevelInfo: true}
+	}
+	return nil
+}
+
+func (l *lintCmd) documents(ctx context.Context, c *config.Config, stdin io.Reader) ([]bson.Raw, error) {
+	if len(l.Bot) == 0 {
+		return storedBots(ctx, c)
+	}
+	var all []bson.Raw
+	var bad []error
+	for _, file := range l.Bot {
+		docs, err := readDocuments(file, stdin)
+		if err != nil {
+			bad = append(bad, config.Fault{Setting: "bot", Reason: err.Error()})
+		}
+		all = append(all, docs...)
+	}
+	if err := errors.Join(bad...); err != nil {
+		return nil, usageError{err}
+	}
+	return all, nil
+}
+
+func storedBots(ctx context.Context, c *config.Config) ([]bson.Raw, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, commandTimeout, errCommandTimeout)
+	defer cancel()
+	db, closeDB, err := openDatabase(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	defer closeDB()
+	cursor, err := db.Collection(c.BotsCollection).Find(ctx, bson.D{}, options.Find().SetSort(bson.D{{Key: "_id", Value: 1}}))
+	if err != nil {
+		return nil, fmt.Errorf("read from %s: %w", c.BotsCollection, err)
+	}
+	var all []bson.Raw
+	if err := cursor.All(ctx, &all); err != nil {
+		return nil, fmt.Errorf("read from %s: %w", c.BotsCollection, err)
+	}
+	return all, nil
+}
+
+// lintResult is what there is to say of one bot.
+type lintResult struct {
+	BotID    string         `json:"bot_id"`
+	Name     string         `json:"name"`
+	Pushes   bool           `json:"pushes"` // has a push configuration, is enabled and has an address
+	Usable   bool           `json:"usable"` // nothing makes its pushes impossible
+	Warnings []bots.Warning `json:"warnings"`
+	errors   int
+	hidden   int // warnings of a level that is not shown
+}
+
+func lint(b *bots.Bot, seeds []string, shown map[bots.Level]bool) lintResult {
+	r := lintResult{BotID: b.ID, Name: b.Name, Warnings: []bots.Warning{}}
+	r.Pushes = b.Push != nil && b.Push.Enabled && b.Push.HasURL
+	r.Usable = b.Push == nil || b.Usable()
+	for _, w := range append(b.Warnings[:len(b.Warnings):len(b.Warnings)], b.Lint(nil, seeds)...) {
+		if w.Level == bots.LevelError {
+			r.errors++
+		}
+		if shown[w.Level] {
+			r.Warnings = append(r.Warnings, w)
+		} else {
+			r.hidden++
+		}
+	}
+	return r
+}
+
+// printLint prints a block for each bot that has something to say, and a sum.
+func printLint(w io.Writer, results []lintResult) error {
+	var out strings.Builder
+	table := tabwriter.NewWriter(&out, 0, 4, 2, ' ', 0)
+	var unusable, warnings, hidden int
+	for i := range results {
+		r := &results[i]
+		hidden += r.hidden
+		warnings += len(r.Warnings)
+		if !r.Usable {
+			unusable++
+		}
+		if len(r.Warnings) == 0 {
+			continue
+		}
+		title := r.BotID
+		if r.Name != "" {
+			title += " " + r.Name
+		}
+		if !r.Usable {
+			title += " (cannot push)"
+		}
+		fmt.Fprintln(table, oneLine(title))
+		for _, w := range r.Warnings {
+			hint := ""
+			if w.Suggestion != "" {
+				hint = "; try " + w.Suggestion
+			}
+			fmt.Fprintf(table, "  %s\t%s\t%s\t%s\n", w.Level, oneLine(w.Key), oneLine(w.Token), oneLine(w.Message+hint))
+		}
+		fmt.Fprintln(table)
+	}
+	_ = table.Flush() // into memory
+	sum := fmt.Sprintf("%s, %d that cannot push, %s", count(len(results), "bot"), unusable, count(warnings, "finding"))
+	if hidden > 0 {
+		sum += fmt.Sprintf(", %d more with --level info", hidden)
+	}
+	_, err := fmt.Fprintln(w, out.String()+sum)
+	return err
+}
+
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
+// oneLine keeps text of a document from breaking the table or the terminal.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/cxbridge/watcher/internal/bots"
+	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/config"
+	"github.com/cxbridge/watcher/internal/dispatch"
+	"github.com/cxbridge/watcher/internal/recording"
+	"github.com/cxbridge/watcher/pkg/push"
+	"github.com/cxbridge/watcher/pkg/render"
+)
+
+type previewCmd struct {
+	Call        string `placeholder:"FILE" help:"The call, as MongoDB Extended JSON; - is standard input."`
+	Bot         string `placeholder:"FILE" help:"The bot. With --session-id it takes the place of the stored one, to try a mapping on a real call."`
+	Settings    string `placeholder:"FILE" help:"The settings document, for signed recording links."`
+	SessionID   string `name:"session-id" placeholder:"ID" help:"Read this call, its bot and the settings from the database."`
+	Now         string `placeholder:"TIME" help:"Time of system.* and of signatures, RFC 3339. Default: system.* is when the result was stored, as in the push."`
+	Unresolved  string `default:"empty" placeholder:"HOW" help:"A token without a value: empty, as in the push, or literal."`
+	ShowSecrets bool   `help:"Show credentials instead of ***."`
+	mongoFlags
+	renderFlags
+}
+
+// Run prints what would be sent for a call, without sending it.
+func (p *previewCmd) Run(ctx context.Context, std streams) error {
+	o, err := p.options()
+	if err != nil {
+		return err
+	}
+	in, err := p.documents(ctx, &o.config, std.in)
+	if err != nil {
+		return err
+	}
+	return writeJSON(std.out, o.preview(in))
+}
+
+// previewOptions are the flags of a preview, checked.
+type previewOptions struct {
+	config      config.Config
+	now         time.Time // zero without --now
+	literal     bool
+	showSecrets bool
+}
+
+// options checks the flags; every fault is in the error, a line each.
+func (p *previewCmd) options() (*previewOptions, error) {
+	o := &previewOptions{config: config.Default(), showSecrets: p.ShowSecrets}
+	var bad faults
+	p.mongoFlags.apply(&o.config)
+	p.renderFlags.apply(&o.config, &bad)
+	switch {
+	case p.Call == "" && p.SessionID == "":
+		bad.add("call", errors.New("give a file, or --session-id to read from the database"))
+	case p.Call != "" && p.SessionID != "":
+		bad.add("call", errors.New("and --session-id exclude each other"))
+	case p.Call != "" && p.Bot == "":
+		bad.add("bot", errors.New("is required with --call"))
+	}
+	if p.SessionID == "" {
+		o.config.MongoURI = unusedURI
+	}
+	if p.Now != "" {
+		now, err := time.Parse(time.RFC3339, p.Now)
+		if err != nil {
+			bad.add("now", fmt.Errorf("%q is not an RFC 3339 time such as 2026-06-05T15:45:00+05:30", p.Now))
+		}
+		o.now = now
+	}
+	switch p.Unresolved {
+	case "empty":
+	case "literal":
+		o.literal = true
+	default:
+		bad.add("unresolved", fmt.Errorf("%q is not empty or literal", p.Unresolved))
+	}
+	return o, checked(&o.config, bad)
+}
+
+// unusedURI passes the check of a configuration that reads no database.
+const unusedURI = "mongodb://unused"
+
+// preview decides and renders as the push does.
+func (o *previewOptions) preview(in *previewInput) *previewOutput {
+	format, _ := calls.ParseTimeFormat(o.config.TimeFormat) // checked with the flags
+	bot := in.bot(bots.Options{TimeFormat: format})
+	call := calls.Decode(in.call)
+
+	storage := recording.ParseStorage(in.settings).Override(storageOf(&o.config))
+	links, linkErr := recording.New(recording.Options{PublicBaseURL: o.config.PublicBaseURL, Storage: storage})
+
+	env := dispatch.PrepareEnv{
+		UserAgent:     "watcher/" + version,
+		AnalysisSeeds: o.config.AnalysisKeys,
+		Now:           o.now,
+		Render:        render.Options{KeepUnresolved: o.literal},
+	}
+	made := o.now // when the request is made
+	if made.IsZero() {
+		made = time.Now()
+	}
+	out := &previewOutput{Decision: "push", DeliveryID: call.DeliveryID(), Warnings: []bots.Warning{}}
+	out.Reason = dispatch.SkipReason(&call, bot)
+	if linkErr != nil {
+		out.Warnings = append(out.Warnings, linkWarnings(linkErr)...)
+	}
+	if bot != nil {
+		out.Warnings = append(out.Warnings, bot.Warnings...)
+		out.Warnings = append(out.Warnings, bot.Lint(dispatch.Variables(&call, bot, env), o.config.AnalysisKeys)...)
+	}
+	if out.Reason != "" {
+		out.Decision = "skip"
+		return out
+	}
+	if bot.Push.NeedsRecording {
+		env.RecordingURL = links.Link(&call, made)
+		if !o.showSecrets {
+			env.RecordingURL = maskLink(env.RecordingURL)
+		}
+	}
+	req := dispatch.Prepare(&call, bot, env)
+	out.Request = o.show(req, bot.Push, made)
+	if n := len(req.URL); n > longURL {
+		out.Warnings = append(out.Warnings, bots.Warning{
+			Level: bots.LevelWarning, Key: "post_call_push.method", Code: bots.CodeLongURL,
+			Message: fmt.Sprintf("the address is %d bytes long; many servers refuse more than %d", n, longURL), Suggestion: "POST",
+		})
+	}
+	return out
+}
+
+// longURL is what Apache httpd and nginx take of a request line by default
+// (8,190 and 8,192 bytes), less method and version.
+const longURL = 8000
+
+// storageOf is what flags say of the object store.
+func storageOf(c *config.Config) recording.Storage {
+	return recording.Storage{
+		Endpoint:  c.Minio.Endpoint,
+		AccessKey: c.Minio.AccessKey,
+		SecretKey: c.Minio.SecretKey,
+		Bucket:    c.Minio.Bucket,
+		Secure:    c.Minio.Secure,
+	}
+}
+
+// linkWarnings tells why some kind of recording link is not made.
+func linkWarnings(err error) []bots.Warning {
+	var all []bots.Warning
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		key, message, _ := strings.Cut(line, ": ")
+		all = append(all, bots.Warning{Level: bots.LevelWarning, Key: key, Code: bots.CodeBadValue, Message: message})
+	}
+	return all
+}
+
+// show is the request as it would go out at a time. The credentials that are
+// made anew for each try are added as the sender does.
+func (o *previewOptions) show(req *push.Request, p *bots.Push, at time.Time) *requestOutput {
+	m := mask{off: o.showSecrets, push: p}
+	out := &requestOutput{Method: req.Method, Headers: map[string]string{}}
+	for name, values := range req.Header {
+		out.Headers[name] = m.header(name, strings.Join(values, ", "))
+	}
+	addSignature(out, req, at, m)
+	url := addAuth(out, req, m)
+	out.URL = m.url(url)
+	if req.Body != nil {
+		out.BodyText = m.text(string(req.Body))
+		out.Body = jsonOf(out.BodyText)
+	}
+	return out
+}

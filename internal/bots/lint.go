@@ -1,0 +1,205 @@
+package bots
+
+import (
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/pkg/render"
+)
+
+// Lint checks the tokens of the mapper against the variables that are known and
+// returns what most likely is not what was meant, each token of a key once. With
+// the variables of a call, whatever exists in that call is known. Without (nil),
+// only the fixed names are, and the seeds: a free name of crm, call, analysis or
+// qc is then never more than LevelInfo, unless it is close to a known one.
+//
+// It does not repeat Bot.Warnings.
+func (b *Bot) Lint(vars *calls.Variables, seeds []string) []Warning {
+	if b.Push == nil {
+		return nil
+	}
+	l := newLinter(vars, seeds)
+	seen := make(map[[2]string]bool)
+	for t := range b.Push.Mapper.Tokens() {
+		id := [2]string{t.Key, t.Text}
+		if seen[id] || len(t.Candidates) == 0 {
+			continue
+		}
+		seen[id] = true
+		l.check(t)
+	}
+	return l.warnings
+}
+
+type linter struct {
+	vars     *calls.Variables // nil without a call
+	known    map[render.Namespace][]string
+	warnings []Warning
+}
+
+func newLinter(vars *calls.Variables, seeds []string) *linter {
+	l := &linter{vars: vars, known: make(map[render.Namespace][]string)}
+	names := calls.FixedNames()
+	if vars != nil {
+		names = vars.Names()
+	}
+	for n := range names {
+		l.known[n.Namespace] = append(l.known[n.Namespace], n.Field)
+	}
+	l.known[render.Analysis] = append(l.known[render.Analysis], seeds...)
+	for ns, fields := range l.known { // sorted, so that the nearest name is always the same
+		slices.Sort(fields)
+		l.known[ns] = slices.Compact(fields)
+	}
+	return l
+}
+
+func (l *linter) check(t *render.Token) {
+	if l.vars != nil {
+		if _, ok := t.Resolve(l.vars); ok {
+			return
+		}
+	}
+	switch {
+	case t.Exact:
+		l.exact(t)
+	case strings.Contains(t.Name, "."):
+		l.foreign(t)
+	default:
+		l.flat(t)
+	}
+}
+
+func (l *linter) add(level Level, t *render.Token, code Code, message, suggestion string) {
+	l.warnings = append(l.warnings, Warning{
+		Level: level, Key: t.Key, Token: t.Text, Code: code, Message: message, Suggestion: suggestion,
+	})
+}
+
+// exact is a name with one of the six namespaces.
+func (l *linter) exact(t *render.Token) {
+	name := t.Candidates[0]
+	ns := name.Namespace
+	if l.has(ns, name.Field) {
+		return
+	}
+	hint := l.near(ns, name.Field)
+	misspelt := hint != ""
+	if !misspelt {
+		hint = l.elsewhere(name.Field)
+	}
+	switch {
+	case ns == render.System || ns == render.Result:
+		l.add(LevelWarning, t, CodeUnknownName, ns.String()+" has no such name; only a field of crm or call could fill it", hint)
+	case misspelt && l.open(ns):
+		l.add(LevelWarning, t, CodeUnknownName, "looks like a misspelt name; if it does not exist, \"\" is sent", hint)
+	case l.vars != nil:
+		l.add(LevelInfo, t, CodeUnknownName, "this call has no such value, so \"\" is sent", hint)
+	case hint != "":
+		l.add(LevelInfo, t, CodeUnknownName, "is not known to exist, but another name is", hint)
+	case ns == render.Analysis || ns == render.QC:
+		l.add(LevelInfo, t, CodeUnknownName, "is not known to exist; what the analysis does not give is sent as \"\"", "")
+	}
+}
+
+// open reports whether a near name of the namespace tells anything: always where
+// names are seeded; in what a call brings only when a call is at hand.
+func (l *linter) open(ns render.Namespace) bool {
+	return l.vars != nil || ns == render.Analysis || ns == render.QC
+}
+
+// foreign is a name with a prefix that is no namespace. It may be a path into
+// crm or call all the same.
+func (l *linter) foreign(t *render.Token) {
+	prefix, rest, _ := strings.Cut(t.Name, ".")
+	var hint string
+	if near, ok := render.Nearest(prefix, namespaces()); ok {
+		hint = braces(near + "." + rest)
+	}
+	level := LevelInfo
+	if hint != "" || l.vars != nil {
+		level = LevelWarning
+	}
+	if hint == "" {
+		hint = l.elsewhere(rest)
+	}
+	l.add(level, t, CodeUnknownNamespace, quote(prefix)+" is none of system, crm, call, result, analysis, qc; it is only looked for in system, crm and call", hint)
+}
+
+// flat is a name without a prefix, which never reaches result, analysis or qc.
+func (l *linter) flat(t *render.Token) {
+	if l.has(render.System, t.Name) {
+		return
+	}
+	if hint := l.elsewhere(t.Name); hint != "" {
+		l.add(LevelWarning, t, CodeFlatName, "a name without a prefix is only looked for in system, crm and call, but exists elsewhere", hint)
+		return
+	}
+	var hint string
+	for _, ns := range []render.Namespace{render.System, render.CRM, render.Call} {
+		if near, ok := render.Nearest(t.Name, slices.Values(l.known[ns])); ok {
+			hint = braces(near)
+			break
+		}
+	}
+	for _, ns := range prefixed {
+		if hint == "" {
+			hint = l.near(ns, t.Name)
+		}
+	}
+	switch {
+	case hint != "":
+		l.add(LevelWarning, t, CodeUnknownName, "looks like a misspelt name; if it does not exist, \"\" is sent", hint)
+	case l.vars != nil:
+		l.add(LevelInfo, t, CodeUnknownName, "this call has no such value in system, crm or call, so \"\" is sent", "")
+	}
+}
+
+// prefixed are the namespaces that a name only reaches with its prefix, in the
+// order in which they are suggested.
+var prefixed = []render.Namespace{render.Analysis, render.Result, render.QC}
+
+func (l *linter) has(ns render.Namespace, field string) bool {
+	_, found := slices.BinarySearch(l.known[ns], field)
+	return found
+}
+
+// near suggests the name of the namespace that a field is a misspelling of. Of
+// a path only the first part is looked at.
+func (l *linter) near(ns render.Namespace, field string) string {
+	if best, ok := render.Nearest(field, slices.Values(l.known[ns])); ok {
+		return braces(ns.String() + "." + best)
+	}
+	head, rest, ok := strings.Cut(field, ".")
+	if !ok || l.has(ns, head) {
+		return ""
+	}
+	if best, ok := render.Nearest(head, slices.Values(l.known[ns])); ok {
+		return braces(ns.String() + "." + best + "." + rest)
+	}
+	return ""
+}
+
+// elsewhere suggests the namespace that does have the field.
+func (l *linter) elsewhere(field string) string {
+	for _, ns := range prefixed {
+		if l.has(ns, field) {
+			return braces(ns.String() + "." + field)
+		}
+	}
+	return ""
+}
+
+func namespaces() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, ns := range render.Namespaces() {
+			if !yield(ns.String()) {
+				return
+			}
+		}
+	}
+}
+
+func braces(name string) string { return "{{" + name + "}}" }
