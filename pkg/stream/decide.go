@@ -90,8 +90,8 @@ func (f *Follower) approach(ctx context.Context) {
 		return
 	}
 	past, err := f.stepOver(ctx)
+	f.pace.fail() // a success is followed by a good poll, which forgives this
 	if err != nil {
-		f.pace.fail()
 		f.log.WarnContext(ctx, "cannot step over an event that is too large", "error", err)
 		return
 	}

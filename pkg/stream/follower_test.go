@@ -1,0 +1,628 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/cxbridge/watcher/pkg/resume"
+)
+
+func saved(at bson.Timestamp) Start {
+	return Start{Position: resume.Position{Token: tokenAt(at, tokenEvent), ClusterTime: at}}
+}
+
+func TestFollowFromNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, n := newScript(), newNotes(t)
+		s.insert(1)
+		wait(time.Second)
+		f := follow(t, s, n, nil)
+		wait(3 * time.Second)
+		for k := 2; k <= 300; k++ {
+			s.insert(k)
+		}
+		wait(3 * time.Second)
+		if got := n.keys(); len(got) != 299 || got[0] != 2 || got[298] != 300 {
+			t.Errorf("read %v", got)
+		}
+		st := f.Status()
+		if err := st.Ready(time.Now()); err != nil || st.Opens != 1 || !st.LagKnown || st.Lag != 0 {
+			t.Errorf("status %+v, ready: %v", st, err)
+		}
+		if len(n.idle) < 5 {
+			t.Errorf("%d idle positions in six seconds", len(n.idle))
+		}
+		f.end(t)
+		if _, _, open := s.counts(); open != 0 {
+			t.Errorf("%d cursors are left open", open)
+		}
+		if f.Status().Open {
+			t.Error("still said to be open")
+		}
+	})
+}
+
+// A saved token is used, and its time is probed before anything is handed over.
+func TestResumeProbesByTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, n := newScript(), newNotes(t)
+		s.insert(1)
+		at := s.write(entry{operation: "insert", key: 2})
+		s.insert(3)
+		f := follow(t, s, n, func(c *Config) { c.Start = saved(at) })
+		wait(2 * time.Second)
+		if got := n.keys(); !slices.Equal(got, []int{3}) {
+			t.Errorf("read %v", got)
+		}
+		if len(s.opens) != 2 || len(s.opens[0].After) == 0 || !s.opens[1].Bare || s.opens[1].At != at {
+			t.Errorf("opened %+v", s.opens)
+		}
+		f.end(t)
+	})
+}
+
+// The server takes a token whose history is gone without a word, and its own
+// post-batch token moves on past the hole. Nothing of that may be told.
+func TestSilentHole(t *testing.T) {
+	for _, way := range []string{"our open", "the driver's resume"} {
+		t.Run(way, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, n := newScript(), newNotes(t)
+				s.lax = true
+				at := s.write(entry{operation: "insert", key: 1})
+				began := time.Now()
+				var f *running
+				if way == "our open" {
+					wait(time.Hour)
+					s.insert(2)
+					s.forget()
+					wait(10 * time.Second)
+					f = follow(t, s, n, func(c *Config) { c.Start = saved(at) })
+				} else {
+					f = follow(t, s, n, func(c *Config) { c.Start = saved(at) })
+					wait(2 * time.Second)
+					// While the sink is busy, the history goes and the cursor with it.
+					n.block = make(chan struct{})
+					s.insert(2)
+					wait(time.Hour)
+					s.insert(3)
+					s.forget()
+					s.mu.Lock()
+					s.moveID = true
+					s.mu.Unlock()
+					close(n.block)
+				}
+				wait(5 * time.Second)
+				s.insert(4)
+				wait(2 * time.Second)
+				gaps := n.theGaps()
+				if len(gaps) != 1 {
+					t.Fatalf("gaps: %+v", gaps)
+				}
+				g := gaps[0]
+				if g.Reason != GapHistoryLost || g.From.After(began.Add(3*time.Second)) || g.To.Before(began.Add(time.Hour)) {
+					t.Errorf("gap %+v", g)
+				}
+				if got := n.keys(); got[len(got)-1] != 4 || slices.Contains(got, 3) {
+					t.Errorf("read %v", got)
+				}
+				for _, p := range n.idle {
+					if p.Time().After(g.From.Add(5*time.Second)) && p.Time().Before(g.Position.Time()) {
+						t.Errorf("a position in the hole was told: %s", p)
+					}
+				}
+				f.end(t)
+			})
+		})
+	}
+}
+
+func TestHistoryLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, n := newScript(), newNotes(t)
+		at := s.write(entry{operation: "insert", key: 1})
+		from := time.Now().Truncate(time.Second)
+		s.insert(2)
+		wait(time.Hour)
+		s.forget()
+		wait(10 * time.Second)
+		reg := prometheus.NewPedanticRegistry()
+		f := follow(t, s, n, func(c *Config) { c.Start = saved(at); c.Registerer = reg })
+		wait(3 * time.Second)
+		s.insert(3)
+		wait(3 * time.Second)
+		gaps := n.theGaps()
+		if len(gaps) != 1 || gaps[0].Reason != GapHistoryLost || !gaps[0].From.Equal(from) ||
+			gaps[0].To.Before(from.Add(time.Hour)) || gaps[0].Position.IsZero() {
+			t.Fatalf("gaps %+v", gaps)
+		}
+		if got := n.keys(); !slices.Equal(got, []int{3}) {
+			t.Errorf("read %v", got)
+		}
+		ways := []string{}
+		for _, o := range s.opens {
+			switch {
+			case o.Bare:
+				ways = append(ways, "probe")
+			case len(o.After) > 0:
+				ways = append(ways, "token")
+			case !o.At.IsZero():
+				ways = append(ways, "time")
+			default:
+				ways = append(ways, "now")
+			}
+		}
+		if !slices.Equal(ways, []string{"token", "time", "now"}) {
+			t.Errorf("opened by %v", ways)
+		}
+		if v := testutil.ToFloat64(f.metric.gaps[GapHistoryLost]); v != 1 {
+			t.Errorf("%v gaps counted", v)
+		}
+		f.end(t)
+	})
+}
+
+func TestStartByTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, n := newScript(), newNotes(t)
+		s.insert(1)
+		wait(time.Hour)
+		ago := time.Now()
+		s.insert(2)
+		wait(time.Hour)
+		f := follow(t, s, n, func(c *Config) { c.Start = Start{Position: resume.At(ago)} })
+		wait(2 * time.Second)
+		if got := n.keys(); !slices.Equal(got, []int{2}) || len(n.theGaps()) != 0 {
+			t.Errorf("read %v, gaps %v", got, n.theGaps())
+		}
+		f.end(t)
+
+		// Further back than the server remembers: what it cannot give is a gap.
+		s.forget()
+		n = newNotes(t)
+		f = follow(t, s, n, func(c *Config) { c.Start = Start{Position: resume.At(ago)} })
+		wait(2 * time.Second)
+		gaps := n.theGaps()
+		if len(gaps) != 1 || !gaps[0].From.Equal(ago.Truncate(time.Second).UTC()) {
+			t.Errorf("gaps %+v", gaps)
+		}
+		f.end(t)
+	})
+}
+
+func TestRefusedToken(t *testing.T) {
+	for _, c := range []int32{260, 280, 40585, 50811, 40647, 9, 14} {
+		synctest.Test(t, func(t *testing.T) {
+			s, n := newScript(), newNotes(t)
+			at := s.write(entry{operation: "insert", key: 1})
+			wait(time.Second)
+			s.insert(2)
+			s.failOpen = func(o Opening) error {
+				if len(o.After) > 0 && resume.TokenText(o.After) == resume.TokenText(tokenAt(at, tokenEvent)) {
+					return code(c)
+				}
+				return nil
+			}
+			f := follow(t, s, n, func(c *Config) { c.Start = saved(at) })
+			wait(3 * time.Second)
+			// By time the event of the token itself comes again: at least once.
+			if got := n.keys(); !slices.Equal(got, []int{1, 2}) || len(n.theGaps()) != 0 {
+				t.Errorf("code %d: read %v, gaps %v", c, got, n.theGaps())
+			}
+			f.end(t)
+		})
+	}
+}
+
+func TestUnusablePositionIsAGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, n := newScript(), newNotes(t)
+		f := follow(t, s, n, func(c *Config) { c.Start = Start{Lost: GapUnusable} })
+		wait(2 * time.Second)
+		s.insert(1)
+		wait(2 * time.Second)
+		gaps := n.theGaps()
+		if len(gaps) != 1 || gaps[0].Reason != GapUnusable || !gaps[0].From.IsZero() || !slices.Equal(n.keys(), []int{1}) {
+			t.Errorf("gaps %+v, read %v", gaps, n.keys())
+		}
+		f.end(t)
+	})
+}
+
+func TestDropAndRecreate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, n := newScript(), newNotes(t)
+		f := follow(t, s, n, nil)
+		for round := range 3 {
+			wait(20 * time.Second)
+			s.insert(10*round + 1)
+			s.drop()
+			s.insert(10*round + 2)
+		}
+		wait(20 * time.Second)
+		if got := n.keys(); !slices.Equal(got, []int{1, 2, 11, 12, 21, 22}) {
+			t.Errorf("read %v", got)
+		}
+		if got := n.operations(); !slices.Equal(got[:4], []string{"insert", "drop", "invalidate", "insert"}) {
+			t.Errorf("operations %v", got)
+		}
+		if opens, _, open := s.counts(); opens != 4 || open != 1 {
+			t.Errorf("%d opens for 3 drops, %d cursors", opens, open)
+		}
+		if len(n.theGaps()) != 0 {
+			t.Errorf("gaps %v", n.theGaps())
+		}
+		f.end(t)
+	})
+}
+
+// A saved position from before a drop leads to the invalidate and past it.
+func TestResumeAcrossADrop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, n := newScript(), newNotes(t)
+		at := s.write(entry{operation: "insert", key: 1})
+		s.drop()
+		s.insert(2)
+		f := follow(t, s, n, func(c *Config) { c.Start = saved(at) })
+		wait(10 * time.Second)
+		if got := n.operations(); !slices.Equal(got, []string{"drop", "invalidate", "insert"}) {
+			t.Errorf("operations %v", got)
+		}
+		f.end(t)
+	})
+}
+
+// A pipeline that hides invalidate leaves a closed cursor and nothing to go on
+// from.
+func TestHiddenInvalidate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, n := newScript(), newNotes(t)
+		f := follow(t, s, n, nil)
+		wait(2 * time.Second)
+		s.write(entry{operation: "drop", hidden: true})
+		s.write(entry{operation: "invalidate", hidden: true})
+		wait(5 * time.Second)
+		s.insert(7)
+		wait(2 * time.Second)
+		gaps := n.theGaps()
+		if len(gaps) != 1 || gaps[0].Reason != GapClosed || !slices.Equal(n.keys(), []int{7}) {
+			t.Errorf("gaps %+v, read %v", gaps, n.keys())
+		}
+		if opens, _, _ := s.counts(); opens != 2 {
+			t.Errorf("%d opens", opens)
+		}
+		f.end(t)
+	})
+}
+
+func TestOversizedEventIsSteppedOver(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		after time.Duration // between the large event and the next
+	}{{"long ago", time.Hour}, {"just now", 0}} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, n := newScript(), newNotes(t)
+				at := s.write(entry{operation: "insert", key: 1})
+				wait(time.Minute)
+				for k := 2; k < 6; k++ {
+					s.insert(k)
+					wait(10 * time.Second)
+				}
+				big := s.write(entry{operation: "insert", key: 6, big: true})
+				wait(c.after)
+				if c.after > 0 {
+					s.insert(7)
+				}
+				f := follow(t, s, n, func(c *Config) { c.Start = saved(at) })
+				wait(20 * time.Second)
+				s.insert(8)
+				wait(20 * time.Second)
+				want := []int{2, 3, 4, 5, 7, 8}
+				if c.after == 0 {
+					want = []int{2, 3, 4, 5, 8}
+				}
+				if got := n.keys(); !slices.Equal(got, want) {
+					t.Errorf("read %v, want %v", got, want)
+				}
+				gaps := n.theGaps()
+				moment := resume.ClockTime(big)
+				if len(gaps) != 1 || gaps[0].Reason != GapOversized || gaps[0].From.After(moment) || !gaps[0].To.After(moment) {
+					t.Fatalf("gaps %+v, the event was at %s", gaps, moment)
+				}
+				if span := gaps[0].To.Sub(gaps[0].From); span > 30*time.Second {
+					t.Errorf("a gap of %s for one event", span)
+				}
+				f.end(t)
+			})
+		})
+	}
+}
+
+// However opens and polls fail, there are never more than a few a minute.
+func TestReopensArePaced(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		set  func(s *script)
+	}{
+		{"the open fails", func(s *script) { s.failOpen = func(Opening) error { return io.ErrUnexpectedEOF } }},
+		{"the open is denied", func(s *script) { s.failOpen = func(Opening) error { return code(13) } }},
+		{"the first poll fails", func(s *script) { s.failPoll = func(*scripted) error { return io.ErrUnexpectedEOF } }},
+		{"history is always lost", func(s *script) { s.failPoll = func(*scripted) error { return code(286) } }},
+		{"every event is too large", func(s *script) { s.failPoll = func(*scripted) error { return code(10334) } }},
+		{"each cursor answers once", func(s *script) {
+			s.failPoll = func(c *scripted) error {
+				if c.first {
+					return nil
+				}
+				return io.ErrUnexpectedEOF
+			}
+		}},
+		{"the collection is dropped all the time", func(s *script) {
+			for range 500 {
+				s.drop()
+			}
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, n := newScript(), newNotes(t)
+				at := s.write(entry{operation: "insert", key: 1})
+				c.set(s)
+				f := follow(t, s, n, func(c *Config) { c.Start = saved(at) })
+				wait(time.Minute)
+				first, _, _ := s.counts()
+				wait(10 * time.Minute)
+				all, _, open := s.counts()
+				if first < 3 || first > 10 {
+					t.Errorf("%d opens in the first minute", first)
+				}
+				if later := all - first; later < 10 || later > 60 {
+					t.Errorf("%d opens in the ten minutes after", later)
+				}
+				if open > 1 {
+					t.Errorf("%d cursors are open", open)
+				}
+				f.end(t)
+			})
+		})
+	}
+}
+
+func TestShortTroubleIsOverSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, n := newScript(), newNotes(t)
+		f := follow(t, s, n, nil)
+		wait(10 * time.Second)
+		failures := 2
+		s.mu.Lock()
+		s.failPoll = func(*scripted) error {
+			if failures > 0 {
+				failures--
+				return io.ErrUnexpectedEOF
+			}
+			return nil
+		}
+		s.mu.Unlock()
+		s.insert(1)
+		wait(2 * time.Second)
+		if !slices.Equal(n.keys(), []int{1}) {
+			t.Errorf("read %v two seconds after two failures", n.keys())
+		}
+		f.end(t)
+	})
+}
+
+// hanging is a Source whose polls hang until they are cut off.
+type hanging struct {
+	*script
+	hang bool
+	only func(o Opening) bool
+}
+
+type hangingCursor struct {
+	Cursor
+	h *hanging
+	o Opening
+}
+
+func (h *hanging) Open(ctx context.Context, o Opening) (Cursor, Batch, error) {
+	c, b, err := h.script.Open(ctx, o)
+	return &hangingCursor{Cursor: c, h: h, o: o}, b, err
+}
+
+func (c *hangingCursor) Poll(ctx context.Context) (Batch, error) {
+	c.h.mu.Lock()
+	hang := c.h.hang && c.h.only(c.o)
+	c.h.mu.Unlock()
+	if hang {
+		<-ctx.Done()
+		return Batch{}, ctx.Err()
+	}
+	return c.Cursor.Poll(ctx)
+}
+
+func TestFrozenPollIsNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &hanging{script: newScript(), only: func(Opening) bool { return true }}
+		n := newNotes(t)
+		f := follow(t, h, n, nil)
+		wait(5 * time.Second)
+		h.mu.Lock()
+		h.hang = true
+		h.mu.Unlock()
+		wait(40 * time.Second)
+		if err := f.Status().Ready(time.Now()); err == nil {
+			t.Error("ready although no poll comes back")
+		}
+		wait(10 * time.Minute)
+		opens, _, open := h.counts()
+		if opens < 3 || opens > 6 || open > 1 {
+			t.Errorf("%d opens in ten frozen minutes, %d cursors", opens, open)
+		}
+		h.mu.Lock()
+		h.hang = false
+		h.mu.Unlock()
+		h.insert(1)
+		wait(20 * time.Minute) // the last frozen poll has the longest limit
+		if !slices.Equal(n.keys(), []int{1}) {
+			t.Errorf("read %v", n.keys())
+		}
+		if err := f.Status().Ready(time.Now()); err != nil {
+			t.Errorf("not ready again: %v", err)
+		}
+		f.end(t)
+	})
+}
+
+func TestEndDoesNotWaitForAFrozenPoll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &hanging{script: newScript(), only: func(Opening) bool { return true }, hang: true}
+		f := follow(t, h, newNotes(t), nil)
+		wait(5 * time.Second)
+		began := time.Now()
+		f.end(t)
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("took %s to stop", took)
+		}
+		if _, _, open := h.counts(); open != 0 {
+			t.Errorf("%d cursors are left", open)
+		}
+	})
+}
+
+func TestProbeThatHangsIsAGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &hanging{script: newScript(), only: func(o Opening) bool { return o.Bare }, hang: true}
+		n := newNotes(t)
+		at := h.write(entry{operation: "insert", key: 1})
+		wait(time.Minute)
+		f := follow(t, h, n, func(c *Config) { c.Start = saved(at) })
+		wait(time.Minute)
+		h.insert(2)
+		wait(5 * time.Second)
+		gaps := n.theGaps()
+		if len(gaps) != 1 || gaps[0].Reason != GapUnverified || !slices.Equal(n.keys(), []int{2}) {
+			t.Errorf("gaps %+v, read %v", gaps, n.keys())
+		}
+		f.end(t)
+	})
+}
+
+func TestSinkErrorEndsTheFollower(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, n := newScript(), newNotes(t)
+		n.fail = errors.New("enough")
+		f := follow(t, s, n, nil)
+		wait(time.Second)
+		s.insert(1)
+		if err := <-f.done; !errors.Is(err, n.fail) {
+			t.Errorf("ended with %v", err)
+		}
+		if _, _, open := s.counts(); open != 0 {
+			t.Errorf("%d cursors are left", open)
+		}
+		f.stop()
+	})
+}
+
+// A sink that takes its time holds reading back, and the end is not a failure.
+func TestSinkThatBlocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, n := newScript(), newNotes(t)
+		n.block = make(chan struct{})
+		f := follow(t, s, n, nil)
+		wait(time.Second)
+		s.insert(1)
+		wait(time.Hour)
+		if opens, _, _ := s.counts(); opens != 1 || len(n.keys()) != 0 {
+			t.Errorf("%d opens, read %v", opens, n.keys())
+		}
+		f.end(t)
+	})
+}
+
+func TestLag(t *testing.T) {
+	at := func(s uint32) bson.Timestamp { return bson.Timestamp{T: s, I: 1} }
+	for _, c := range []struct {
+		name   string
+		b      Batch
+		p      bson.Timestamp
+		waited bool
+		want   time.Duration
+		known  bool
+	}{
+		{"events behind", Batch{Events: make([]bson.Raw, 1), ServerTime: at(100)}, at(40), false, time.Minute, true},
+		{"empty at once", Batch{ServerTime: at(100)}, at(40), false, time.Minute, true},
+		{"empty after waiting, though the token stands still", Batch{ServerTime: at(100)}, at(40), true, 0, true},
+		{"ahead", Batch{ServerTime: at(40)}, at(100), false, 0, true},
+		{"no server time", Batch{}, at(40), false, 0, false},
+		{"no position", Batch{ServerTime: at(40)}, bson.Timestamp{}, false, 0, false},
+	} {
+		got, known := lag(c.b, resume.Position{ClusterTime: c.p}, c.waited)
+		if got != c.want || known != c.known {
+			t.Errorf("%s: got %s %v", c.name, got, known)
+		}
+	}
+}
+
+func TestMetricsAreTidy(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	for _, name := range []string{"calls", "bots", "calls"} {
+		m, err := newMetrics(reg, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !math.IsNaN(testutil.ToFloat64(m.lag)) {
+			t.Error("the lag is known before the first poll")
+		}
+		m.event("insert")
+		m.event("shardCollection")
+		if m.events["other"] == nil || testutil.ToFloat64(m.events["other"]) == 0 {
+			t.Error("an unknown operation is not counted as other")
+		}
+	}
+	problems, err := testutil.GatherAndLint(reg)
+	if err != nil || len(problems) > 0 {
+		t.Errorf("%v %v", problems, err)
+	}
+}
+
+func TestDecodeNeverFails(t *testing.T) {
+	now := time.Now()
+	for _, body := range []bson.Raw{nil, {}, {1, 2, 3}, {5, 0, 0, 0, 0}} {
+		if e := decode(body, now); e.Operation != "" || !e.Position.IsZero() {
+			t.Errorf("%v: got %+v", body, e)
+		}
+	}
+	raw, err := bson.Marshal(bson.D{
+		{Key: "_id", Value: 5}, {Key: "operationType", Value: 7}, {Key: "clusterTime", Value: "x"}, {Key: "documentKey", Value: "y"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := decode(raw, now); e.Operation != "" || !e.Position.IsZero() || e.Key.Type != 0 {
+		t.Errorf("got %+v", e)
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	body := entry{at: bson.Timestamp{T: 1795304492, I: 3}, operation: "update", key: 5}.body()
+	now := time.Now()
+	b.ReportAllocs()
+	for b.Loop() {
+		if e := decode(body, now); e.Operation == "" {
+			b.Fatal("nothing read")
+		}
+	}
+}
