@@ -95,7 +95,7 @@ func (a AutoDisposition) orDefault(d AutoDisposition) AutoDisposition {
 }
 
 // of returns one of the three fields.
-func (a *AutoDisposition) of(field string) string {
+func (a AutoDisposition) of(field string) string {
 	switch field {
 	case nameDisposition:
 		return a.Disposition

@@ -31,7 +31,8 @@ type Call struct {
 	BotID        string // text form: a string as it is, an ObjectId in hex
 	CallType     string
 	SkipPostPush bool
-	// CompletedAt is when the result was stored. Zero without a result, or when
+	// CompletedAt is when the result was stored, in whole milliseconds, so that
+	// it equals the Pushed.CompletedAt of the same result. Zero without a result, or when
 	// the field is nothing that is a time: then there is no delivery id either.
 	CompletedAt time.Time
 	// StartedAt is when the call began; zero when the document does not say.
@@ -62,7 +63,7 @@ func Decode(raw bson.Raw) Call {
 	c.BotID = identity(c.value(docBotID))
 	c.CallType = c.text(docCallType)
 	c.SkipPostPush = isTrue(c.value(docSkipPostPush))
-	c.CompletedAt, _ = timeOf(c.value(docCompletedAt))
+	c.CompletedAt = millis(c.value(docCompletedAt))
 	c.StartedAt, _ = c.firstTime(startFields)
 	c.Pushed = decodePushed(c.value(docPushed))
 	return c
@@ -80,7 +81,7 @@ func decodePushed(v value) Pushed {
 		case "delivery_id":
 			p.DeliveryID = stringOf(v)
 		case "completed_at":
-			p.CompletedAt, _ = timeOf(v)
+			p.CompletedAt = millis(v)
 		case "attempts":
 			p.Attempts = countOf(v)
 		case "next_attempt_at":
@@ -88,6 +89,15 @@ func decodePushed(v value) Pushed {
 		}
 	}
 	return p
+}
+
+// millis is a time as a document keeps it; zero for what is none.
+func millis(v value) time.Time {
+	t, ok := timeOf(v)
+	if !ok {
+		return time.Time{}
+	}
+	return time.UnixMilli(t.UnixMilli()).UTC()
 }
 
 // DeliveryID names one result of one call over all tries, restarts and

@@ -3,6 +3,7 @@ package calls
 import (
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/cxbridge/watcher/pkg/render"
 )
@@ -64,6 +65,7 @@ func (p paths) addAll(fields []docField) {
 
 func (p paths) addName(name render.Name) {
 	switch name.Namespace {
+	case render.System: // nothing of the document
 	case render.CRM:
 		p.addSub(docCRMData, name.Field)
 	case render.QC:
@@ -89,11 +91,15 @@ func (p paths) addName(name render.Name) {
 	}
 }
 
+// maxSubfieldName is the longest name of a field, in bytes, that is named.
+const maxSubfieldName = 256
+
 // addSub asks for one field of a sub-document. A name with dots may be a path
-// or a stored key, and a projection reaches only the path; one with a dollar
-// sign is no path at all. Then the whole sub-document is needed.
+// or a stored key, and a projection reaches only the path; a server refuses one
+// with a dollar sign or of bytes that are no text. One bad name must not stop
+// the load of everybody's calls: then the whole sub-document is asked for.
 func (p paths) addSub(f docField, field string) {
-	if strings.ContainsAny(field, ".$\x00") {
+	if len(field) > maxSubfieldName || strings.ContainsAny(field, ".$\x00") || !utf8.ValidString(field) {
 		field = ""
 	}
 	p.add(f, field)

@@ -38,6 +38,8 @@ func TestFields(t *testing.T) {
 		{[]string{"{{crm.X}} {{call.Y}}"}, "connected_event.X connected_event.Y crm_data.X crm_data.Y"},
 		{[]string{"{{crm.a.b}}", "{{crm.X}}"}, "connected_event crm_data"},
 		{[]string{"{{crm.$x}}"}, "connected_event crm_data"},
+		{[]string{"{{qc.\xff}}"}, "connected_event crm_data qc_analysis"},
+		{[]string{"{{qc." + strings.Repeat("x", 257) + "}}"}, "connected_event crm_data qc_analysis"},
 		{[]string{"{{qc.a}}"}, "connected_event.a crm_data.a qc_analysis.a"},
 		{[]string{"{{call.sip_header_x}}"}, "connected_event.sip_header_x crm_data.sip_header_x sip_context"},
 		{[]string{"{{analysis.X}}"}, "connected_event.X crm_data.X post_call_analysis.X"},

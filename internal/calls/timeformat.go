@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	_ "time/tzdata" // zone names must work in an image without zone files, in tests too
 )
 
 // TimeFormat is how a date is written as text. The zero value is "iso8601".

@@ -213,7 +213,7 @@ func TestAnalysisAndQC(t *testing.T) {
 	})
 }
 
-func TestMissesOfACall(t *testing.T) {
+func TestNames(t *testing.T) {
 	call := calls.Decode(document(t, `{"post_call_analysis":{"DISPOSITION":"PTP"},"crm_data":{"a":1},"sip_context":{"X-A":"1"}}`))
 	vars := call.Variables(calls.Env{AnalysisSeeds: []string{"PTP_DATE"}})
 	var names []string

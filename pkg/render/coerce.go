@@ -31,16 +31,16 @@ type compactor struct {
 }
 
 func (c *compactor) value(depth int) bool {
-	switch b := c.peek(); {
-	case b == '{' || b == '[':
+	switch b := c.peek(); b {
+	case '{', '[':
 		return depth < MaxDepth && c.container(b, depth+1)
-	case b == '"':
+	case '"':
 		return c.str()
-	case b == 't':
+	case 't':
 		return c.word("true")
-	case b == 'f':
+	case 'f':
 		return c.word("false")
-	case b == 'n':
+	case 'n':
 		return c.word("null")
 	default:
 		return c.number()
