@@ -155,7 +155,7 @@ func readDocument(file string, stdin io.Reader) (bson.Raw, error) {
 		return nil, err
 	}
 	if len(all) != 1 {
-		return nil, fmt.Errorf("%s holds %d documents, want one", file, len(all))
+		return nil, fmt.Errorf("holds %d documents, want one", len(all))
 	}
 	return all[0], nil
 }
@@ -166,6 +166,9 @@ func readDocuments(file string, stdin io.Reader) ([]bson.Raw, error) {
 	data, err := readAll(file, stdin)
 	if err != nil {
 		return nil, err
+	}
+	if file == "-" {
+		file = "standard input"
 	}
 	data = bytes.TrimPrefix(data, []byte("\ufeff")) // editors on Windows write one
 	dec := json.NewDecoder(bytes.NewReader(data))

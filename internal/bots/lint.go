@@ -134,7 +134,7 @@ func (l *linter) flat(t *render.Token) {
 		return
 	}
 	if hint := l.elsewhere(t.Name); hint != "" {
-		l.add(LevelWarning, t, CodeFlatName, "a name without a prefix is only looked for in system, crm and call, but exists elsewhere", hint)
+		l.add(LevelWarning, t, CodeFlatName, "a name without a prefix is only looked for in system, crm and call, but this one exists with another prefix", hint)
 		return
 	}
 	var hint string
@@ -166,11 +166,17 @@ func (l *linter) has(ns render.Namespace, field string) bool {
 	return found
 }
 
-// near suggests the name of the namespace that a field is a misspelling of. Of
-// a path only the first part is looked at.
+// minStart is from how many characters on the start of a name is taken for it.
+const minStart = 4
+
+// near suggests the name of the namespace that a field is a misspelling or the
+// start of. Of a path only the first part is looked at.
 func (l *linter) near(ns render.Namespace, field string) string {
 	if best, ok := render.Nearest(field, slices.Values(l.known[ns])); ok {
 		return braces(ns.String() + "." + best)
+	}
+	if i, _ := slices.BinarySearch(l.known[ns], field); len(field) >= minStart && i < len(l.known[ns]) && strings.HasPrefix(l.known[ns][i], field) {
+		return braces(ns.String() + "." + l.known[ns][i])
 	}
 	head, rest, ok := strings.Cut(field, ".")
 	if !ok || l.has(ns, head) {
