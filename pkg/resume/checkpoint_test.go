@@ -31,7 +31,7 @@ func newDesk(t *testing.T, change func(*CheckpointConfig)) *desk {
 		t.Fatal(err)
 	}
 	d := &desk{memory: m, line: l, tracker: NewTracker(), done: make(chan error, 1)}
-	d.lease = newLease(l, taken, time.Hour, 5*time.Second, time.Now())
+	d.lease = newLease(l, taken, time.Hour, 5*time.Second, time.Now(), func() bool { return false })
 	cfg := CheckpointConfig{Lease: d.lease, Tracker: d.tracker, Origin: Origin{ReplicaSet: "rs0", Pipeline: "p"}}
 	if change != nil {
 		change(&cfg)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,8 +16,8 @@ import (
 // Defaults of GroupConfig.
 const (
 	// DefaultLease with DefaultBeat lets a standby take over at most
-	// 1 + 9 + 1 = 11 s after a crash.
-	DefaultLease = 9 * time.Second
+	// 1 + 11 + 1 = 13 s after a crash, and outlasts a short election.
+	DefaultLease = 11 * time.Second
 	DefaultBeat  = time.Second
 )
 
@@ -64,6 +65,8 @@ type Group struct {
 	warned time.Time
 
 	ended chan ended
+
+	alone atomic.Bool // no other member lived at the last good look
 
 	mu     sync.Mutex
 	status GroupStatus
@@ -114,7 +117,7 @@ func newGroup(cfg GroupConfig, store ledger) (*Group, error) {
 		parts:  cfg.Partitions,
 		self:   holder{owner: cfg.Owner, instance: instance, lease: cfg.Lease},
 		beat:   cfg.Beat,
-		limit:  cfg.Lease / 4,
+		limit:  cfg.Lease / 5,
 		log:    cfg.Logger,
 		metric: metric,
 		held:   make(map[int]*holding),
@@ -169,6 +172,8 @@ func (g *Group) round(ctx context.Context, hold HoldFunc) {
 		records, err = g.look(work)
 	}
 	if err != nil {
+		// While the store was away nobody could beat: count everyone's silence anew.
+		clear(g.seen)
 		g.fail(err)
 		return
 	}
@@ -238,8 +243,8 @@ func (g *Group) take(ctx context.Context, i int, seen Record, hold HoldFunc) {
 	g.metric.changes[change].Inc()
 	g.metric.hold(i, taken.Term)
 	g.log.InfoContext(ctx, "holding a partition", "partition", p.String(), "term", taken.Term, "change", change, "from", from)
-	// A tenth less than a standby waits, for clocks that run at other speeds.
-	lease := newLease(g.store, taken, g.self.lease-g.self.lease/10, g.limit, asked)
+	// A little less than a standby waits, for clocks that run at other speeds.
+	lease := newLease(g.store, taken, g.self.lease-g.self.lease/20, g.limit, asked, g.alone.Load)
 	reading, stop := context.WithCancelCause(ctx)
 	context.AfterFunc(lease.ctx, func() { stop(context.Cause(lease.ctx)) })
 	g.held[i] = &holding{lease: lease, stop: stop}

@@ -244,8 +244,9 @@ func TestPausedHolderIsFenced(t *testing.T) {
 		p := Partition{0, 1}
 		until(t, 2*time.Second, "a holds", func() bool { return len(o.live(p)) == 1 })
 		old := o.live(p)[0]
-		a.line.setCut(true)
 		b := o.start(m, "b", 1, 2, 0)
+		wait(5 * time.Second)
+		a.line.setCut(true)
 		until(t, 15*time.Second, "b holds", func() bool { return len(o.live(p)) == 1 && o.live(p)[0] != old })
 		a.line.setCut(false)
 		if err := a.line.save(t.Context(), "x", old.Term(), At(time.Unix(1, 0)), Origin{}, time.Now()); !errors.Is(err, ErrFenced) {
@@ -256,6 +257,59 @@ func TestPausedHolderIsFenced(t *testing.T) {
 		}
 		b.end(t)
 		a.end(t)
+	})
+}
+
+// The only replica works on while the store is away, and stops when somebody
+// came meanwhile.
+func TestAloneOutlivesTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, o := newMemory(), &office{t: t}
+		a := o.start(m, "a", 1, 1, 0)
+		p := Partition{0, 1}
+		until(t, 2*time.Second, "a holds", func() bool { return len(o.live(p)) == 1 })
+		wait(5 * time.Second)
+		lease := o.live(p)[0]
+		a.line.setCut(true)
+		wait(time.Minute)
+		a.line.setCut(false)
+		wait(5 * time.Second)
+		if lease.Context().Err() != nil || m.look("x").Term != 1 {
+			t.Fatalf("stopped after a minute without the store: %v", context.Cause(lease.Context()))
+		}
+		a.line.setCut(true)
+		b := o.start(m, "b", 1, 2, 0)
+		until(t, 15*time.Second, "b holds", func() bool { return m.look("x").Term == 2 })
+		a.line.setCut(false)
+		until(t, 4*time.Second, "a notices", func() bool { return errors.Is(context.Cause(lease.Context()), ErrLost) })
+		a.end(t)
+		b.end(t)
+	})
+}
+
+// When the store was away for all of them, the holder keeps what it has if it
+// comes back in time: nobody counts a silence that nobody could break.
+func TestStandbyDoesNotCountAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, o := newMemory(), &office{t: t}
+		p := Partition{0, 1}
+		a := o.start(m, "a", 1, 1, 0)
+		until(t, 2*time.Second, "a holds", func() bool { return len(o.live(p)) == 1 })
+		b := o.start(m, "b", 1, 2, 0)
+		for range 5 {
+			wait(5 * time.Second)
+			a.line.setCut(true)
+			b.line.setCut(true)
+			wait(7 * time.Second)
+			b.line.setCut(false)
+			wait(500 * time.Millisecond)
+			a.line.setCut(false)
+		}
+		if live := o.live(p); len(live) != 1 || live[0].Term() != 1 {
+			t.Errorf("the lease moved: term %d", m.look("x").Term)
+		}
+		a.end(t)
+		b.end(t)
 	})
 }
 

@@ -48,6 +48,7 @@ type Lease struct {
 	record    Record
 	lasts     time.Duration
 	limit     time.Duration // of one write
+	alone     func() bool   // no other replica was seen at the last look
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -57,14 +58,28 @@ type Lease struct {
 }
 
 // newLease starts the clock of a lease that was taken at, or after, asked.
-func newLease(store ledger, taken Record, lasts, limit time.Duration, asked time.Time) *Lease {
-	l := &Lease{store: store, partition: taken.Partition, record: taken, lasts: lasts, limit: limit}
+func newLease(store ledger, taken Record, lasts, limit time.Duration, asked time.Time, alone func() bool) *Lease {
+	l := &Lease{store: store, partition: taken.Partition, record: taken, lasts: lasts, limit: limit, alone: alone}
 	l.look = func(ctx context.Context) (Record, bool, error) { return store.Record(ctx, taken.Partition) }
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
-	l.expiry = time.AfterFunc(lasts-time.Since(asked), func() {
-		l.cancel(fmt.Errorf("%w: no beat was acknowledged for %s", ErrLost, lasts))
-	})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.expiry = time.AfterFunc(lasts-time.Since(asked), l.expire)
 	return l
+}
+
+// expire ends the lease when no beat was acknowledged for too long. Only another
+// replica could have taken it meanwhile, so one that is alone goes on: a store
+// that is away for a minute does not stop the only one that works. Should
+// another have come, the next beat that gets through says so.
+func (l *Lease) expire() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.alone() {
+		l.expiry.Reset(l.lasts)
+		return
+	}
+	l.cancel(fmt.Errorf("%w: no beat was acknowledged for %s", ErrLost, l.lasts))
 }
 
 // Partition is what is held.

@@ -100,11 +100,7 @@ func same(a, b bson.RawValue) bool {
 // ones get the oldest old position, then the old ones go. Until they are gone
 // nobody works in the new layout, and whoever comes next begins again.
 func (g *Group) settleLayout(ctx context.Context, v view) bool {
-	for _, r := range v.stale {
-		if err := g.store.forget(ctx, r); err != nil {
-			g.fail(err)
-		}
-	}
+	g.sweep(ctx, v.stale)
 	var old []Record
 	for p, r := range v.partitions {
 		if p.Of == g.parts {
@@ -128,6 +124,18 @@ func (g *Group) settleLayout(ctx context.Context, v view) bool {
 		return false
 	}
 	return false // look again first
+}
+
+// sweep removes members that are gone; whoever sees them first.
+func (g *Group) sweep(ctx context.Context, stale []Record) {
+	ctx, cancel := context.WithTimeoutCause(ctx, g.limit, errStoreSlow)
+	defer cancel()
+	for _, r := range stale {
+		if err := g.store.forget(ctx, r); err != nil {
+			g.fail(err)
+			return
+		}
+	}
 }
 
 func (g *Group) move(ctx context.Context, old []Record, v view) error {
@@ -244,6 +252,7 @@ func (g *Group) note(v view) {
 		}
 	}
 	g.metric.replicas.Set(float64(len(v.members)))
+	g.alone.Store(len(v.members) == 1)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.status.Err != nil {

@@ -67,7 +67,15 @@ func RunPartition(ctx context.Context, cfg PartitionConfig) error {
 	}
 	tracker := resume.NewTracker()
 	cfg.Stream.Start = start
-	follower, err := New(cfg.Stream, &trackingSink{handler: cfg.Handler, tracker: tracker})
+	sink := &trackingSink{handler: cfg.Handler, tracker: tracker}
+	if record.Position.IsZero() {
+		// A crash before the first checkpoint must not start later than this did.
+		sink.first = func(p resume.Position) { saveFirst(ctx, cfg.Lease, p, origin, log) }
+		if !start.Position.IsZero() {
+			sink.began(start.Position)
+		}
+	}
+	follower, err := New(cfg.Stream, sink)
 	if err != nil {
 		return err
 	}
@@ -101,13 +109,36 @@ func RunPartition(ctx context.Context, cfg PartitionConfig) error {
 type trackingSink struct {
 	handler Handler
 	tracker *resume.Tracker
+	first   func(p resume.Position) // told once where the stream began; nil when told
 }
+
+func (s *trackingSink) began(p resume.Position) {
+	if s.first != nil {
+		s.first(p)
+		s.first = nil
+	}
+}
+
+// saveFirst saves where a stream began before its first event is handed over.
+// If that fails, the next checkpoint is as good, unless the process dies first.
+func saveFirst(ctx context.Context, lease *resume.Lease, p resume.Position, o resume.Origin, log *slog.Logger) {
+	ctx, cancel := context.WithTimeoutCause(ctx, closeLimit, errSlowSave)
+	defer cancel()
+	if err := lease.Save(ctx, p, o); err != nil {
+		log.WarnContext(ctx, "the first position was not saved; a crash within a second would start later", "error", err)
+	}
+}
+
+var errSlowSave = errors.New("the first position was not saved in time")
 
 func (s *trackingSink) Event(ctx context.Context, e Event) error {
 	return s.handler.Event(ctx, e, s.tracker.Track(e.Position))
 }
 
-func (s *trackingSink) Idle(p resume.Position) { s.tracker.Idle(p) }
+func (s *trackingSink) Idle(p resume.Position) {
+	s.began(p)
+	s.tracker.Idle(p)
+}
 
 func (s *trackingSink) Gap(ctx context.Context, g Gap) error {
 	return s.handler.Gap(ctx, g, s.tracker.Track(g.Position))
