@@ -140,7 +140,7 @@ func parseURL(text string) (*url.URL, error) {
 	return u, nil
 }
 
-// exchange sends once and reads the answer.
+// exchange sends once and reads the answer. It goes around dead connections.
 func (c *Client) exchange(ctx context.Context, t *try) Result {
 	if addr, err := netip.ParseAddr(t.url.Hostname()); err == nil {
 		// Known without a dial, and the only look at it when a proxy dials.
@@ -148,6 +148,23 @@ func (c *Client) exchange(ctx context.Context, t *try) Result {
 			return Result{Class: ClassBlocked, Err: err}
 		}
 	}
+	res := Result{}
+	for range maxStale {
+		var stale bool
+		if res, stale = c.roundTrip(ctx, t); !stale {
+			break
+		}
+	}
+	return res
+}
+
+// maxStale is how many dead kept connections one attempt may meet. Each is gone
+// afterwards, so only a receiver that ends them all the time gets there.
+const maxStale = 64
+
+// roundTrip makes one exchange. stale says that it met a kept connection that
+// was dead already; nothing was written, and another exchange can follow at once.
+func (c *Client) roundTrip(ctx context.Context, t *try) (res Result, stale bool) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errEnded)
 	w := newWire()
@@ -157,14 +174,14 @@ func (c *Client) exchange(ctx context.Context, t *try) Result {
 	if err != nil {
 		f := w.finish()
 		c.metrics.wire(f)
-		return t.failure(ctx, f, err)
+		return t.failure(ctx, f, err), f.stale && ctx.Err() == nil
 	}
 	a := readAnswer(resp, t.needsBody(resp.StatusCode), cancel)
 	f := w.finish()
 	c.metrics.wire(f)
-	res := t.judge(ctx, a)
+	res = t.judge(a)
 	res.Sends, res.Reused = f.sends, f.reused
-	return res
+	return res, false
 }
 
 // request builds the HTTP request. Its body is never nil and has a GetBody that
@@ -208,17 +225,17 @@ func (t *try) failure(ctx context.Context, f fate, err error) Result {
 }
 
 // judge classifies an answer.
-func (t *try) judge(ctx context.Context, a answer) Result {
+func (t *try) judge(a answer) Result {
 	res := Result{
 		HTTPStatus: a.status,
 		Body:       snippet(a.body, t.redact),
 		RetryAfter: retryAfter(a.header, time.Now()),
 	}
-	res.Class, res.Err = t.classify(ctx, a)
+	res.Class, res.Err = t.classify(a)
 	return res
 }
 
-func (t *try) classify(ctx context.Context, a answer) (Class, error) {
+func (t *try) classify(a answer) (Class, error) {
 	class := statusClass(a.status)
 	why := ""
 	if class == ClassOK {

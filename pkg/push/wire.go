@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"io"
 	"net"
 	"net/http/httptrace"
 	"sync"
@@ -21,14 +20,18 @@ type wireConn struct {
 	written atomic.Int64
 	goodbye atomic.Bool
 	reset   atomic.Bool // the peer answered with RST
-	ended   atomic.Bool // the peer closed in good order
 }
 
-// Write implements net.Conn.
+// Write implements net.Conn. It counts before it writes: the answer may be here,
+// and the exchange over, before this goroutine runs again.
 func (c *wireConn) Write(p []byte) (int, error) {
+	counts := !c.goodbye.Load()
+	if counts {
+		c.written.Add(int64(len(p)))
+	}
 	n, err := c.Conn.Write(p)
-	if !c.goodbye.Load() {
-		c.written.Add(int64(n))
+	if counts && n < len(p) {
+		c.written.Add(int64(n - len(p)))
 	}
 	c.note(err)
 	return n, err
@@ -49,12 +52,8 @@ func (c *wireConn) SetWriteDeadline(t time.Time) error {
 }
 
 func (c *wireConn) note(err error) {
-	switch {
-	case err == nil:
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
 		c.reset.Store(true)
-	case errors.Is(err, io.EOF):
-		c.ended.Store(true)
 	}
 }
 
@@ -82,7 +81,6 @@ const (
 )
 
 // wire watches one exchange through net/http's trace. A dial may go on after
-// the exchange ended, so every hook takes the lock, and none acts once it is over.
 type wire struct {
 	mu    sync.Mutex
 	over  bool
@@ -172,6 +170,11 @@ func (w *wire) gotConn(i httptrace.GotConnInfo) {
 		}
 		if w.conn, _ = conn.(*wireConn); w.conn != nil {
 			w.base = w.conn.written.Load()
+			if i.Reused && !w.h2 && hungUp(w.conn.Conn) {
+				// net/http has not noticed yet and would write into the void. With the
+				// connection closed it finds that nothing was written, and takes another.
+				_ = w.conn.Close()
+			}
 		}
 	})
 }
@@ -216,12 +219,13 @@ func (w *wire) mayResend() bool {
 
 // fate is what is known of a request once its exchange is over.
 type fate struct {
-	at                stage
-	sends             int
-	written           bool // in full: the receiver may have taken it
-	connected, reused bool
-	reset             bool
-	ended             bool
+	at        stage
+	sends     int
+	written   bool // in full: the receiver may have taken it
+	connected bool
+	reused    bool
+	stale     bool // a kept connection on which nothing was written
+	reset     bool
 
 	dns, connect, tls, firstByte time.Duration
 }
@@ -236,9 +240,10 @@ func (w *wire) finish() fate {
 		dns: w.dns, connect: w.connect, tls: w.tls, firstByte: w.firstByte,
 	}
 	if w.conn != nil {
-		f.reset, f.ended = w.conn.reset.Load(), w.conn.ended.Load()
+		f.reset = w.conn.reset.Load()
 	}
 	w.settle()
 	f.sends = w.sends
+	f.stale = f.reused && f.sends == 0
 	return f
 }
