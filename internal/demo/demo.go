@@ -53,9 +53,7 @@ type Options struct {
 	Color   bool          // Out shows ANSI colours
 	Wait    time.Duration // how long nothing may happen before the demo gives up; default 30 s
 
-	// Shown to people, nothing else.
-	MongoURI   string
-	MetricsURL string
+	MongoURI string // shown to people, nothing else
 }
 
 // Demo is one run of calls. Prepare it, start the watcher, then Run.
@@ -147,12 +145,13 @@ var errOver = errors.New("the demo is over")
 // Run lets the calls arrive, prints a line for each as it ends, compares all of
 // them with what should have become of them and prints the summary. The watcher
 // has to follow the calls already. With Keep it returns when the context ends,
-// and that is no error; the Summary says whether every call was right.
-func (d *Demo) Run(ctx context.Context) (Summary, error) {
+// and that is no error; the Summary says whether every call was right. Metrics
+// is where the watcher serves its own, for people; "" leaves it out.
+func (d *Demo) Run(ctx context.Context, metrics string) (Summary, error) {
 	if d.crm.listener == nil {
 		return Summary{}, errors.New("demo: Run before Prepare")
 	}
-	d.print.opening(d.o, d.CRMURL())
+	d.print.opening(d.o, d.CRMURL(), metrics)
 	script := newScript(rand.New(rand.NewPCG(d.o.Seed, 0)), d.bots)
 	plan := make([]*call, d.o.Calls)
 	for i := range plan {
@@ -166,9 +165,9 @@ func (d *Demo) Run(ctx context.Context) (Summary, error) {
 	g.Go(func() error {
 		defer stopCRM(errOver)
 		var err error
-		sum, err = d.play(ctx, plan)
+		sum, err = d.play(ctx, plan, metrics)
 		if err == nil && d.o.Keep {
-			d.print.keeping(d.o.MetricsURL)
+			d.print.keeping(metrics)
 			<-ctx.Done()
 		}
 		return err
@@ -178,7 +177,7 @@ func (d *Demo) Run(ctx context.Context) (Summary, error) {
 }
 
 // play is the demo without the CRM's service.
-func (d *Demo) play(ctx context.Context, plan []*call) (Summary, error) {
+func (d *Demo) play(ctx context.Context, plan []*call, metrics string) (Summary, error) {
 	started := time.Now()
 	platform := &platform{calls: d.o.DB.Collection(callsCollection), rate: d.o.Rate}
 	audience := newAudience(platform.calls, d.crm, d.print, plan, d.o.Wait)
@@ -194,6 +193,6 @@ func (d *Demo) play(ctx context.Context, plan []*call) (Summary, error) {
 		return sum, err
 	}
 	sum.Elapsed = time.Since(started)
-	d.print.closing(sum, d.bots, example, d.o.MetricsURL)
+	d.print.closing(sum, d.bots, example, metrics)
 	return sum, nil
 }

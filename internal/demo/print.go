@@ -52,7 +52,7 @@ func (p *printer) line(format string, args ...any) {
 }
 
 // opening says what is about to happen, and where.
-func (p *printer) opening(o Options, crm string) {
+func (p *printer) opening(o Options, crm, metrics string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.line("")
@@ -61,7 +61,7 @@ func (p *printer) opening(o Options, crm string) {
 	p.line("  mapping, pushes it to the CRM and writes the outcome back onto the call.")
 	p.line("")
 	for _, at := range []struct{ what, where string }{
-		{"MongoDB", o.MongoURI}, {"CRM", crm}, {"metrics", o.MetricsURL},
+		{"MongoDB", o.MongoURI}, {"CRM", crm}, {"metrics", metrics},
 	} {
 		if at.where != "" {
 			p.line("  %s %s", p.paint(dim, pad(at.what, 8)), cut(at.where, width-11))

@@ -15,7 +15,7 @@ func performance(t *testing.T, plan []*call, color bool) (string, Summary) {
 	t.Helper()
 	var out strings.Builder
 	p := &printer{out: &out, color: color}
-	p.opening(Options{Calls: len(plan), Rate: 8, Seed: 1, MongoURI: "mongodb://127.0.0.1:27017/?replicaSet=rs0", MetricsURL: "http://127.0.0.1:9090/metrics"}, "http://127.0.0.1:4000")
+	p.opening(Options{Calls: len(plan), Rate: 8, Seed: 1, MongoURI: "mongodb://127.0.0.1:27017/?replicaSet=rs0"}, "http://127.0.0.1:4000", "http://127.0.0.1:9090/metrics")
 	sum := Summary{byBot: make(map[*bot]*Tally), Elapsed: 3400 * time.Millisecond}
 	for _, c := range plan {
 		e := right(c)

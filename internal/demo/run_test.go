@@ -192,7 +192,7 @@ func together(t *testing.T, ctx context.Context, d *Demo, s *standIn) (Summary, 
 	ctx, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- s.run(ctx) }()
-	sum, err := d.Run(ctx)
+	sum, err := d.Run(ctx, "")
 	stop()
 	if err := <-ended; err != nil {
 		t.Errorf("the stand-in: %v", err)
