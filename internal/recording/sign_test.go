@@ -70,6 +70,22 @@ func TestSignedAsMinioGoSigns(t *testing.T) {
 	}
 }
 
+// The example of Amazon's documentation of signatures in the query.
+func TestAmazonsExample(t *testing.T) {
+	s := &signer{
+		prefix: "https://examplebucket.s3.amazonaws.com/", pathPrefix: "/", host: "examplebucket.s3.amazonaws.com", region: "us-east-1",
+		accessKey: "AKIAIOSFODNN7EXAMPLE", secretKey: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+	}
+	got := s.get("test.txt", time.Date(2013, 5, 24, 0, 0, 0, 0, time.UTC))
+	const want = "https://examplebucket.s3.amazonaws.com/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256" +
+		"&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2Faws4_request&X-Amz-Date=20130524T000000Z" +
+		"&X-Amz-Expires=86400&X-Amz-SignedHeaders=host" +
+		"&X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
+	if got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
 func TestSignedAsMinioGoSignsAnyKey(t *testing.T) {
 	s := store()
 	l, err := New(Options{Storage: s})
