@@ -1,0 +1,265 @@
+package push
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+)
+
+// Addresses and spellings that must never be dialled without permission.
+var blockedAddrs = []string{
+	// loopback and "this network"
+	"127.0.0.1", "127.1.2.3", "127.255.255.254", "0.0.0.0", "0.1.2.3", "::1", "::", "0:0:0:0:0:0:0:1",
+	// private
+	"10.0.0.1", "10.255.255.255", "172.16.0.1", "172.31.255.255", "192.168.0.1", "192.168.255.255",
+	// link-local and cloud metadata
+	"169.254.0.1", "169.254.169.254", "169.254.170.2", "fe80::1", "fe80::1%eth0", "febf::1", "fd00:ec2::254",
+	"fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192", "192.0.0.170",
+	// shared, reserved, documentation, benchmark, broadcast, multicast
+	"100.64.0.1", "100.127.255.255", "192.0.0.1", "192.0.2.1", "198.51.100.1", "203.0.113.1", "198.18.0.1",
+	"198.19.255.255", "192.88.99.1", "192.31.196.1", "192.52.193.1", "192.175.48.1", "240.0.0.1", "255.255.255.254",
+	"255.255.255.255", "224.0.0.1", "239.255.255.255", "ff02::1", "ff05::2", "2001:db8::1", "3fff::1", "100::1", "5f00::1",
+	// unique local and site-local
+	"fc00::1", "fdff::1", "fec0::1",
+	// IPv4 inside IPv6: mapped, compatible, translated, 6to4, Teredo, ISATAP
+	"::ffff:127.0.0.1", "::ffff:7f00:1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "::127.0.0.1", "::10.0.0.1",
+	"::ffff:0:127.0.0.1", "64:ff9b::127.0.0.1", "64:ff9b::a00:1", "64:ff9b::8.8.8.8", "64:ff9b:1::1", "2002:7f00:1::1",
+	"2002:a00:1::", "2002:808:808::", "2001::1", "2001:0:7f00:1::", "2001:2::1", "2001:10::1", "2001:20::1",
+	"2a00:1450::5efe:7f00:1", "2a00:1450::200:5efe:a00:1", "2a00:1450::5efe:169.254.169.254",
+}
+
+var publicAddrs = []string{
+	"8.8.8.8", "1.1.1.1", "93.184.216.34", "11.0.0.1", "9.255.255.255", "172.15.255.255", "172.32.0.1", "192.167.255.255",
+	"192.169.0.1", "100.63.255.255", "100.128.0.1", "169.253.255.255", "169.255.0.1", "126.255.255.255", "128.0.0.1",
+	"223.255.255.255", "198.17.255.255", "198.20.0.1", "168.63.129.15", "::ffff:8.8.8.8",
+	"2606:4700:4700::1111", "2a00:1450:4001:80b::200e", "2400:cb00::1", "2a00:1450::5efe:8.8.8.8",
+}
+
+func TestGuard(t *testing.T) {
+	if n := len(blockedAddrs) + len(publicAddrs); n < 60 {
+		t.Fatalf("only %d addresses", n)
+	}
+	g, err := newGuard(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range blockedAddrs {
+		addr := netip.MustParseAddr(text)
+		err := g.control("tcp6", netip.AddrPortFrom(addr, 443).String(), nil)
+		blocked, ok := errors.AsType[*BlockedError](err)
+		if !ok {
+			t.Errorf("%s may be dialled (%v)", text, err)
+			continue
+		}
+		if msg := blocked.Error(); !strings.Contains(msg, addr.String()) || !strings.Contains(msg, "--allow-network") {
+			t.Errorf("%s: %q names not both the address and the setting", text, msg)
+		}
+		if blocked.Addr != addr {
+			t.Errorf("%s was reported as %s", text, blocked.Addr)
+		}
+	}
+	for _, text := range publicAddrs {
+		if err := g.check(netip.MustParseAddr(text)); err != nil {
+			t.Errorf("%s is public, but: %v", text, err)
+		}
+	}
+	for _, network := range []string{"udp4", "unix", "tcp", "ip4"} {
+		if g.control(network, "8.8.8.8:443", nil) == nil {
+			t.Errorf("network %s may be dialled", network)
+		}
+	}
+	if g.control("tcp4", "crm.example.com:443", nil) == nil {
+		t.Error("a name instead of an address may be dialled")
+	}
+}
+
+func TestGuardAllows(t *testing.T) {
+	for _, tc := range []struct {
+		allow    string
+		yes, not []string
+	}{
+		{"10.1.0.0/16", []string{"10.1.2.3", "::ffff:10.1.2.3"}, []string{"10.2.0.1", "192.168.0.1"}},
+		{"10.1.2.3/16", []string{"10.1.9.9"}, []string{"10.2.0.1"}}, // host bits are ignored
+		{"::ffff:10.0.0.0/104", []string{"10.9.9.9"}, []string{"11.0.0.0/8", "192.168.0.1"}},
+		{"fd00::/8", []string{"fd12::1"}, []string{"fc00::1", "fe80::1"}},
+		{"fe80::/10", []string{"fe80::1%eth0"}, []string{"fd00::1"}},
+		// A network behind NAT64 may reach public addresses through it, not its own.
+		{"64:ff9b::/96", []string{"64:ff9b::8.8.8.8"}, []string{"64:ff9b::127.0.0.1", "64:ff9b::169.254.169.254"}},
+		{"::/0", []string{"fd00::1", "::1"}, []string{"127.0.0.1"}},
+	} {
+		g, err := newGuard([]netip.Prefix{netip.MustParsePrefix(tc.allow)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range tc.yes {
+			if err := g.check(netip.MustParseAddr(text)); err != nil {
+				t.Errorf("%s does not allow %s: %v", tc.allow, text, err)
+			}
+		}
+		for _, text := range tc.not {
+			if addr, err := netip.ParseAddr(text); err == nil && g.check(addr) == nil {
+				t.Errorf("%s allows %s", tc.allow, text)
+			}
+		}
+	}
+	if _, err := NewClient(Options{AllowNetworks: []netip.Prefix{{}}}); err == nil {
+		t.Error("an invalid prefix was taken")
+	}
+}
+
+// Spellings of a host that mean an address of this machine. However they are
+// resolved, nothing is connected to.
+func TestBlockedHosts(t *testing.T) {
+	srv := newRawServer(t, answering(okAnswer))
+	_, port, _ := net.SplitHostPort(strings.TrimPrefix(srv.URL, "http://"))
+	dns := newDNS(t, func(string, int) []string { return nil })
+	c, err := NewClient(Options{Resolver: dns.resolver()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, host := range []string{
+		"127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::127.0.0.1]", "0.0.0.0", "[::]",
+		"2130706433", "0x7f000001", "0177.0.0.1", "017700000001", "127.1", "127.0.1", "0x7f.1", "127.0.0.1.", "[fe80::1%25lo]",
+		"①②⑦.⓪.⓪.①", "127.0.0.1%00.example.com",
+	} {
+		req := getRequest("http://" + host + ":" + port + "/")
+		req.Timeout = time.Second
+		res := c.Send(t.Context(), req)
+		if res.Class != ClassBlocked && res.Class != ClassUnreached && res.Class != ClassUnusable || res.Sends != 0 {
+			t.Errorf("%s: %+v", host, res)
+		}
+		if addr, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil && res.Class != ClassBlocked {
+			t.Errorf("%s (%s): %s, want blocked", host, addr, res.Class)
+		}
+	}
+	if n := srv.conns.Load(); n != 0 {
+		t.Errorf("%d connections were made", n)
+	}
+}
+
+// The answer of the name service is judged at the connect call, each time.
+func TestDNSThatChanges(t *testing.T) {
+	srv := newRawServer(t, answering("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"))
+	_, port, _ := net.SplitHostPort(strings.TrimPrefix(srv.URL, "http://"))
+	dns := newDNS(t, func(name string, n int) []string {
+		if strings.HasPrefix(name, "mixed.") {
+			return []string{"10.0.0.1", "127.0.0.1", "169.254.169.254"}
+		}
+		if n == 1 {
+			return []string{"127.0.0.1"}
+		}
+		return []string{"127.0.0.2"}
+	})
+	c := newTestClient(t, Options{
+		Resolver:      dns.resolver(),
+		AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
+	})
+	url := "http://rebind.test:" + port + "/"
+	if res := c.Send(t.Context(), getRequest(url)); res.Class != ClassOK {
+		t.Fatalf("the first look-up: %+v", res)
+	}
+	res := c.Send(t.Context(), getRequest(url))
+	blocked, ok := errors.AsType[*BlockedError](res.Err)
+	if res.Class != ClassBlocked || !ok || blocked.Addr != netip.MustParseAddr("127.0.0.2") || res.Sends != 0 {
+		t.Errorf("the second look-up: %+v", res)
+	}
+	if res := c.Send(t.Context(), getRequest("http://mixed.test:"+port+"/")); res.Class != ClassOK {
+		t.Errorf("one allowed address among others: %+v", res)
+	}
+	if n := srv.conns.Load(); n != 2 {
+		t.Errorf("%d connections, want 2", n)
+	}
+}
+
+func TestSlowDNS(t *testing.T) {
+	dns := newDNS(t, nil)
+	c := newTestClient(t, Options{Resolver: dns.resolver()})
+	req := getRequest("http://slow.test/")
+	req.Timeout = short
+	res := c.Send(t.Context(), req)
+	checkFault(t, res, ClassUnreached, 0, "DNS: not done within 150ms")
+	if res.Duration > time.Second {
+		t.Errorf("took %s", res.Duration)
+	}
+}
+
+// dnsServer answers look-ups of IPv4 addresses as a test wants it. Without
+// answers it says nothing at all.
+type dnsServer struct {
+	conn    net.PacketConn
+	answers func(name string, n int) []string
+	asked   sync.Map // name -> *atomic.Int64
+	ctx     context.Context
+}
+
+func newDNS(t testing.TB, answers func(name string, n int) []string) *dnsServer {
+	t.Helper()
+	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &dnsServer{conn: conn, answers: answers, ctx: t.Context()}
+	var wg sync.WaitGroup
+	wg.Go(s.serve)
+	t.Cleanup(func() {
+		conn.Close()
+		wg.Wait()
+	})
+	return s
+}
+
+// resolver asks the server. A look-up outlives its request by up to
+// DialTimeout; here it ends with the test.
+func (s *dnsServer) resolver() *net.Resolver {
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		if s.ctx.Err() != nil {
+			return nil, s.ctx.Err()
+		}
+		var d net.Dialer
+		conn, err := d.DialContext(ctx, "udp4", s.conn.LocalAddr().String())
+		if err == nil {
+			context.AfterFunc(s.ctx, func() { conn.Close() })
+		}
+		return conn, err
+	}}
+}
+
+func (s *dnsServer) serve() {
+	buf := make([]byte, 1500)
+	for {
+		n, from, err := s.conn.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		var m dnsmessage.Message
+		if m.Unpack(buf[:n]) != nil || len(m.Questions) != 1 || s.answers == nil {
+			continue
+		}
+		q := m.Questions[0]
+		m.Response, m.RecursionAvailable, m.Additionals = true, true, nil
+		if q.Type == dnsmessage.TypeA {
+			count, _ := s.asked.LoadOrStore(q.Name.String(), new(atomic.Int64))
+			for _, text := range s.answers(q.Name.String(), int(count.(*atomic.Int64).Add(1))) {
+				m.Answers = append(m.Answers, dnsmessage.Resource{
+					Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class},
+					Body:   &dnsmessage.AResource{A: netip.MustParseAddr(text).As4()},
+				})
+			}
+		}
+		if len(m.Answers) == 0 && q.Type == dnsmessage.TypeA {
+			m.RCode = dnsmessage.RCodeNameError
+		}
+		if out, err := m.Pack(); err == nil {
+			s.conn.WriteTo(out, from)
+		}
+	}
+}
