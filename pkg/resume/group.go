@@ -24,8 +24,8 @@ const (
 // HoldFunc works on one partition. ctx ends when it should stop reading; its
 // cause is ErrLost, ErrReset, ErrMoved or that of the Group's own context. Work
 // in flight may go on until lease.Context ends. The lease is given up when the
-// function returns. A returned error that is not one of those causes ends the
-// Group.
+// function returns. An error that it returns while neither context has ended
+// ends the Group.
 type HoldFunc func(ctx context.Context, lease *Lease) error
 
 // GroupConfig is what a Group needs.
@@ -250,8 +250,8 @@ func (g *Group) take(ctx context.Context, i int, seen Record, hold HoldFunc) {
 	g.held[i] = &holding{lease: lease, stop: stop}
 	go func() {
 		err := hold(reading, lease)
-		if cause := context.Cause(reading); err != nil && cause != nil && errors.Is(err, cause) {
-			err = nil
+		if reading.Err() != nil || lease.ctx.Err() != nil {
+			err = nil // it was told to stop; what it says now follows from that
 		}
 		why := context.Cause(reading)
 		released := lease.release(context.WithoutCancel(ctx))

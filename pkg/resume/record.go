@@ -3,6 +3,7 @@ package resume
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +27,25 @@ func (p Partition) ID(name string) string {
 		return name
 	}
 	return name + "/" + p.String()
+}
+
+// Owns says whether a document with this _id belongs to the partition: its type
+// and value are hashed (64-bit FNV-1a, its bits mixed once more because the ids
+// of documents differ in few), and Of partitions share the hashes evenly. The
+// rule must never change: two versions that differ would both, or neither, take
+// a document.
+func (p Partition) Owns(id bson.RawValue) bool {
+	if p.Of <= 1 {
+		return true
+	}
+	h := fnv.New64a()
+	_, _ = h.Write([]byte{byte(id.Type)})
+	_, _ = h.Write(id.Value)
+	sum := h.Sum64()
+	sum ^= sum >> 33
+	sum *= 0xff51afd7ed558ccd // the first step of MurmurHash3's finalizer
+	sum ^= sum >> 33
+	return int(sum%uint64(p.Of)) == p.Index
 }
 
 // Names of the fields of a stored record.

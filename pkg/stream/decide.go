@@ -13,8 +13,30 @@ import (
 func (f *Follower) decide(ctx context.Context, err error) {
 	reason := f.judge(ctx, err)
 	f.metric.reopens[reason].Inc()
-	f.log.WarnContext(ctx, "the stream has to be opened again", "reason", reason, "error", err,
-		"way", string(f.way), "position", f.at.String())
+	if n, say := f.trouble.again(reason, time.Now()); say {
+		f.log.WarnContext(ctx, "the stream has to be opened again", "reason", reason, "error", err,
+			"times", n, "way", string(f.way), "position", f.at.String())
+	}
+}
+
+// trouble keeps a failure that comes again and again from filling the log: it is
+// told at once, and then every five minutes with how often it came.
+type trouble struct {
+	reason string
+	times  int
+	told   time.Time
+}
+
+func (t *trouble) again(reason string, now time.Time) (times int, say bool) {
+	if t.reason != reason || now.Sub(t.told) >= 5*time.Minute {
+		if t.reason != reason {
+			t.times = 0
+		}
+		t.reason, t.told = reason, now
+		say = true
+	}
+	t.times++
+	return t.times, say
 }
 
 // reopenReasons is the closed set that judge returns, and "driver" for an open

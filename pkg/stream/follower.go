@@ -80,6 +80,7 @@ type Follower struct {
 	gap      *Gap // to be told once the stream is open again
 	careful  bool // one event at a time, to find one that is too large
 	freezing int
+	trouble  trouble
 
 	mu     sync.Mutex
 	status Status
@@ -161,8 +162,8 @@ func (f *Follower) Run(ctx context.Context) error {
 	for f.pace.wait(ctx) == nil {
 		err := f.follow(ctx)
 		if failed, ok := errors.AsType[*sinkError](err); ok {
-			if ctx.Err() != nil && errors.Is(failed.err, ctx.Err()) {
-				return nil
+			if ctx.Err() != nil {
+				return nil // the sink was told to stop
 			}
 			return failed.err
 		}

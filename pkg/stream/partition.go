@@ -15,7 +15,8 @@ import (
 	"github.com/cxbridge/watcher/pkg/resume"
 )
 
-// Handler is what works on the events of one partition. Event and Gap are
+// Handler is what works on the events of one partition: those whose document the
+// partition owns, and those that have no document, such as a drop. Event and Gap are
 // called from one goroutine, in stream order; the done they are given may be
 // called from any, later, and until then no position at or behind it is saved.
 type Handler interface {
@@ -67,7 +68,7 @@ func RunPartition(ctx context.Context, cfg PartitionConfig) error {
 	}
 	tracker := resume.NewTracker()
 	cfg.Stream.Start = start
-	sink := &trackingSink{handler: cfg.Handler, tracker: tracker}
+	sink := &trackingSink{handler: cfg.Handler, tracker: tracker, partition: cfg.Lease.Partition()}
 	if record.Position.IsZero() {
 		// A crash before the first checkpoint must not start later than this did.
 		sink.first = func(p resume.Position) { saveFirst(ctx, cfg.Lease, p, origin, log) }
@@ -107,9 +108,10 @@ func RunPartition(ctx context.Context, cfg PartitionConfig) error {
 
 // trackingSink joins a Handler and a Tracker.
 type trackingSink struct {
-	handler Handler
-	tracker *resume.Tracker
-	first   func(p resume.Position) // told once where the stream began; nil when told
+	handler   Handler
+	tracker   *resume.Tracker
+	partition resume.Partition
+	first     func(p resume.Position) // told once where the stream began; nil when told
 }
 
 func (s *trackingSink) began(p resume.Position) {
@@ -132,6 +134,10 @@ func saveFirst(ctx context.Context, lease *resume.Lease, p resume.Position, o re
 var errSlowSave = errors.New("the first position was not saved in time")
 
 func (s *trackingSink) Event(ctx context.Context, e Event) error {
+	if e.Key.Type != 0 && !s.partition.Owns(e.Key) {
+		s.tracker.Idle(e.Position)
+		return nil
+	}
 	return s.handler.Event(ctx, e, s.tracker.Track(e.Position))
 }
 
