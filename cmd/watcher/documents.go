@@ -118,9 +118,9 @@ var errCommandTimeout = errors.New("MongoDB did not answer in time")
 // function when done.
 func openDatabase(ctx context.Context, c *config.Config) (*mongo.Database, func(), error) {
 	client, err := mongo.Connect(options.Client().
-		ApplyURI(c.MongoURI.Reveal()).
 		SetAppName("watcher").
-		SetServerSelectionTimeout(serverSelection))
+		SetServerSelectionTimeout(serverSelection). // the string may name another
+		ApplyURI(c.MongoURI.Reveal()))
 	if err != nil {
 		return nil, nil, usageError{config.Fault{Setting: "mongo-uri", Reason: "the driver does not take it"}}
 	}

@@ -7,11 +7,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cxbridge/watcher/internal/app"
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/internal/dispatch"
-	"github.com/cxbridge/watcher/internal/recording"
 	"github.com/cxbridge/watcher/pkg/push"
 	"github.com/cxbridge/watcher/pkg/render"
 )
@@ -92,8 +92,7 @@ func (o *previewOptions) preview(in *previewInput) *previewOutput {
 	bot := in.bot(bots.Options{TimeFormat: format})
 	call := calls.Decode(in.call)
 
-	storage := recording.ParseStorage(in.settings).Override(storageOf(&o.config))
-	links, linkErr := recording.New(recording.Options{PublicBaseURL: o.config.PublicBaseURL, Storage: storage})
+	links, linkErr := app.NewLinker(o.config, in.settings)
 
 	env := dispatch.PrepareEnv{
 		UserAgent:     "watcher/" + version,
@@ -138,17 +137,6 @@ func (o *previewOptions) preview(in *previewInput) *previewOutput {
 // longURL is what Apache httpd and nginx take of a request line by default
 // (8,190 and 8,192 bytes), less method and version.
 const longURL = 8000
-
-// storageOf is what flags say of the object store.
-func storageOf(c *config.Config) recording.Storage {
-	return recording.Storage{
-		Endpoint:  c.Minio.Endpoint,
-		AccessKey: c.Minio.AccessKey,
-		SecretKey: c.Minio.SecretKey,
-		Bucket:    c.Minio.Bucket,
-		Secure:    c.Minio.Secure,
-	}
-}
 
 // linkWarnings tells why some kind of recording link is not made.
 func linkWarnings(err error) []bots.Warning {

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+const (
+	lintGood   = `{"_id": "good", "timezone": "UTC", "post_call_push": {"url": "https://x.example", "key_mapper": {"d": "{{analysis.DISPOSITION}}", "free": "{{analysis.own}}"}}}`
+	lintTypo   = `{"_id": {"$oid": "65f0c0ffee00000000000002"}, "name": "Typo\nBot", "timezone": "UTC", "post_call_push": {"url": "https://x.example", "key_mapper": {"d": "{{analysis.DISPOSTION}}"}}}`
+	lintBroken = `{"_id": "broken", "timezone": "UTC", "post_call_push": {"url": "crm.example", "method": "PUT", "key_mapper": {"a": "1"}}}`
+	lintNoPush = `{"_id": "none", "timezone": "UTC"}`
+)
+
+func TestLintTable(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		stdin string
+		flags []string
+		code  int
+		want  string
+	}{
+		{"nothing to say", lintGood, nil, 0, "1 bot, 0 that cannot push, 0 findings, 1 more with --level info\n"},
+		{"a typo", lintTypo, nil, 0, `65f0c0ffee00000000000002 Typo Bot
+  warning  d  {{analysis.DISPOSTION}}  looks like a misspelt name; if it does not exist, "" is sent; try {{analysis.DISPOSITION}}
+
+1 bot, 0 that cannot push, 1 finding
+`},
+		{"a bot that cannot push", lintBroken, nil, exitFailed, `broken (cannot push)
+  error  post_call_push.url       has no scheme; try https://…
+  error  post_call_push.method    "PUT" is neither POST nor GET; try POST
+
+1 bot, 1 that cannot push, 2 findings
+`},
+		{"errors alone", lintTypo, []string{"--level", "error"}, 0, "1 bot, 0 that cannot push, 0 findings, 1 more with --level info\n"},
+		{"a bot without push", lintNoPush, []string{"--level", "info"}, 0, "1 bot, 0 that cannot push, 0 findings\n"},
+		{"a seed", lintGood, []string{"--level", "info", "--analysis-key", "own"}, 0, "1 bot, 0 that cannot push, 0 findings\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			stdout, stderr, code := invoke(t, tt.stdin, append([]string{"lint", "--bot", "-"}, tt.flags...)...)
+			if code != tt.code || stderr != "" {
+				t.Errorf("exit %d, %s", code, stderr)
+			}
+			if stdout != tt.want {
+				t.Errorf("got\n%s\nwant\n%s", stdout, tt.want)
+			}
+		})
+	}
+}
+
+func TestLintJSON(t *testing.T) {
+	stdin := "[" + lintGood + "," + lintTypo + "]\n" + lintBroken + "\n" + lintNoPush
+	stdout, stderr, code := invoke(t, stdin, "lint", "--bot", "-", "--output", "json", "--level", "info")
+	if code != exitFailed {
+		t.Fatalf("exit %d, %s", code, stderr)
+	}
+	var got []struct {
+		BotID    string              `json:"bot_id"`
+		Pushes   bool                `json:"pushes"`
+		Usable   bool                `json:"usable"`
+		Warnings []map[string]string `json:"warnings"`
+	}
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := []struct {
+		id             string
+		pushes, usable bool
+		warnings       int
+	}{{"good", true, true, 1}, {"65f0c0ffee00000000000002", true, true, 1}, {"broken", true, false, 2}, {"none", false, true, 0}}
+	if len(got) != len(want) {
+		t.Fatalf("%+v", got)
+	}
+	for i, w := range want {
+		if g := got[i]; g.BotID != w.id || g.Pushes != w.pushes || g.Usable != w.usable || len(g.Warnings) != w.warnings {
+			t.Errorf("got %+v, want %+v", g, w)
+		}
+	}
+}
+
+func TestLintOfBadInput(t *testing.T) {
+	good := file(t, "good.json", lintGood)
+	for name, tt := range map[string]struct {
+		args []string
+		want []string
+	}{
+		"no file":   {[]string{"--bot", good, "--bot", "/does/not/exist"}, []string{"--bot: open /does/not/exist"}},
+		"not JSON":  {[]string{"--bot", file(t, "x", "{")}, []string{"--bot"}},
+		"flags":     {[]string{"--bot", good, "--level", "all", "--output", "xml", "--time-format", "%Q"}, []string{"--level", "--output", "--time-format"}},
+		"no source": {nil, []string{"--mongo-uri"}},
+	} {
+		stdout, stderr, code := invoke(t, "", append([]string{"lint"}, tt.args...)...)
+		if code != exitUsage || stdout != "" || strings.Count(stderr, "\n") != len(tt.want) {
+			t.Errorf("%s: exit %d, %q, %q", name, code, stdout, stderr)
+		}
+		for _, w := range tt.want {
+			if !strings.Contains(stderr, w) {
+				t.Errorf("%s: %q lacks %q", name, stderr, w)
+			}
+		}
+	}
+}
