@@ -1,0 +1,209 @@
+// Package localmongo is a MongoDB-compatible server for one machine, in one process and
+// in memory: what tests, the demo and a first hour with the watcher stand on in the place
+// of a cluster. It speaks the wire protocol, presents itself as the primary of a replica
+// set of one member, and serves the part of MongoDB that this project uses: CRUD,
+// indexes, sessions, transactions and, above all, change streams. It can also hurt its
+// clients the way a real cluster does; see Faults.
+//
+// It owns connections, commands, cursors and faults. Data, indexes and the history of
+// changes are in store; what queries and updates mean is in query, on lungo's kits.
+// Production code does not know that it exists.
+//
+// What it does not know it refuses, with MongoDB's code and the name of what it was asked
+// for: an error is better than a wrong answer.
+package localmongo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cxbridge/watcher/internal/localmongo/store"
+)
+
+// Options configure a Server. The zero value is a server on a free port of the loopback
+// interface, in memory.
+type Options struct {
+	// Addr is where to listen, default 127.0.0.1:0 (any free port).
+	Addr string
+	// Logger gets one line per connection that broke the protocol; default none.
+	Logger *slog.Logger
+	// ReplicaSet is the name of the replica set, default rs0.
+	ReplicaSet string
+	// HistoryEvents and HistoryBytes bound how far back change streams can resume:
+	// default 200,000 changes and 256 MiB.
+	HistoryEvents int
+	HistoryBytes  int64
+	// LaxResume accepts a resume token whose time has left the history, as MongoDB 4.2
+	// and some releases after it do: the stream opens and silently misses what is gone.
+	// The default refuses it with error 286, as newer servers do.
+	LaxResume bool
+	// NoopInterval is how often an idle server moves its cluster time on, default 10 s,
+	// as a MongoDB primary does. Negative means never.
+	NoopInterval time.Duration
+}
+
+const (
+	defaultReplicaSet   = "rs0"
+	defaultNoopInterval = 10 * time.Second
+)
+
+// Server is one server. New makes it, Run serves it.
+type Server struct {
+	opts  Options
+	log   *slog.Logger
+	ln    net.Listener
+	store *store.Store
+
+	cursors  *cursors
+	sessions *sessions
+	fails    *failPoints
+	faults   *faults
+
+	started  time.Time
+	nextConn atomic.Int32
+	nextID   atomic.Int32
+
+	mu      sync.Mutex
+	conns   map[*conn]struct{}
+	closing bool
+}
+
+// New listens and returns a server that does not serve yet. The listener is closed when
+// Run ends, or by Close when Run is never called.
+func New(opts Options) (*Server, error) {
+	if opts.Addr == "" {
+		opts.Addr = "127.0.0.1:0"
+	}
+	if opts.ReplicaSet == "" {
+		opts.ReplicaSet = defaultReplicaSet
+	}
+	if opts.NoopInterval == 0 {
+		opts.NoopInterval = defaultNoopInterval
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	ln, err := net.Listen("tcp", opts.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", opts.Addr, err)
+	}
+	s := &Server{
+		opts:     opts,
+		log:      opts.Logger,
+		ln:       ln,
+		store:    store.New(store.Options{HistoryEvents: opts.HistoryEvents, HistoryBytes: opts.HistoryBytes}),
+		cursors:  newCursors(),
+		sessions: newSessions(),
+		fails:    newFailPoints(),
+		faults:   newFaults(),
+		started:  time.Now(),
+		conns:    map[*conn]struct{}{},
+	}
+	return s, nil
+}
+
+// Addr is the address that the server listens on, host and port.
+func (s *Server) Addr() string { return s.ln.Addr().String() }
+
+// URI is the connection string of the server.
+func (s *Server) URI() string {
+	host, port, err := net.SplitHostPort(s.Addr())
+	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "mongodb://" + net.JoinHostPort(host, port) + "/?replicaSet=" + s.opts.ReplicaSet
+}
+
+// Examined counts the documents that queries have looked at since the start. A query that
+// an index serves looks only at documents it returns, or nearly so.
+func (s *Server) Examined() int64 { return s.store.Examined() }
+
+// Close stops listening. It is for a server that was made and will not be run.
+func (s *Server) Close() error { return s.ln.Close() }
+
+// Run serves until ctx ends, closes every connection and waits for all that it started.
+// It returns nil when ctx was the reason.
+func (s *Server) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(ctx, s.shutdown)
+	defer stop()
+	g.Go(func() error { return s.accept(ctx, g) })
+	g.Go(func() error { s.keepTime(ctx); return nil })
+	return g.Wait()
+}
+
+// accept takes connections until the listener is closed.
+func (s *Server) accept(ctx context.Context, g *errgroup.Group) error {
+	for {
+		nc, err := s.ln.Accept()
+		if err != nil {
+			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			return fmt.Errorf("accept on %s: %w", s.Addr(), err)
+		}
+		c := s.admit(nc)
+		if c == nil {
+			continue
+		}
+		g.Go(func() error {
+			defer s.forget(c)
+			c.serve(ctx)
+			return nil
+		})
+	}
+}
+
+// admit registers a connection, or refuses it.
+func (s *Server) admit(nc net.Conn) *conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing || s.faults.refusing() {
+		reset(nc)
+		return nil
+	}
+	c := newConn(s, nc)
+	s.conns[c] = struct{}{}
+	return c
+}
+
+func (s *Server) forget(c *conn) {
+	c.close()
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.mu.Unlock()
+}
+
+// shutdown closes the listener and all connections.
+func (s *Server) shutdown() {
+	s.mu.Lock()
+	s.closing = true
+	s.mu.Unlock()
+	_ = s.ln.Close()
+	s.DropConnections()
+}
+
+// keepTime moves the cluster time on while nothing is written.
+func (s *Server) keepTime(ctx context.Context) {
+	if s.opts.NoopInterval < 0 {
+		return
+	}
+	t := time.NewTicker(s.opts.NoopInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			s.store.Tick()
+		}
+	}
+}
