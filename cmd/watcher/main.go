@@ -31,6 +31,7 @@ type cli struct {
 	Run     runCmd     `cmd:"" help:"Follow the calls and push each stored result to its bot's CRM."`
 	Preview previewCmd `cmd:"" help:"Print what would be sent for a call, without sending it."`
 	Lint    lintCmd    `cmd:"" help:"Check the configuration of bots."`
+	Demo    demoCmd    `cmd:"" help:"Show the whole road on this machine, with calls, a CRM and a MongoDB of its own."`
 
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
@@ -147,5 +148,9 @@ func flagHelp(value *kong.Value) string {
 	if value.Flag == nil || value.Name == "help" {
 		return value.Help
 	}
-	return fmt.Sprintf("%s [$%s]", kong.DefaultHelpValueFormatter(value), envName(value.Name))
+	help := value.Help
+	if value.HasDefault && value.Default != "" {
+		help = fmt.Sprintf("%s (default %s)", help, value.Default)
+	}
+	return fmt.Sprintf("%s [$%s]", help, envName(value.Name))
 }
