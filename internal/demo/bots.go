@@ -85,7 +85,7 @@ func cast() []*bot {
 			id: bson.ObjectID{0x65, 0xf0, 0xc0, 0x11, 0xec, 0x70, 0, 0, 0, 0, 0, 1}, name: "Kestrel Collections", timezone: "Asia/Kolkata",
 			push: collectionsPush, method: http.MethodPost, path: "/kestrel/leads",
 			callKey: "call_id", linkKey: "recording_url", sipKey: "callingheaders", shown: true,
-			answers: always(answer{status: 200, body: `{"ok":true}`}),
+			answers: always(answer{status: 200, body: `{"ok":true}`, after: 20 * time.Millisecond}),
 		},
 		survey: {
 			id: "bot-survey", name: "Harbour Survey", timezone: "Europe/London",
@@ -93,9 +93,9 @@ func cast() []*bot {
 			callKey: "mx_CallId", linkKey: "mx_Recording",
 			answers: func(_ int, field func(string) string) answer {
 				if field("Phone") == badPhone {
-					return answer{status: 200, body: `{"Status":"Error","ExceptionMessage":"Phone is not a valid number"}`}
+					return answer{status: 200, body: `{"Status":"Error","ExceptionMessage":"Phone is not a valid number"}`, after: 30 * time.Millisecond}
 				}
-				return answer{status: 200, body: `{"Status":"Success"}`}
+				return answer{status: 200, body: `{"Status":"Success"}`, after: 30 * time.Millisecond}
 			},
 		},
 		renewals: {
@@ -106,7 +106,7 @@ func cast() []*bot {
 				if try == 1 {
 					return answer{status: 503, body: `{"error":"deploying, come back"}`}
 				}
-				return answer{status: 201, body: `{"stored":true}`}
+				return answer{status: 201, body: `{"stored":true}`, after: 15 * time.Millisecond}
 			},
 		},
 		reminders: {
@@ -117,7 +117,7 @@ func cast() []*bot {
 				if field("patient_id") == "" {
 					return answer{status: 422, body: `{"errors":{"patient_id":["must not be empty"]}}`}
 				}
-				return answer{status: 200, body: `{"visit":"updated"}`}
+				return answer{status: 200, body: `{"visit":"updated"}`, after: 10 * time.Millisecond}
 			},
 		},
 		meters: {
