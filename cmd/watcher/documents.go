@@ -176,7 +176,7 @@ func readDocuments(file string, stdin io.Reader) ([]bson.Raw, error) {
 	for {
 		var value json.RawMessage
 		err := dec.Decode(&value)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return all, nil
 		}
 		if err != nil {

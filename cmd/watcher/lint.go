@@ -59,7 +59,7 @@ func (l *lintCmd) Run(ctx context.Context, std streams) error {
 func (l *lintCmd) config() (config.Config, error) {
 	c := config.Default()
 	var bad faults
-	l.mongoFlags.apply(&c)
+	l.apply(&c)
 	c.TimeFormat = l.TimeFormat
 	if len(l.Bot) > 0 {
 		c.MongoURI = unusedURI

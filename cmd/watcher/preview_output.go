@@ -168,6 +168,7 @@ func addAuth(out *requestOutput, req *push.Request, m mask) (address string) {
 		return req.URL
 	}
 	switch a.Kind {
+	case push.AuthNone:
 	case push.AuthBasic:
 		pair := a.Username + ":" + a.Password.Reveal()
 		out.Headers["Authorization"] = m.header("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(pair)))

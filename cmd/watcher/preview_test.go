@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,7 +74,7 @@ func TestPreviewOfAPush(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	r := p.Request
-	if r.Method != "POST" || r.URL != "https://crm.example.com/hook" {
+	if r.Method != http.MethodPost || r.URL != "https://crm.example.com/hook" {
 		t.Errorf("%s %s", r.Method, r.URL)
 	}
 	if want := `{"z":"R & <b>","a":1.5,"n":"7","t":"10:17 AM UTC","u":"x"}`; r.BodyText != want {
