@@ -84,7 +84,7 @@ func readBounded(r io.Reader, expected int64) ([]byte, error) {
 		switch {
 		case len(buf) > maxBody:
 			return buf[:maxBody], errTooLong
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return buf, nil
 		case err != nil:
 			return buf, err

@@ -1,7 +1,6 @@
 package push
 
 import (
-	"context"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -190,7 +189,7 @@ func TestOAuth(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			if res := c.Send(context.Background(), req); res.Class != ClassOK || res.Sends != 1 || res.Body != "you sent Bearer [redacted]" {
+			if res := c.Send(t.Context(), req); res.Class != ClassOK || res.Sends != 1 || res.Body != "you sent Bearer [redacted]" {
 				t.Errorf("%+v", res)
 			}
 		})

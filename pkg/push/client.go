@@ -63,7 +63,8 @@ type Options struct {
 	RootCAs *x509.CertPool
 	// Resolver looks names up; nil is the system's.
 	Resolver *net.Resolver
-	// Logger hears of what belongs to no attempt; nil discards.
+	// Logger hears of what belongs to no single attempt, which is a new OAuth
+	// token; nil discards.
 	Logger *slog.Logger
 	// Registerer takes the metrics; nil keeps them to the client.
 	Registerer prometheus.Registerer
@@ -75,7 +76,6 @@ type Client struct {
 	transport *http.Transport
 	guard     *guard
 	userAgent string
-	log       *slog.Logger
 	metrics   *metrics
 	tokens    *tokenCache
 }
@@ -104,10 +104,9 @@ func NewClient(o Options) (*Client, error) {
 		transport: newTransport(o, g, roots),
 		guard:     g,
 		userAgent: cmp.Or(o.UserAgent, "watcher"),
-		log:       log,
 		metrics:   m,
 	}
-	c.tokens = newTokenCache(c.transport, g, m)
+	c.tokens = newTokenCache(c.transport, g, m, log)
 	return c, nil
 }
 

@@ -3,6 +3,7 @@ package push
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
@@ -19,8 +20,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"crypto/tls"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -185,7 +184,7 @@ func TestMaxConnsPerHost(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 10 {
 		wg.Go(func() {
-			if res := c.Send(context.Background(), postRequest(srv.URL)); res.Class != ClassOK {
+			if res := c.Send(t.Context(), postRequest(srv.URL)); res.Class != ClassOK {
 				t.Errorf("%+v", res)
 			}
 		})
@@ -262,7 +261,7 @@ func BenchmarkSend(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				if res := c.Send(context.Background(), req); res.Class != ClassOK {
+				if res := c.Send(b.Context(), req); res.Class != ClassOK {
 					b.Fatalf("%+v", res)
 				}
 			}

@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -188,7 +189,7 @@ func TestStatuses(t *testing.T) {
 		if res.Class != want || res.HTTPStatus != status || res.Sends != 1 {
 			t.Errorf("%d: %+v, want %s", status, res, want)
 		}
-		if e, ok := res.Err.(*StatusError); want != ClassOK && (!ok || e.Status != status) {
+		if e, ok := errors.AsType[*StatusError](res.Err); want != ClassOK && (!ok || e.Status != status) {
 			t.Errorf("%d: error %v", status, res.Err)
 		}
 		if n := srv.conns.Load(); n != 1 {
@@ -274,11 +275,22 @@ func TestBodyThatNobodyNeeds(t *testing.T) {
 	}
 }
 
+// What a server sends after a 204 belongs to no answer. It costs the connection,
+// and at worst leaves the next attempt without a readable answer, never with
+// this one.
 func TestNoContentWithABody(t *testing.T) {
-	srv := newRawServer(t, answering("HTTP/1.1 204 No Content\r\n\r\n{\"surprise\":true}"))
+	const surplus = `{"surplus":true}`
+	srv := newRawServer(t, answering("HTTP/1.1 204 No Content\r\n\r\n"+surplus))
 	c := newTestClient(t, Options{})
-	for range 3 {
-		if res := c.Send(t.Context(), postRequest(srv.URL)); res.Class != ClassOK || res.HTTPStatus != 204 || res.Body != "" {
+	fresh := true
+	for range 10 {
+		res := c.Send(t.Context(), postRequest(srv.URL))
+		switch {
+		case res.Class == ClassOK && res.HTTPStatus == 204 && res.Body == "":
+			fresh = false
+		case res.Class == ClassUnknown && res.HTTPStatus == 0 && res.Reused && !fresh:
+			fresh = true
+		default:
 			t.Fatalf("%+v", res)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -41,6 +42,7 @@ type token struct {
 type tokenCache struct {
 	client  *http.Client
 	metrics *metrics
+	log     *slog.Logger
 
 	mu      sync.Mutex
 	entries map[[sha256.Size]byte]*tokenEntry
@@ -58,13 +60,14 @@ type tokenEntry struct {
 	errTill time.Time
 }
 
-func newTokenCache(rt http.RoundTripper, guard *guard, m *metrics) *tokenCache {
+func newTokenCache(rt http.RoundTripper, guard *guard, m *metrics, log *slog.Logger) *tokenCache {
 	return &tokenCache{
 		client: &http.Client{
 			Transport:     tokenTransport{rt, guard},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		metrics: m,
+		log:     log,
 		entries: map[[sha256.Size]byte]*tokenEntry{},
 	}
 }
@@ -149,6 +152,8 @@ func (c *tokenCache) get(ctx context.Context, a *Auth, refused secret.Text) (tok
 		return token{}, err
 	}
 	e.token, e.err = fetched, nil
+	c.log.LogAttrs(ctx, slog.LevelDebug, "got an OAuth token",
+		slog.String("client_id", a.ClientID), slog.Time("expires_at", fetched.Expiry))
 	return e.current(), nil
 }
 

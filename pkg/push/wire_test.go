@@ -3,6 +3,7 @@ package push
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -66,7 +67,7 @@ func TestKilledConnectionIsNotSentTwice(t *testing.T) {
 				if n := srv.conns.Load(); n != 1 {
 					t.Errorf("%s %s secure=%v: %d connections, want 1", name, req.Method, secure, n)
 				}
-				if e, ok := res.Err.(*NoAnswerError); !ok || !e.MayHaveArrived {
+				if e, ok := errors.AsType[*NoAnswerError](res.Err); !ok || !e.MayHaveArrived {
 					t.Errorf("%s %s: error %v does not say that it may have arrived", name, req.Method, res.Err)
 				}
 			}
@@ -152,7 +153,7 @@ func TestMayResend(t *testing.T) {
 func TestConnectionsAreReused(t *testing.T) {
 	for name, body := range map[string]int{"short": 10, "64 KB": maxBody, "longer than is read": maxBody + 100_000} {
 		payload := make([]byte, body)
-		srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Write(payload)
 		}))
 		var conns atomic.Int64

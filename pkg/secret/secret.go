@@ -1,7 +1,8 @@
 // Package secret keeps credentials out of everything that people read.
 //
-// It owns the type that a credential is held in. It knows nothing of where one
-// comes from or what it opens.
+// It owns the type that a credential is held in, the Redactor that takes known
+// credentials out of any text, and the slog.Handler that does so for a log. It
+// knows nothing of where a credential comes from or what it opens.
 package secret
 
 import (
