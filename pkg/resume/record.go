@@ -29,15 +29,16 @@ func (p Partition) ID(name string) string {
 	return name + "/" + p.String()
 }
 
-// Owns says whether a document with this _id belongs to the partition: its type
-// and value are hashed (64-bit FNV-1a, its bits mixed once more because the ids
-// of documents differ in few), and Of partitions share the hashes evenly. The
-// rule must never change: two versions that differ would both, or neither, take
-// a document.
-func (p Partition) Owns(id bson.RawValue) bool {
-	if p.Of <= 1 {
-		return true
-	}
+// Slots is the number of slots that documents fall into. A partition is a range
+// of them, so what is stored beside a document stays right when the number of
+// partitions changes.
+const Slots = 4096
+
+// Slot is the slot of a document, from 0 to Slots-1, by its _id: the type and
+// the value are hashed (64-bit FNV-1a, its bits mixed once more because the ids
+// of documents differ in few). The rule must never change: two versions that
+// differ would both, or neither, take a document.
+func Slot(id bson.RawValue) int {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte{byte(id.Type)})
 	_, _ = h.Write(id.Value)
@@ -45,7 +46,23 @@ func (p Partition) Owns(id bson.RawValue) bool {
 	sum ^= sum >> 33
 	sum *= 0xff51afd7ed558ccd // the first step of MurmurHash3's finalizer
 	sum ^= sum >> 33
-	return int(sum%uint64(p.Of)) == p.Index
+	return int(sum % Slots)
+}
+
+// Owns says whether a document with this _id belongs to the partition.
+func (p Partition) Owns(id bson.RawValue) bool {
+	if p.Of <= 1 {
+		return true
+	}
+	from, to := p.Range()
+	slot := Slot(id)
+	return from <= slot && slot < to
+}
+
+// Range is the slots of the partition, without the last.
+func (p Partition) Range() (from, to int) {
+	of := max(p.Of, 1)
+	return p.Index * Slots / of, (p.Index + 1) * Slots / of
 }
 
 // Names of the fields of a stored record.

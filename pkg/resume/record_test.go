@@ -163,7 +163,7 @@ func TestOwnersAreFixed(t *testing.T) {
 		id   any
 		of   int
 		want int
-	}{{id, 4, 1}, {id, 7, 4}, {"call-1", 4, 3}, {"call-2", 4, 2}, {"call-1", 7, 2}, {"", 3, 1}} {
+	}{{id, 4, 1}, {id, 7, 3}, {"call-1", 4, 0}, {"call-2", 4, 0}, {"call-1", 7, 0}, {"", 3, 2}} {
 		got := -1
 		for i := range c.of {
 			if (Partition{i, c.of}).Owns(rawValue(t, c.id)) {
