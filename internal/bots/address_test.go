@@ -1,0 +1,204 @@
+package bots
+
+import (
+	"math"
+	"net/http"
+	"strings"
+	"testing"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/cxbridge/watcher/pkg/secret"
+)
+
+func TestURL(t *testing.T) {
+	for stored, want := range map[any]string{
+		"https://crm.example.com/hook":           "https://crm.example.com/hook",
+		" https://crm.example.com ":              "https://crm.example.com",
+		"HTTP://CRM.Example.com:8080/Path?A=b":   "http://crm.example.com:8080/Path?A=b",
+		"https://crm.example.com/h?a=1#top?x=1":  "https://crm.example.com/h?a=1",
+		"https://crm.example.com/a b/%20?q=a b":  "https://crm.example.com/a%20b/%20?q=a%20b",
+		"https://crm.example.com/?q=ü|\"<>{}+%2": "https://crm.example.com/?q=%C3%BC%7C%22%3C%3E%7B%7D+%2",
+		"https://u:p%40@crm.example.com/x":       "https://u:p%40@crm.example.com/x",
+		"https://bücher.example/x":               "https://xn--bcher-kva.example/x",
+		"http://[::1]:8080/x":                    "http://[::1]:8080/x",
+		"https://crm.example.com/a%2Fb":          "https://crm.example.com/a%2Fb",
+	} {
+		b := withPush(t, m{"url": stored})
+		if b.Push.URL != want || !b.Usable() || !b.Push.HasURL {
+			t.Errorf("%v: got %q, %v", stored, b.Push.URL, b.Warnings)
+		}
+	}
+	for _, stored := range []any{nil, "", "  ", "\t\n"} {
+		if b := withPush(t, m{"url": stored}); b.Push.HasURL || b.Push.URL != "" || find(b, "post_call_push.url") != (Warning{}) {
+			t.Errorf("%q: %+v, %v", stored, b.Push, b.Warnings)
+		}
+	}
+	for _, stored := range []any{
+		5, true, m{}, bson.A{"https://x.example"}, "crm.example.com/hook", "crm.example.com:8080/hook", "/hook", "//crm.example.com",
+		"ftp://crm.example.com", "https://", "https:///x", "https:crm.example.com", "https://crm.example.com:99999", "https://crm.example.com:0/",
+		"https://crm example.com", "https://crm.example.com/\x00pass-word", "https://user:pass-word@crm.example.com:port/", "https://%zz/", "mailto:a@b.example",
+	} {
+		b := withPush(t, m{"url": stored})
+		w := find(b, "post_call_push.url")
+		if b.Usable() || !b.Push.HasURL || w.Code != CodeBadURL || b.Push.URL != "" {
+			t.Errorf("%q: url %q, %v", stored, b.Push.URL, b.Warnings)
+		}
+		if strings.Contains(w.String(), "pass-word") {
+			t.Errorf("%q: the fault shows the password: %s", stored, w)
+		}
+	}
+	if b := withPush(t, m{"url": "https://u:p@crm.example.com/x?key=1"}); b.Push.PublicURL != "https://crm.example.com/x" {
+		t.Errorf("public url: %s", b.Push.PublicURL)
+	}
+	if b := withPush(t, m{"url": "https://crm.example.com/{{call.id}}"}); find(b, "post_call_push.url").Code != CodeNotRendered || !b.Usable() {
+		t.Errorf("a token in the url: %v", b.Warnings)
+	}
+	if b := withPush(t, m{"url": "http://crm.example.com/x", "token": "secret"}); find(b, "post_call_push.url").Code != CodePlainHTTP {
+		t.Errorf("a token over http: %v", b.Warnings)
+	}
+	if b := withPush(t, m{"url": "http://crm.example.com/x"}); len(b.Warnings) != 0 {
+		t.Errorf("nothing to hide over http: %v", b.Warnings)
+	}
+}
+
+func TestHeaders(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		fields bson.M
+		want   http.Header
+	}{
+		{"neither", m{}, http.Header{}},
+		{"token as it is", m{"token": "tok-123"}, http.Header{"Authorization": {"tok-123"}}},
+		{"token with a scheme", m{"token": "Bearer x"}, http.Header{"Authorization": {"Bearer x"}}},
+		{"token that is a number", m{"token": 12345}, http.Header{"Authorization": {"12345"}}},
+		{"token that is a whole double", m{"token": 45.0}, http.Header{"Authorization": {"45"}}},
+		{"token null", m{"token": nil}, http.Header{}},
+		{"token empty", m{"token": " "}, http.Header{}},
+		{"headers win", m{"token": "t", "headers": m{"X-Api-Key": "k"}}, http.Header{"X-Api-Key": {"k"}}},
+		{"headers empty", m{"token": "t", "headers": m{}}, http.Header{"Authorization": {"t"}}},
+		{"headers null", m{"token": "t", "headers": nil}, http.Header{"Authorization": {"t"}}},
+		{"headers empty list", m{"token": "t", "headers": bson.A{}}, http.Header{"Authorization": {"t"}}},
+		{"headers empty text", m{"token": "t", "headers": ""}, http.Header{"Authorization": {"t"}}},
+		{"values of other types", m{"headers": bson.D{{Key: "x-n", Value: 5}, {Key: "x-b", Value: true}, {Key: "x-z", Value: nil}, {Key: "x-e", Value: ""}}},
+			http.Header{"X-N": {"5"}, "X-B": {"true"}, "X-E": {""}}},
+		{"two spellings", m{"headers": bson.D{{Key: "X-A", Value: "1"}, {Key: "x-a", Value: "2"}}}, http.Header{"X-A": {"2"}}},
+		{"blanks", m{"headers": m{" X-A ": " v "}}, http.Header{"X-A": {"v"}}},
+		{"left to the sender", m{"headers": m{"Accept-Encoding": "gzip, br", "Host": "CRM.example.com"}}, http.Header{}},
+		{"letters beyond ASCII", m{"headers": m{"X-A": "é"}}, http.Header{"X-A": {"é"}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := withPush(t, tt.fields)
+			if !b.Usable() {
+				t.Fatalf("not usable: %v", b.Warnings)
+			}
+			if len(b.Push.Header) != len(tt.want) {
+				t.Errorf("got %v, want %v", b.Push.Header, tt.want)
+			}
+			for k, v := range tt.want {
+				if got := b.Push.Header[k]; len(got) != 1 || got[0] != v[0] {
+					t.Errorf("%s: got %q, want %q", k, got, v)
+				}
+			}
+		})
+	}
+}
+
+func TestHeadersThatAreRefused(t *testing.T) {
+	const value = "hidden-value"
+	for name, v := range map[string]any{
+		"Connection": value, "keep-alive": value, "Transfer-Encoding": "chunked", "TE": value, "Trailer": value, "Upgrade": value,
+		"Content-Length": 12, "Proxy-Connection": value, "Host": "other.example", "": value, "X Y": value, "X:Y": value, "é": value, "X\nY": value,
+		"X-A": value + "\r\nX-B: y", "X-C": value + "\x00", "X-D": value + "\n", "X-E": value + "\x7f", "X-F": m{}, "X-G": bson.A{}, "X-H": math.NaN(),
+	} {
+		b := withPush(t, m{"headers": bson.D{{Key: name, Value: v}, {Key: "X-Good", Value: "1"}}})
+		w := find(b, "post_call_push.headers."+name)
+		if b.Usable() || w.Code != CodeBadHeader {
+			t.Errorf("%q: %v", name, b.Warnings)
+		}
+		if strings.Contains(b.FaultText(), value) {
+			t.Errorf("%q: the fault shows the value: %s", name, b.FaultText())
+		}
+	}
+	for _, v := range []any{"x", 5, true, bson.A{m{"key": "a", "value": "b"}}} {
+		if b := withPush(t, m{"headers": v, "token": "t"}); b.Usable() || find(b, "post_call_push.headers").Code != CodeNotAnObject {
+			t.Errorf("headers %v: %v", v, b.Warnings)
+		}
+	}
+	for _, v := range []any{"a\nb", value + "\r\nX: y", "a\x00", true, m{}, bson.A{"x"}} {
+		b := withPush(t, m{"token": v})
+		if b.Usable() || find(b, "post_call_push.token").Code != CodeBadHeader || strings.Contains(b.FaultText(), value) {
+			t.Errorf("token %q: %v", v, b.Warnings)
+		}
+	}
+}
+
+func TestDestination(t *testing.T) {
+	base := m{"url": "https://crm.example.com/hook", "token": "tok-123"}
+	with := func(more bson.M) *Push {
+		fields := m{}
+		for k, v := range base {
+			fields[k] = v
+		}
+		for k, v := range more {
+			fields[k] = v
+		}
+		return withPush(t, fields).Push
+	}
+	for name, more := range map[string]bson.M{
+		"another mapping":        {"key_mapper": m{"x": "{{y}}"}},
+		"another method":         {"method": "GET"},
+		"host in capitals":       {"url": "https://CRM.example.com/hook"},
+		"the same as a header":   {"headers": m{"authorization": "tok-123", "Content-Type": "text/plain", "Accept": "x"}},
+		"a fragment":             {"url": "https://crm.example.com/hook#x"},
+		"limits and time format": {"max_attempts": 3, "time_format": "unix"},
+	} {
+		if got, want := with(more).Destination, with(nil).Destination; got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+	seen := map[string]string{with(nil).Destination: "itself"}
+	for name, more := range map[string]bson.M{
+		"another token":  {"token": "tok-124"},
+		"no token":       {"token": nil},
+		"another path":   {"url": "https://crm.example.com/hook2"},
+		"another host":   {"url": "https://crm2.example.com/hook"},
+		"another scheme": {"url": "http://crm.example.com/hook"},
+		"query key":      {"url": "https://crm.example.com/hook?accessKey=1"},
+		"user":           {"url": "https://u:p@crm.example.com/hook"},
+		"api key":        {"headers": m{"X-Api-Key": "k"}},
+		"oauth":          {"auth": m{"type": "oauth2", "token_url": "https://a.example/t", "client_id": "i", "client_secret": "s-e-c-r-e-t"}},
+	} {
+		got := with(more).Destination
+		if other, again := seen[got]; again {
+			t.Errorf("%s and %s share %s", name, other, got)
+		}
+		seen[got] = name
+		if strings.Contains(got, "tok-12") {
+			t.Errorf("%s: the credential is in it: %s", name, got)
+		}
+	}
+}
+
+func TestSecretsAreTakenOut(t *testing.T) {
+	b := withPush(t, m{
+		"url": "https://user:url-password@crm.example.com/x?accessKey=query-secret&src=visible", "headers": m{"Authorization": "Bearer bearer-secret", "X-Api-Key": "header-secret", "Content-Type": "application/json"},
+		"signing_secret": "signing-secret", "key_mapper": m{"api_token": "mapped-secret", "name": "mapped-name"},
+		"auth": m{"type": "query", "params": m{"k": "auth-secret"}},
+	})
+	if !b.Usable() {
+		t.Fatal(b.Warnings)
+	}
+	got := b.Push.Redact.Redact("url-password query-secret visible bearer-secret header-secret application/json signing-secret mapped-secret mapped-name auth-secret")
+	r := secret.Redacted
+	if want := strings.Join([]string{r, r, "visible", r, r, "application/json", r, r, "mapped-name", r}, " "); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if len(b.Push.Secrets) == 0 {
+		t.Error("the secrets are not listed")
+	}
+	if p := Compile(raw(t, m{"post_call_push": 5}), Options{}).Push; p.Redact.Redact("x") != "x" {
+		t.Error("an unusable bot has no redactor")
+	}
+}
+
