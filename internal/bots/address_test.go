@@ -201,4 +201,3 @@ func TestSecretsAreTakenOut(t *testing.T) {
 		t.Error("an unusable bot has no redactor")
 	}
 }
-

@@ -87,4 +87,3 @@ func TestFields(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 }
-
