@@ -202,6 +202,7 @@ func (t *try) authorize() error {
 	}
 	t.secrets = append(t.secrets, t.Auth.Secrets()...)
 	switch t.Auth.kind() {
+	case AuthNone, AuthOAuth2: // a token is fetched within the exchange's time, later
 	case AuthBasic:
 		t.set("Authorization", basic(t.Auth.Username, t.Auth.Password.Reveal()))
 	case AuthQuery:

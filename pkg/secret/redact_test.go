@@ -43,7 +43,7 @@ func TestRedact(t *testing.T) {
 		"":                                     "",
 		"key=s3cr3t/key+1.":                    "key=" + Redacted + ".",
 		"s3cr3t/key+1s3cr3t/key+1":             Redacted,
-		"s3cr3t/key+1 s3cr3t/key+1":            Redacted + " " + Redacted,
+		"s3cr3t/key+1, s3cr3t/key+1":           Redacted + ", " + Redacted,
 		"?k=s3cr3t%2Fkey%2B1&x=1":              "?k=" + Redacted + "&x=1",
 		"?k=s3cr3t%2fkey%2b1&x=1":              "?k=" + Redacted + "&x=1",
 		`{"p":"p\u00e4ss"}`:                    `{"p":"p\u00e4ss"}`,
