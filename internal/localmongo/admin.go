@@ -269,7 +269,7 @@ func (c *call) listIndexes() (kit.D, error) {
 	if !ok {
 		return nil, mongoerr.New(mongoerr.NamespaceNotFound, "ns does not exist: %s.%s", c.db, coll)
 	}
-	return c.openCursor(c.db+"."+coll, info.Indexes, -1, true), nil
+	return listing(c.db+"."+coll, info.Indexes), nil
 }
 
 func (c *call) listCollections() (kit.D, error) {
@@ -299,7 +299,7 @@ func (c *call) listCollections() (kit.D, error) {
 			docs = append(docs, raw)
 		}
 	}
-	return c.openCursor(c.db+".$cmd.listCollections", docs, -1, true), nil
+	return listing(c.db+".$cmd.listCollections", docs), nil
 }
 
 func (c *call) listDatabases() (kit.D, error) {

@@ -255,6 +255,9 @@ func (c *call) take(cs *changeStream, entries []*store.Entry, b *batch, size *in
 				cs.half = i > 0
 				return true, nil
 			}
+			if cs.isStart(ev) {
+				continue
+			}
 			row, err := c.process(cs, ev)
 			if err != nil {
 				if len(b.events) == 0 {
@@ -292,17 +295,23 @@ func lastToken(cs *changeStream, ev store.Event, row value.Row) store.Token {
 	return ev.Token
 }
 
-// process runs one event through the stream: the search for the resume token, the look-up
-// and the pipeline. It returns nil for an event that is not shown.
+// isStart says whether an event lies before the place to resume at, or is the one to
+// resume after.
+func (cs *changeStream) isStart(ev store.Event) bool {
+	if cs.resume == nil || ev.Token.Data > cs.resume.Data {
+		return false
+	}
+	if ev.Token.Data == cs.resume.Data {
+		cs.resume = nil
+	}
+	return true
+}
+
+// process runs one event through the stream: the look-up and the pipeline. It returns nil
+// for an event that is not shown. A token to resume after that was not met until now is
+// not there.
 func (c *call) process(cs *changeStream, ev store.Event) (value.Row, error) {
 	if cs.resume != nil {
-		switch {
-		case ev.Token.Data < cs.resume.Data:
-			return nil, nil
-		case ev.Token.Data == cs.resume.Data:
-			cs.resume = nil
-			return nil, nil
-		}
 		return nil, mongoerr.New(mongoerr.ChangeStreamFatalError, "cannot resume stream; the resume token was not found. {_data: \"%s\"}", ev.Token.Data)
 	}
 	row := ev.Row

@@ -145,7 +145,7 @@ func (c *call) serve(req *wire.Request) (d kit.D, err error) {
 	}
 	d, err = c.execute(cmd)
 	if err == nil && failed != nil {
-		d = append(d, kit.E{Key: "writeConcernError", Value: failed})
+		d = append(d, reply("ok", float64(1), "writeConcernError", failed)...)
 	}
 	return d, err
 }

@@ -137,6 +137,16 @@ func (c *call) openCursor(ns string, docs []bson.Raw, batch int64, single bool) 
 	return reply("cursor", reply("firstBatch", first, "id", id, "ns", ns))
 }
 
+// listing answers a command that lists something, in one batch. A server puts the fields
+// of this cursor in another order than those of a find.
+func listing(ns string, docs []bson.Raw) kit.D {
+	all := make(kit.A, len(docs))
+	for i, doc := range docs {
+		all[i] = doc
+	}
+	return reply("cursor", reply("id", int64(0), "ns", ns, "firstBatch", all))
+}
+
 func (c *call) getMore() (kit.D, error) {
 	id, _ := c.args.number("getMore")
 	coll := c.args.str("collection")

@@ -115,6 +115,11 @@ func (c *call) find() (kit.D, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(docs) == 0 {
+		if _, ok := c.store.Info(c.db, f.coll); !ok {
+			return listing(c.db+"."+f.coll, nil), nil
+		}
+	}
 	if f.project != nil {
 		for i, doc := range docs {
 			row, err := f.project.Apply(value.RowOf(doc))

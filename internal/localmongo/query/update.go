@@ -217,13 +217,19 @@ func (u *Update) Apply(old bson.Raw, filter *Filter) (bson.Raw, Delta, error) {
 	if err != nil {
 		return nil, Delta{}, err
 	}
-	if bytes.Equal(next, old) {
+	if bytes.Equal(next, old) && !u.always() {
 		return old, Delta{}, nil
 	}
 	if len(next) > MaxDocument {
 		return nil, Delta{}, mongoerr.New(mongoerr.DocumentAfterUpdateTooLarge, "Resulting document after update is larger than %d", MaxDocument)
 	}
 	return next, delta, nil
+}
+
+// always says that the update counts as a change even if it changes nothing: a server
+// compares a replacement before it adds the _id that the replacement leaves out.
+func (u *Update) always() bool {
+	return u.replacement != nil && value.Lookup(u.replacement, "_id").Absent()
 }
 
 func (u *Update) apply(old bson.Raw, filter *Filter) (bson.Raw, Delta, error) {
