@@ -113,6 +113,7 @@ func New(cfg config.Config, deps Deps) (a *App, err error) {
 		Links:                  a.settings,
 		Schedule:               cfg.Schedule(),
 		Env:                    dispatch.PrepareEnv{UserAgent: userAgent(deps.Version), AnalysisSeeds: cfg.AnalysisKeys},
+		Slot:                   resume.Slot,
 		Concurrency:            cfg.Concurrency,
 		DestinationConcurrency: cfg.DestinationConcurrency,
 		Logger:                 a.logger,

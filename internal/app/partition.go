@@ -61,7 +61,7 @@ func (p *partitions) learnCluster(ctx context.Context) error {
 // hold works on one partition for as long as the lease lasts.
 func (p *partitions) hold(ctx context.Context, lease *resume.Lease) error {
 	index := lease.Partition().Index
-	part := &partition{app: p.app, intake: p.app.dispatcher.Open(lease.Context(), func(bson.RawValue) bool { return true })}
+	part := &partition{app: p.app, intake: p.app.dispatcher.Open(lease.Context(), shareOf(lease.Partition()))}
 	defer p.forget(index)
 	err := stream.RunPartition(ctx, stream.PartitionConfig{
 		Lease: lease,
@@ -84,6 +84,16 @@ func (p *partitions) hold(ctx context.Context, lease *resume.Lease) error {
 	})
 	part.sweeps.Wait()
 	return err
+}
+
+// shareOf is which due calls belong to a partition. A lone one takes all, also
+// those that an earlier version or a hand made due without a slot.
+func shareOf(p resume.Partition) dispatch.Share {
+	if p.Of <= 1 {
+		return dispatch.Share{}
+	}
+	from, to := p.Range()
+	return dispatch.Share{From: from, To: to}
 }
 
 func (p *partitions) forget(index int) {

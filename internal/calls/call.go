@@ -50,7 +50,9 @@ type Pushed struct {
 	DeliveryID    string
 	CompletedAt   time.Time // of the result that was pushed; zero when unknown
 	Attempts      int       // never negative
+	PushedAt      time.Time // when that outcome was written; zero when unknown
 	NextAttemptAt time.Time // zero when no try is scheduled
+	ReplayID      string    // of the replay that made the call due again, "" without one
 }
 
 // Decode reads the fields that decisions need and indexes the rest. The call
@@ -80,6 +82,10 @@ func decodePushed(v value) Pushed {
 			p.Status = Status(stringOf(v))
 		case "delivery_id":
 			p.DeliveryID = stringOf(v)
+		case "pushed_at":
+			p.PushedAt = millis(v)
+		case "replay_id":
+			p.ReplayID = stringOf(v)
 		case "completed_at":
 			p.CompletedAt = millis(v)
 		case "attempts":

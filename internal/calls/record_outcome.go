@@ -39,6 +39,10 @@ type Outcome struct {
 
 	// NextAttemptAt is when the next try is due; zero when this outcome is final.
 	NextAttemptAt time.Time
+	// Slot is where the call stands among the partitions, for the next try.
+	Slot int
+	// ReplayID names the replay that asked for this push, "" for none.
+	ReplayID string
 	// SinceStart is the time of the outcome in seconds since the call started,
 	// as the call's other events have it.
 	SinceStart float64
@@ -80,7 +84,12 @@ func (o *Outcome) logged() bson.D {
 		{Key: "completed_at", Value: bson.NewDateTimeFromTime(o.CompletedAt)},
 	}
 	if !o.Final() {
-		d = append(d, bson.E{Key: "next_attempt_at", Value: bson.NewDateTimeFromTime(o.NextAttemptAt)})
+		d = append(d,
+			bson.E{Key: "next_attempt_at", Value: bson.NewDateTimeFromTime(o.NextAttemptAt)},
+			bson.E{Key: "slot", Value: int32(o.Slot)}) //nolint:gosec // less than 4096
+	}
+	if o.ReplayID != "" {
+		d = append(d, bson.E{Key: "replay_id", Value: o.ReplayID})
 	}
 	return d
 }
@@ -142,7 +151,7 @@ func (o *Outcome) update(level detail) bson.D {
 // withdraw is the update of a call that is not tried any more.
 func (o *Outcome) withdraw(level detail) bson.D {
 	update := bson.D{
-		{Key: "$unset", Value: bson.D{{Key: fieldNextAttempt, Value: ""}}},
+		{Key: "$unset", Value: bson.D{{Key: fieldNextAttempt, Value: ""}, {Key: fieldSlot, Value: ""}}},
 		{Key: "$set", Value: bson.D{{Key: fieldResult + ".error", Value: o.Error}}},
 	}
 	if level == detailAll {

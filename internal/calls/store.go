@@ -70,10 +70,13 @@ func closeCursor(ctx context.Context, cursor *mongo.Cursor) {
 
 const (
 	fieldNextAttempt = fieldResult + ".next_attempt_at"
+	fieldSlot        = fieldResult + ".slot"
+	fieldReplay      = fieldResult + ".replay_id"
 	fieldBot         = "bot_id"
 	fieldCompleted   = "completed_at"
-	// dueIndex serves Due: the bots that are held back are stepped over in the
-	// index, so what is read does not grow with their backlog.
+	// dueIndex serves Due: replays are apart from other tries, and the bots that
+	// are held back are stepped over in the index, so what is read grows with
+	// neither.
 	dueIndex = "watcher_due"
 )
 
@@ -84,18 +87,40 @@ type DueCall struct {
 	At  time.Time // when it was due
 }
 
-// Due returns up to limit calls whose next try was due by now, but none of the
-// bots in except (their bot_id as stored).
-func (s *Store) Due(ctx context.Context, now time.Time, except []bson.RawValue, limit int) ([]DueCall, error) {
+// DueQuery says which due calls are looked for.
+type DueQuery struct {
+	Now    time.Time       // due by then
+	Except []bson.RawValue // none of these bots, by bot_id as stored
+	Replay bool            // those that a replay made due, instead of all others
+	// FromSlot and ToSlot bound the slots, the last left out. Both 0 is all,
+	// also calls that have none.
+	FromSlot, ToSlot int
+	Limit            int
+}
+
+func (q *DueQuery) filter() bson.D {
+	replay := bson.E{Key: fieldReplay, Value: nil}
+	if q.Replay {
+		replay.Value = bson.D{{Key: "$gt", Value: ""}}
+	}
+	f := bson.D{replay}
+	if len(q.Except) > 0 {
+		f = append(f, bson.E{Key: fieldBot, Value: bson.D{{Key: "$nin", Value: q.Except}}})
+	}
+	f = append(f, bson.E{Key: fieldNextAttempt, Value: bson.D{{Key: "$lte", Value: bson.NewDateTimeFromTime(q.Now)}}})
+	if q.ToSlot > 0 {
+		f = append(f, bson.E{Key: fieldSlot, Value: bson.D{{Key: "$gte", Value: q.FromSlot}, {Key: "$lt", Value: q.ToSlot}}})
+	}
+	return f
+}
+
+// Due returns calls whose next try is due, in no order.
+func (s *Store) Due(ctx context.Context, q DueQuery) ([]DueCall, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, readTimeout, errReadTimeout)
 	defer cancel()
-	filter := bson.D{{Key: fieldNextAttempt, Value: bson.D{{Key: "$lte", Value: bson.NewDateTimeFromTime(now)}}}}
-	if len(except) > 0 {
-		filter = append(bson.D{{Key: fieldBot, Value: bson.D{{Key: "$nin", Value: except}}}}, filter...)
-	}
-	cursor, err := s.coll.Find(ctx, filter, options.Find().
-		SetLimit(int64(limit)).
-		SetBatchSize(int32(min(limit, 1000))). //nolint:gosec // bounded
+	cursor, err := s.coll.Find(ctx, q.filter(), options.Find().
+		SetLimit(int64(q.Limit)).
+		SetBatchSize(int32(min(q.Limit, 1000))). //nolint:gosec // bounded
 		SetProjection(bson.D{{Key: fieldBot, Value: 1}, {Key: fieldNextAttempt, Value: 1}}))
 	if err != nil {
 		return nil, fmt.Errorf("find due calls: %w", err)
@@ -118,7 +143,10 @@ func (s *Store) EnsureIndexes(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, indexTimeout, errors.New("the index was not built in time"))
 	defer cancel()
 	_, err := s.coll.Indexes().CreateOne(ctx, mongo.IndexModel{
-		Keys: bson.D{{Key: fieldBot, Value: 1}, {Key: fieldNextAttempt, Value: 1}},
+		Keys: bson.D{
+			{Key: fieldReplay, Value: 1}, {Key: fieldBot, Value: 1},
+			{Key: fieldNextAttempt, Value: 1}, {Key: fieldSlot, Value: 1},
+		},
 		Options: options.Index().SetName(dueIndex).SetPartialFilterExpression(
 			bson.D{{Key: fieldNextAttempt, Value: bson.D{{Key: "$exists", Value: true}}}}),
 	})

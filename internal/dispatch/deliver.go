@@ -56,6 +56,7 @@ func outcome(dl *delivery, req *push.Request, res *push.Result, schedule push.Sc
 	o.Method = req.Method
 	o.URL = dl.bot.Push.PublicURL
 	o.Attempts = tries(dl.call) + 1
+	o.ReplayID = dl.call.Pushed.ReplayID
 	o.Duration = res.Duration
 	if res.Err != nil {
 		o.Error = res.Err.Error()
@@ -91,9 +92,10 @@ func base(call *calls.Call, now time.Time) calls.Outcome {
 	}
 }
 
-// tries is how often the result that stands on the call was tried already.
+// tries is how often the result that stands on the call was tried already. A
+// result that has its final outcome and is pushed again starts anew.
 func tries(call *calls.Call) int {
-	if call.Pushed.CompletedAt.Equal(call.CompletedAt) {
+	if isDue(call) && call.Pushed.CompletedAt.Equal(call.CompletedAt) {
 		return call.Pushed.Attempts
 	}
 	return 0
@@ -102,6 +104,7 @@ func tries(call *calls.Call) int {
 // record writes an outcome and then ends its item.
 func (d *Dispatcher) record(it *item, o calls.Outcome) {
 	due := o.NextAttemptAt
+	o.Slot = d.o.Slot(o.ID)
 	d.o.Recorder.Record(o, func() {
 		d.metrics.recorded(&o, time.Now())
 		if !due.IsZero() {

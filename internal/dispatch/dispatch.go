@@ -25,7 +25,7 @@ import (
 // Loader reads calls.
 type Loader interface {
 	Load(ctx context.Context, ids []bson.RawValue, fields []string, fn func(calls.Call)) error
-	Due(ctx context.Context, now time.Time, except []bson.RawValue, limit int) ([]calls.DueCall, error)
+	Due(ctx context.Context, q calls.DueQuery) ([]calls.DueCall, error)
 }
 
 // Recorder writes outcomes. It calls done once the outcome stands on the call,
@@ -59,6 +59,8 @@ type Options struct {
 
 	Schedule push.Schedule
 	Env      PrepareEnv // the deployment's part of a request
+	// Slot places a call among the partitions.
+	Slot func(id bson.RawValue) int
 
 	Concurrency            int
 	DestinationConcurrency int
@@ -134,6 +136,7 @@ type item struct {
 	id     bson.RawValue
 	key    string // the id as a map key
 	class  class
+	again  Again
 	bytes  int64 // held of the byte limit
 	held   int64 // held of the count limit
 	done   []func()
@@ -165,6 +168,7 @@ func (d *Dispatcher) claim(it *item) bool {
 			n.done = append(n.done, it.done...)
 			n.held += it.held
 			n.class = min(n.class, it.class)
+			n.again = n.again.and(it.again)
 			return false
 		}
 	}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
+	"github.com/cxbridge/watcher/internal/calls"
 )
 
 // The retrier asks the database what is due: at least this often, and at the
@@ -38,48 +38,58 @@ func (d *Dispatcher) dueLoop(ctx context.Context) {
 	}
 }
 
-// takeDue takes one batch. Bots whose lane is full or closed are left out, so
-// that their backlog is neither read nor in the way of the others.
+// takeDue takes one batch for each intake.
 func (d *Dispatcher) takeDue(ctx context.Context, now time.Time) (int, error) {
-	if !d.working() {
-		return 0, nil
+	most, seen := 0, 0
+	for _, in := range d.open() {
+		for _, c := range []class{classDue, classReplay} {
+			n, err := d.takeShare(ctx, in, c, now)
+			if err != nil {
+				return most, err
+			}
+			most = max(most, n)
+			seen += n
+		}
 	}
-	full := d.lanes.full(now)
-	var except []bson.RawValue
-	if len(full) > 0 {
-		except = d.o.Bots.Set().IDsOf(full)
+	d.metrics.dueSeen.Set(float64(seen))
+	return most, nil
+}
+
+// takeShare takes one batch of one intake. Bots whose lane is full or closed
+// are left out, so that their backlog is neither read nor in the way of others.
+func (d *Dispatcher) takeShare(ctx context.Context, in *Intake, c class, now time.Time) (int, error) {
+	q := calls.DueQuery{
+		Now: now, Replay: c == classReplay, Limit: dueBatch,
+		FromSlot: in.share.From, ToSlot: in.share.To,
 	}
-	due, err := d.o.Loader.Due(ctx, now, except, dueBatch)
+	if full := d.lanes.full(c, now); len(full) > 0 {
+		q.Except = d.o.Bots.Set().IDsOf(full)
+	}
+	due, err := d.o.Loader.Due(ctx, q)
 	if err != nil {
 		return 0, err
 	}
-	d.metrics.dueSeen.Set(float64(len(due)))
-	taken := 0
-	for _, c := range due {
-		in := d.owner(c.ID)
-		if in == nil {
-			continue
-		}
+	for _, found := range due {
 		if !d.pending.TryAcquire(1) {
 			break // live calls come first; the rest is still due later
 		}
-		it := &item{intake: in, id: c.ID, key: idKey(c.ID), class: classDue, held: 1}
+		it := &item{intake: in, id: found.ID, key: idKey(found.ID), class: classDue, held: 1}
 		if !d.claimDue(it) {
 			d.pending.Release(1)
 			continue
 		}
 		d.metrics.pending.Inc()
-		taken++
 		select {
 		case d.incoming <- it:
 		case <-in.stopped:
 			d.forget(it)
+			return len(due), nil
 		case <-ctx.Done():
 			d.forget(it)
-			return taken, context.Cause(ctx)
+			return len(due), context.Cause(ctx)
 		}
 	}
-	return taken, nil
+	return len(due), nil
 }
 
 // claimDue claims a due call unless it is on its way already.

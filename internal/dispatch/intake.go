@@ -3,6 +3,8 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -11,8 +13,8 @@ import (
 // Intake is where the calls of one partition come in. It ends by itself: what
 // it still holds is let go, what is being sent may end.
 type Intake struct {
-	d    *Dispatcher
-	owns func(id bson.RawValue) bool
+	d     *Dispatcher
+	share Share
 
 	// sends ends when nothing of this intake may be sent any more.
 	sends context.Context //nolint:containedctx // the life of the partition, not of a call
@@ -31,11 +33,16 @@ var ErrStopped = errors.New("the partition is not worked on any more")
 // errAborted is why attempts end when the drain took too long.
 var errAborted = errors.New("stopped before the attempt ended")
 
+// Share is the part of the due calls that belongs to an intake: the slots from
+// From to To, the last left out. The zero Share is all of them.
+type Share struct {
+	From, To int
+}
+
 // Open starts taking calls. ctx is the right to send them: when it ends,
-// attempts that are under way are cut off. owns says which due calls belong
-// here.
-func (d *Dispatcher) Open(ctx context.Context, owns func(id bson.RawValue) bool) *Intake {
-	in := &Intake{d: d, owns: owns, stopped: make(chan struct{}), idle: make(chan struct{})}
+// attempts that are under way are cut off.
+func (d *Dispatcher) Open(ctx context.Context, share Share) *Intake {
+	in := &Intake{d: d, share: share, stopped: make(chan struct{}), idle: make(chan struct{})}
 	in.sends, in.abort = context.WithCancelCause(ctx)
 	d.mu.Lock()
 	d.intakes[in] = struct{}{}
@@ -51,10 +58,16 @@ func (d *Dispatcher) Open(ctx context.Context, owns func(id bson.RawValue) bool)
 // is called when nothing about the event has to be remembered any more; never,
 // when the intake stops before that.
 func (in *Intake) Submit(ctx context.Context, id bson.RawValue, done func()) error {
+	return in.SubmitAgain(ctx, id, Again{}, done)
+}
+
+// SubmitAgain is Submit for a call that may have to be pushed although its
+// result was pushed already.
+func (in *Intake) SubmitAgain(ctx context.Context, id bson.RawValue, again Again, done func()) error {
 	if err := in.d.pending.Acquire(ctx, 1); err != nil {
 		return context.Cause(ctx)
 	}
-	it := &item{intake: in, id: id, key: idKey(id), class: classLive, held: 1, done: []func(){done}}
+	it := &item{intake: in, id: id, key: idKey(id), class: classLive, again: again, held: 1, done: []func(){done}}
 	if !in.hold(1) {
 		in.d.pending.Release(1)
 		return ErrStopped
@@ -140,21 +153,9 @@ func (d *Dispatcher) drop(in *Intake) {
 	}
 }
 
-// owner finds the intake of a due call; nil when it is another replica's.
-func (d *Dispatcher) owner(id bson.RawValue) *Intake {
+// open returns the intakes that take calls.
+func (d *Dispatcher) open() []*Intake {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for in := range d.intakes {
-		if in.owns(id) {
-			return in
-		}
-	}
-	return nil
-}
-
-// working reports whether there is any intake.
-func (d *Dispatcher) working() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return len(d.intakes) > 0
+	return slices.Collect(maps.Keys(d.intakes))
 }

@@ -48,6 +48,8 @@ const (
 	// oneIn is the least share of the starts that due and replayed calls get
 	// while live ones wait.
 	oneIn = 4
+	// replayQueue is how many replayed calls may wait in one lane.
+	replayQueue = 32
 	// replayShare is the part of a lane that replayed calls may hold.
 	replayShare = 0.25
 )
@@ -72,16 +74,21 @@ func (l *lane) configure(p *bots.Push, most int) {
 	}
 }
 
-func (l *lane) queued() int {
+// queued is how many calls wait that are as urgent as c, or more so.
+func (l *lane) queued(c class) int {
 	n := 0
-	for i := range l.queue {
+	for i := range c + 1 {
 		n += l.queue[i].len()
 	}
 	return n
 }
 
-// room is how many more calls may wait here.
-func (l *lane) room() int {
+// waiting is how many calls wait.
+func (l *lane) waiting() int { return l.queued(classes - 1) }
+
+// room is how many more calls of a class may wait here. Less urgent calls take
+// none of the room of more urgent ones.
+func (l *lane) room(c class) int {
 	most := firstQueue
 	switch {
 	case l.breaker.open:
@@ -93,7 +100,10 @@ func (l *lane) room() int {
 		}
 		most = min(maxQueued, max(1, int(perSecond*maxWait.Seconds())))
 	}
-	return most - l.queued()
+	if c == classReplay {
+		most = min(most, replayQueue)
+	}
+	return most - l.queued(c)
 }
 
 // blockedUntil returns when the lane takes calls again, or zero when it does.
@@ -109,15 +119,16 @@ func (l *lane) blockedUntil(now time.Time) time.Time {
 }
 
 // next takes the call to start now; nil when there is none, with the time to
-// look again when only the rate is in the way.
-func (l *lane) next(now time.Time) (*delivery, time.Duration) {
-	if l.queued() == 0 || l.active >= l.allowed(now) {
+// look again when only the rate is in the way. replays says whether there is a
+// slot for a replayed call.
+func (l *lane) next(now time.Time, replays bool) (*delivery, time.Duration) {
+	if l.waiting() == 0 || l.active >= l.allowed(now) {
 		return nil, 0
 	}
 	if until := l.blockedUntil(now); !until.IsZero() {
 		return nil, until.Sub(now)
 	}
-	from := l.pick()
+	from := l.pick(replays)
 	if from == classes {
 		return nil, 0
 	}
@@ -147,8 +158,8 @@ func (l *lane) allowed(now time.Time) int {
 }
 
 // pick chooses the class of the next start.
-func (l *lane) pick() class {
-	mayReplay := l.queue[classReplay].len() > 0 &&
+func (l *lane) pick(replays bool) class {
+	mayReplay := replays && l.queue[classReplay].len() > 0 &&
 		(l.replay == 0 || float64(l.replay+1) <= replayShare*float64(l.limit.allowed()))
 	if l.turn%oneIn == oneIn-1 {
 		if l.queue[classDue].len() > 0 {

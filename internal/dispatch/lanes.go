@@ -18,6 +18,8 @@ type lanes struct {
 
 	mu     sync.Mutex
 	free   int
+	replay int // slots that replayed calls hold
+	slots  int
 	byKey  map[string]*lane
 	ready  []*lane // lanes that may have a call to start, in turn
 	closed bool
@@ -27,7 +29,7 @@ type lanes struct {
 const laneIdle = 30 * time.Minute
 
 func newLanes(slots, perLane int, m *metrics, start func(*delivery)) *lanes {
-	return &lanes{most: perLane, start: start, metrics: m, free: slots, byKey: make(map[string]*lane)}
+	return &lanes{most: perLane, start: start, metrics: m, free: slots, slots: slots, byKey: make(map[string]*lane)}
 }
 
 // offer takes a call for its destination, or says when to come back with it.
@@ -42,7 +44,7 @@ func (s *lanes) offer(d *delivery, now time.Time) (retryAt time.Time, queued boo
 		s.mu.Unlock()
 		return spread(until, blockedSpread), false
 	}
-	if l.room() <= 0 || s.closed {
+	if l.room(d.class) <= 0 || s.closed {
 		s.mu.Unlock()
 		return spread(now.Add(time.Second), fullSpread), false
 	}
@@ -72,6 +74,9 @@ func (s *lanes) done(d *delivery, res *push.Result, now time.Time) (put []*deliv
 	l := d.lane
 	l.took(d, res, now)
 	s.free++
+	if d.class == classReplay {
+		s.replay--
+	}
 	if until := l.blockedUntil(now); !until.IsZero() {
 		for c := range l.queue {
 			for l.queue[c].len() > 0 {
@@ -99,7 +104,7 @@ func (s *lanes) lane(p *bots.Push) *lane {
 
 // list puts a lane in line once.
 func (s *lanes) list(l *lane) {
-	if !l.listed && l.queued() > 0 {
+	if !l.listed && l.waiting() > 0 {
 		l.listed = true
 		s.ready = append(s.ready, l)
 	}
@@ -113,10 +118,13 @@ func (s *lanes) startable(now time.Time) []*delivery {
 		s.ready[0] = nil
 		s.ready = s.ready[1:]
 		l.listed = false
-		d, wait := l.next(now)
+		d, wait := l.next(now, s.replay < max(1, int(replayShare*float64(s.slots))))
 		switch {
 		case d != nil:
 			s.free--
+			if d.class == classReplay {
+				s.replay++
+			}
 			starts = append(starts, d)
 			s.list(l)
 		case wait > 0:
@@ -148,13 +156,13 @@ func (s *lanes) startAll(starts []*delivery) {
 	}
 }
 
-// full returns the destinations that take no more calls now.
-func (s *lanes) full(now time.Time) map[string]bool {
+// full returns the destinations that take no more calls of a class now.
+func (s *lanes) full(c class, now time.Time) map[string]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	full := make(map[string]bool)
 	for key, l := range s.byKey {
-		if l.room() <= 0 || !l.blockedUntil(now).IsZero() {
+		if l.room(c) <= 0 || !l.blockedUntil(now).IsZero() {
 			full[key] = true
 		}
 	}
@@ -166,7 +174,7 @@ func (s *lanes) tidy(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for key, l := range s.byKey {
-		if l.active == 0 && l.queued() == 0 && now.Sub(l.used) > laneIdle && l.blockedUntil(now).IsZero() {
+		if l.active == 0 && l.waiting() == 0 && now.Sub(l.used) > laneIdle && l.blockedUntil(now).IsZero() {
 			delete(s.byKey, key)
 		}
 	}

@@ -99,7 +99,10 @@ func (d *Dispatcher) decideAll(ctx context.Context, batch []*item, found map[str
 
 // decide is the fork of the road: skip, settle without a push, or push.
 func (d *Dispatcher) decide(it *item, call *calls.Call, set *bots.Set) {
-	if reason := settled(call, it.class, time.Now()); reason != "" {
+	if it.class == classDue && call.Pushed.ReplayID != "" {
+		it.class = classReplay
+	}
+	if reason := settled(call, it, time.Now()); reason != "" {
 		d.skip(it, call, reason)
 		return
 	}
@@ -123,15 +126,17 @@ func (d *Dispatcher) decide(it *item, call *calls.Call, set *bots.Set) {
 }
 
 // settled says why the document already answers for this result, or "".
-func settled(call *calls.Call, c class, now time.Time) Reason {
-	p := call.Pushed
+func settled(call *calls.Call, it *item, now time.Time) Reason {
+	p := &call.Pushed
 	same := p.CompletedAt.Equal(call.CompletedAt) && !call.CompletedAt.IsZero()
 	switch {
 	case !same || p.Status == "":
 		return ""
+	case p.NextAttemptAt.IsZero() && it.again.wants(p):
+		return ""
 	case p.NextAttemptAt.IsZero():
 		return ReasonLogged
-	case c == classLive, p.NextAttemptAt.After(now.Add(dueSlack)):
+	case it.class == classLive, p.NextAttemptAt.After(now.Add(dueSlack)):
 		return ReasonScheduled
 	}
 	return ""

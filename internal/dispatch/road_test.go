@@ -20,6 +20,7 @@ import (
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/pkg/push"
+	"github.com/cxbridge/watcher/pkg/resume"
 )
 
 // road is a dispatcher on documents in memory and a scripted receiver.
@@ -40,6 +41,7 @@ type road struct {
 	most     map[string]int // the highest underWay, by URL
 	settled  map[string]int
 	due      map[string]time.Time
+	replay   map[string]string
 }
 
 // newRoad starts a dispatcher; it must be called inside a synctest bubble.
@@ -47,7 +49,7 @@ func newRoad(t *testing.T, bot ...bson.M) *road {
 	t.Helper()
 	r := &road{
 		t: t, docs: make(map[string]bson.M), sent: make(map[string]int),
-		underWay: make(map[string]int), most: make(map[string]int), settled: make(map[string]int), due: make(map[string]time.Time),
+		underWay: make(map[string]int), most: make(map[string]int), settled: make(map[string]int), due: make(map[string]time.Time), replay: make(map[string]string),
 		answer: func(*push.Request, int) push.Result { return answered(200) },
 	}
 	if len(bot) == 0 {
@@ -57,6 +59,7 @@ func newRoad(t *testing.T, bot ...bson.M) *road {
 	r.d = New(Options{
 		Loader: r, Recorder: r, Bots: r, Sender: r, Links: r,
 		Schedule:               push.Schedule{Delays: []time.Duration{30 * time.Second, 2 * time.Minute}},
+		Slot:                   resume.Slot,
 		Concurrency:            64,
 		DestinationConcurrency: 8,
 		Logger:                 slog.New(slog.NewTextHandler(io.Discard, nil)),
@@ -65,7 +68,7 @@ func newRoad(t *testing.T, bot ...bson.M) *road {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { _ = r.d.Run(ctx); close(ended) }()
-	r.intake = r.d.Open(context.Background(), func(bson.RawValue) bool { return true })
+	r.intake = r.d.Open(context.Background(), Share{})
 	r.stop = func() {
 		r.intake.Stop()
 		<-r.intake.Idle()
@@ -153,14 +156,15 @@ func (r *road) Load(_ context.Context, ids []bson.RawValue, _ []string, fn func(
 	return nil
 }
 
-func (r *road) Due(_ context.Context, now time.Time, except []bson.RawValue, limit int) ([]calls.DueCall, error) {
+func (r *road) Due(_ context.Context, q calls.DueQuery) ([]calls.DueCall, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var due []calls.DueCall
 	for id, at := range r.due {
 		bot := r.docs[id]["bot_id"].(string)
-		held := slices.ContainsFunc(except, func(v bson.RawValue) bool { return v.StringValue() == bot })
-		if !at.After(now) && !held && len(due) < limit {
+		held := slices.ContainsFunc(q.Except, func(v bson.RawValue) bool { return v.StringValue() == bot })
+		replay := r.replay[id] != ""
+		if !at.After(q.Now) && !held && replay == q.Replay && len(due) < q.Limit {
 			due = append(due, calls.DueCall{ID: rawID(r.t, id), Bot: bot, At: at})
 		}
 	}
