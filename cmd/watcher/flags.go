@@ -55,6 +55,7 @@ type runFlags struct {
 
 	ResumeCollection string `group:"progress" default:"watcher_resume" placeholder:"NAME" help:"Collection of the saved positions."`
 	Name             string `group:"progress" default:"default" placeholder:"NAME" help:"Identity of the saved position."`
+	Partitions       string `group:"progress" default:"1" placeholder:"N" help:"Shares that the calls are split into; replicas with the same name share them."`
 	Start            string `group:"progress" default:"now" placeholder:"WHEN" help:"Where a start without a saved position begins: now, a duration ago (2h) or an RFC 3339 time."`
 
 	Concurrency            string   `group:"delivery" default:"256" placeholder:"N" help:"Calls pushed at the same time."`
@@ -129,6 +130,7 @@ func (r *runFlags) config() (config.Config, error) {
 	var err error
 	c.Start, err = config.ParseStart(r.Start)
 	bad.add("start", err)
+	bad.integer("partitions", r.Partitions, &c.Partitions)
 	bad.integer("concurrency", r.Concurrency, &c.Concurrency)
 	bad.integer("destination-concurrency", r.DestinationConcurrency, &c.DestinationConcurrency)
 	c.RetrySchedule, err = parseDelays(r.RetrySchedule)

@@ -124,7 +124,7 @@ func New(cfg config.Config, deps Deps) (a *App, err error) {
 		return nil, err
 	}
 	a.group, err = resume.NewGroup(resume.GroupConfig{
-		Store: positions, Partitions: 1, Owner: owner(deps), Logger: a.logger, Registerer: a.registry,
+		Store: positions, Partitions: cfg.Partitions, Owner: owner(deps), Logger: a.logger, Registerer: a.registry,
 	})
 	if err != nil {
 		return nil, err

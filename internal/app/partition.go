@@ -61,7 +61,7 @@ func (p *partitions) learnCluster(ctx context.Context) error {
 // hold works on one partition for as long as the lease lasts.
 func (p *partitions) hold(ctx context.Context, lease *resume.Lease) error {
 	index := lease.Partition().Index
-	part := &partition{app: p.app, intake: p.app.dispatcher.Open(lease.Context(), shareOf(lease.Partition()))}
+	part := &partition{app: p.app, share: lease.Partition(), intake: p.app.dispatcher.Open(lease.Context(), shareOf(lease.Partition()))}
 	defer p.forget(index)
 	err := stream.RunPartition(ctx, stream.PartitionConfig{
 		Lease: lease,
@@ -136,14 +136,15 @@ func (p *partitions) ready() error {
 // partition hands the events of one partition to the dispatcher.
 type partition struct {
 	app    *App
+	share  resume.Partition
 	intake *dispatch.Intake
 	sweeps sync.WaitGroup
 }
 
 // Event implements stream.Handler.
 func (p *partition) Event(ctx context.Context, e stream.Event, done func()) error {
-	if e.Key.Type == 0 {
-		done() // the collection was dropped or renamed: no call
+	if e.Key.Type == 0 || !p.share.Owns(e.Key) {
+		done() // the collection was dropped or renamed, or another share's call
 		return nil
 	}
 	return p.intake.Submit(ctx, e.Key, done)
@@ -196,6 +197,9 @@ func (p *partition) sweep(ctx context.Context, from, to time.Time) (int, error) 
 	var open sync.WaitGroup
 	n := 0
 	err := p.app.store.Between(ctx, from, to, func(id bson.RawValue) error {
+		if !p.share.Owns(id) {
+			return nil
+		}
 		open.Add(1)
 		if err := p.intake.Submit(ctx, id, open.Done); err != nil {
 			open.Done()

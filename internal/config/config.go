@@ -30,6 +30,8 @@ type Config struct {
 
 	Name  string // identity of the saved position
 	Start Start  // where a first start begins
+	// Partitions is into how many shares the calls are split among replicas.
+	Partitions int
 
 	PublicBaseURL string
 	Minio         Minio
@@ -67,6 +69,7 @@ const (
 // connection each; above the maximum file descriptors run out first.
 const (
 	maxConcurrency   = 10_000
+	maxPartitions    = 64 // each reads the whole change stream
 	maxRetries       = 50
 	maxRetryDelay    = 7 * 24 * time.Hour
 	maxShutdownGrace = 10 * time.Minute
@@ -81,6 +84,7 @@ func Default() Config {
 		SettingsCollection: "system_settings",
 		ResumeCollection:   "watcher_resume",
 		Name:               "default",
+		Partitions:         1,
 		Concurrency:        256,
 		RetrySchedule: []time.Duration{
 			30 * time.Second, 2 * time.Minute, 10 * time.Minute, 30 * time.Minute,
@@ -129,6 +133,9 @@ func (c *Config) Validate() error {
 		if err := checkBaseURL(c.PublicBaseURL); err != nil {
 			bad("public-base-url", "%v", err)
 		}
+	}
+	if c.Partitions < 1 || c.Partitions > maxPartitions {
+		bad("partitions", "%d is not from 1 to %d", c.Partitions, maxPartitions)
 	}
 	if c.Concurrency < 1 || c.Concurrency > maxConcurrency {
 		bad("concurrency", "%d is not from 1 to %d", c.Concurrency, maxConcurrency)
