@@ -39,10 +39,10 @@ func TestFollowFromNow(t *testing.T) {
 		if err := st.Ready(time.Now()); err != nil || st.Opens != 1 || !st.LagKnown || st.Lag != 0 {
 			t.Errorf("status %+v, ready: %v", st, err)
 		}
+		f.end(t)
 		if len(n.idle) < 5 {
 			t.Errorf("%d idle positions in six seconds", len(n.idle))
 		}
-		f.end(t)
 		if _, _, open := s.counts(); open != 0 {
 			t.Errorf("%d cursors are left open", open)
 		}

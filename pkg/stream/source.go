@@ -34,7 +34,7 @@ type Cursor interface {
 type Opening struct {
 	After     bson.Raw       // right after this token, also that of an invalidate
 	At        bson.Timestamp // the first event at or after this time
-	BatchSize int32          // events in a batch at most; 0: as many as the server likes
+	BatchSize int32          // events in a batch at most; 0: 10,000
 	MaxAwait  time.Duration  // how long the server waits for an event
 	Bare      bool           // without the pipeline: every event of the collection
 }
@@ -47,8 +47,8 @@ type Batch struct {
 	CursorID   int64          // 0: the server closed the cursor
 }
 
-// manyEvents asks for as large a batch as fits into 16 MB.
-const manyEvents = 100_000
+// manyEvents is the batch to ask for: 3 MB of small events, copied once.
+const manyEvents = 10_000
 
 type collectionSource struct {
 	coll     *mongo.Collection
@@ -93,7 +93,12 @@ func (s *collectionSource) Open(ctx context.Context, o Opening) (Cursor, Batch, 
 	}
 	cs.SetBatchSize(size)
 	c := &driverCursor{cs: cs, session: session, coll: s.coll, id: cs.ID()}
-	return c, c.batch(nil), nil
+	first := c.batch(nil)
+	// The driver answers the first TryNext from the reply of the open, which is
+	// empty, without asking the server. A Poll must ask, or a refusal that comes
+	// with the first getMore looks like a success.
+	c.ahead = cs.TryNext(ctx)
+	return c, first, nil
 }
 
 type driverCursor struct {
@@ -101,12 +106,18 @@ type driverCursor struct {
 	session *mongo.Session
 	coll    *mongo.Collection
 	id      int64
+	ahead   bool // the driver's current event was not returned yet
 	broken  bool
 }
 
 func (c *driverCursor) Poll(ctx context.Context) (Batch, error) {
 	var events []bson.Raw
-	if c.cs.TryNext(ctx) {
+	found := c.ahead || c.cs.TryNext(ctx)
+	c.ahead = false
+	if !found && c.cs.Err() == nil && c.cs.ID() != 0 && c.cs.ID() != c.id {
+		found = c.cs.TryNext(ctx) // the driver resumed, and again answered from the open
+	}
+	if found {
 		events = make([]bson.Raw, 0, 1+c.cs.RemainingBatchLength())
 		events = append(events, resume.CloneToken(c.cs.Current))
 		for c.cs.RemainingBatchLength() > 0 && c.cs.TryNext(ctx) {

@@ -1,0 +1,661 @@
+package stream_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.uber.org/goleak"
+
+	"github.com/cxbridge/watcher/internal/localmongo"
+	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
+	"github.com/cxbridge/watcher/pkg/resume"
+	"github.com/cxbridge/watcher/pkg/stream"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is for what happens at once unless something is broken.
+const patience = 20 * time.Second
+
+// world is a server with a client, and the two collections of a stream.
+type world struct {
+	t      *testing.T
+	server *localmongo.Server
+	client *mongo.Client
+	coll   *mongo.Collection
+	store  *resume.Store
+}
+
+func newWorld(t *testing.T, opts localmongo.Options) *world {
+	t.Helper()
+	server := localmongotest.Start(t, opts)
+	client, err := mongo.Connect(options.Client().ApplyURI(server.URI()).SetServerSelectionTimeout(5 * time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Disconnect(context.Background()) })
+	store, err := resume.NewStore(client.Database("test").Collection("resume"), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, server: server, client: client, coll: client.Database("test").Collection("calls"), store: store}
+	w.insert(0, 1) // the collection exists
+	return w
+}
+
+// insert adds the documents from, from+1, ... to-1.
+func (w *world) insert(from, to int) {
+	w.t.Helper()
+	docs := make([]any, 0, to-from)
+	for k := from; k < to; k++ {
+		docs = append(docs, bson.D{{Key: "_id", Value: k}, {Key: "even", Value: k%2 == 0}})
+	}
+	if _, err := w.coll.InsertMany(w.t.Context(), docs); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// fail makes commands fail, with Code 0 by closing the connection.
+func (w *world) fail(mode any, data bson.D) {
+	w.t.Helper()
+	command := bson.D{{Key: "configureFailPoint", Value: "failCommand"}, {Key: "mode", Value: mode}, {Key: "data", Value: data}}
+	if err := w.client.Database("admin").RunCommand(w.t.Context(), command).Err(); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func failing(code int, labels []string, commands ...string) bson.D {
+	return bson.D{{Key: "failCommands", Value: commands}, {Key: "errorCode", Value: code}, {Key: "errorLabels", Value: labels}}
+}
+
+// desk is a Handler that settles events when it is told to, or at once.
+type desk struct {
+	mu      sync.Mutex
+	keys    []int
+	gaps    []stream.Gap
+	later   bool
+	open    []func()
+	why     error
+	changed chan struct{}
+}
+
+func newDesk() *desk { return &desk{changed: make(chan struct{})} }
+
+func (d *desk) note(f func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f()
+	close(d.changed)
+	d.changed = make(chan struct{})
+}
+
+func (d *desk) Event(_ context.Context, e stream.Event, done func()) error {
+	d.note(func() {
+		if k, ok := e.Key.AsInt64OK(); ok {
+			d.keys = append(d.keys, int(k))
+		}
+		if d.later {
+			d.open = append(d.open, done)
+		} else {
+			done()
+		}
+	})
+	return nil
+}
+
+func (d *desk) Gap(_ context.Context, g stream.Gap, done func()) error {
+	d.note(func() { d.gaps = append(d.gaps, g) })
+	done()
+	return nil
+}
+
+func (d *desk) Drain(_ context.Context, why error) { d.note(func() { d.why = why }) }
+
+func (d *desk) read() []int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.keys)
+}
+
+func (d *desk) theGaps() []stream.Gap {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.gaps)
+}
+
+// until waits for what the desk is told.
+func (d *desk) until(t *testing.T, what string, ok func(d *desk) bool) {
+	t.Helper()
+	limit := time.After(patience)
+	for {
+		d.mu.Lock()
+		reached, changed := ok(d), d.changed
+		d.mu.Unlock()
+		if reached {
+			return
+		}
+		select {
+		case <-changed:
+		case <-limit:
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			t.Fatalf("%s: not within %s; %d events, the last %v; gaps %+v", what, patience, len(d.keys), d.keys[max(0, len(d.keys)-10):], d.gaps)
+		}
+	}
+}
+
+func (d *desk) untilKey(t *testing.T, key int) {
+	t.Helper()
+	d.until(t, fmt.Sprint("event ", key), func(d *desk) bool { return slices.Contains(d.keys, key) })
+}
+
+// replica is a Group with RunPartition: all of what saves and follows.
+type replica struct {
+	w       *world
+	desk    *desk
+	group   *resume.Group
+	stop    context.CancelFunc
+	done    chan error
+	once    sync.Once
+	started chan string // how each start was decided
+
+	mu       sync.Mutex
+	follower *stream.Follower
+}
+
+func (w *world) run(change func(*stream.PartitionConfig)) *replica {
+	w.t.Helper()
+	r := &replica{w: w, desk: newDesk(), done: make(chan error, 1), started: make(chan string, 100)}
+	group, err := resume.NewGroup(resume.GroupConfig{
+		Store: w.store, Owner: "host", Beat: 50 * time.Millisecond, Logger: w.logger(),
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r.group = group
+	ctx, stop := context.WithCancel(w.t.Context())
+	r.stop = stop
+	go func() {
+		r.done <- group.Run(ctx, func(ctx context.Context, lease *resume.Lease) error {
+			cfg := stream.PartitionConfig{
+				Lease: lease,
+				Stream: stream.Config{
+					Name: "calls", Collection: w.coll, MaxAwait: 100 * time.Millisecond,
+					ReopenEvery: 100 * time.Millisecond, Logger: w.logger(),
+				},
+				Handler:    r.desk,
+				ReplicaSet: "rs0",
+				SaveEvery:  50 * time.Millisecond,
+				Window:     stream.WindowOf(w.client),
+				Started: func(f *stream.Follower, _ *resume.Tracker, how string) {
+					r.mu.Lock()
+					r.follower = f
+					r.mu.Unlock()
+					r.started <- how
+				},
+			}
+			if change != nil {
+				change(&cfg)
+			}
+			return stream.RunPartition(ctx, cfg)
+		})
+	}()
+	w.t.Cleanup(r.end)
+	return r
+}
+
+func (w *world) logger() *slog.Logger { return slog.New(slog.NewTextHandler(testWriter{w.t}, nil)) }
+
+type testWriter struct{ t *testing.T }
+
+func (w testWriter) Write(p []byte) (int, error) {
+	w.t.Log(string(p[:len(p)-1]))
+	return len(p), nil
+}
+
+func (r *replica) end() {
+	r.w.t.Helper()
+	r.once.Do(func() {
+		r.stop()
+		if err := <-r.done; err != nil {
+			r.w.t.Errorf("the group ended with %v", err)
+		}
+	})
+}
+
+// isOpen waits until the stream has answered a poll.
+func (r *replica) isOpen() {
+	r.w.t.Helper()
+	eventually(r.w.t, "the stream is open", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.follower != nil && r.follower.Status().Open
+	})
+}
+
+// eventually looks again and again; the state belongs to a server.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	limit := time.After(patience)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("%s: not within %s", what, patience)
+		}
+	}
+}
+
+func (w *world) record() resume.Record {
+	w.t.Helper()
+	r, _, err := w.store.Record(w.t.Context(), resume.Partition{Of: 1})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return r
+}
+
+func numbers(from, to int) []int {
+	var all []int
+	for k := from; k < to; k++ {
+		all = append(all, k)
+	}
+	return all
+}
+
+// From lease to checkpoint and back: what was settled does not come again, what
+// was not does.
+func TestPartitionStopsAndGoesOn(t *testing.T) {
+	w := newWorld(t, localmongo.Options{})
+	a := w.run(nil)
+	if how := <-a.started; how != "for the first time" {
+		t.Errorf("started %s", how)
+	}
+	a.isOpen()
+	w.insert(1, 300)
+	a.desk.untilKey(t, 299)
+	a.end()
+	if !slices.Equal(a.desk.read(), numbers(1, 300)) {
+		t.Errorf("read %v", a.desk.read())
+	}
+	r := w.record()
+	if r.Held() || len(r.Position.Token) == 0 || r.ReplicaSet != "rs0" || r.Pipeline == "" {
+		t.Errorf("stored %+v", r)
+	}
+
+	w.insert(300, 700) // more than a first batch, while nobody reads
+	b := w.run(nil)
+	if how := <-b.started; how != "after the saved token" {
+		t.Errorf("started %s", how)
+	}
+	b.desk.until(t, "some are read", func(d *desk) bool { d.later = true; return len(d.keys) >= 100 })
+	b.desk.untilKey(t, 699)
+	b.end()
+
+	c := w.run(nil)
+	c.desk.untilKey(t, 699)
+	c.end()
+	seen := b.desk.read()
+	if !slices.Equal(seen, numbers(300, 700)) {
+		t.Errorf("read %v", seen)
+	}
+	again := c.desk.read()
+	if len(again) == 0 || !slices.Equal(again, numbers(again[0], 700)) {
+		t.Errorf("read again %v", again)
+	}
+}
+
+func TestCrashBeforeTheFirstCheckpoint(t *testing.T) {
+	w := newWorld(t, localmongo.Options{})
+	a := w.run(func(c *stream.PartitionConfig) { c.SaveEvery = time.Hour })
+	a.isOpen()
+	if r := w.record(); r.Position.IsZero() {
+		t.Fatal("nothing is saved although events may come")
+	}
+	a.desk.note(func() { a.desk.later = true })
+	w.insert(1, 5)
+	a.desk.untilKey(t, 4)
+	b := w.run(nil) // the same owner takes over, as after a crash
+	b.desk.untilKey(t, 4)
+	if !slices.Equal(b.desk.read(), numbers(1, 5)) {
+		t.Errorf("read %v", b.desk.read())
+	}
+	b.end()
+	a.end()
+}
+
+func TestDropRenameAndRecreate(t *testing.T) {
+	w := newWorld(t, localmongo.Options{})
+	a := w.run(nil)
+	a.isOpen()
+	w.insert(1, 3)
+	if err := w.coll.Drop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.insert(3, 5)
+	a.desk.untilKey(t, 4)
+	rename := bson.D{{Key: "renameCollection", Value: "test.calls"}, {Key: "to", Value: "test.old"}}
+	if err := w.client.Database("admin").RunCommand(t.Context(), rename).Err(); err != nil {
+		t.Fatal(err)
+	}
+	w.insert(5, 7)
+	a.desk.untilKey(t, 6)
+	a.end()
+	if !slices.Equal(a.desk.read(), numbers(1, 7)) || len(a.desk.theGaps()) != 0 {
+		t.Errorf("read %v, gaps %v", a.desk.read(), a.desk.theGaps())
+	}
+	// While nobody reads: the saved token is from before the drop.
+	if err := w.coll.Drop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.insert(7, 9)
+	b := w.run(nil)
+	b.desk.untilKey(t, 8)
+	b.end()
+	if !slices.Equal(b.desk.read(), numbers(7, 9)) || len(b.desk.theGaps()) != 0 {
+		t.Errorf("read %v, gaps %v", b.desk.read(), b.desk.theGaps())
+	}
+}
+
+// History that went while nobody read: told as a gap by a strict server and by
+// one that takes the token without a word.
+func TestLostHistory(t *testing.T) {
+	for _, lax := range []bool{false, true} {
+		t.Run(fmt.Sprint("lax ", lax), func(t *testing.T) {
+			w := newWorld(t, localmongo.Options{LaxResume: lax})
+			a := w.run(nil)
+			a.isOpen()
+			w.insert(1, 3)
+			a.desk.untilKey(t, 2)
+			a.end()
+			from := w.record().Position.Time()
+			w.insert(3, 6)
+			w.server.LoseHistory(bson.Timestamp{})
+			b := w.run(nil)
+			b.isOpen()
+			b.desk.until(t, "the gap", func(d *desk) bool { return len(d.gaps) > 0 })
+			w.insert(6, 8)
+			b.desk.untilKey(t, 7)
+			b.end()
+			gaps := b.desk.theGaps()
+			if len(gaps) != 1 || gaps[0].Reason != stream.GapHistoryLost || !gaps[0].From.Equal(from) || gaps[0].To.Before(gaps[0].From) {
+				t.Errorf("gaps %+v, saved was %s", gaps, from)
+			}
+			if got := b.desk.read(); !slices.Equal(got, numbers(6, 8)) {
+				t.Errorf("read %v", got)
+			}
+		})
+	}
+}
+
+// A cursor that dies while the history goes, and a driver that resumes by
+// itself with a token that the server takes without a word.
+func TestLostHistoryUnderTheDriversResume(t *testing.T) {
+	w := newWorld(t, localmongo.Options{LaxResume: true})
+	release := make(chan struct{})
+	held := &holdingDesk{desk: newDesk(), release: release, at: 1, reached: make(chan struct{})}
+	a := w.run(func(c *stream.PartitionConfig) { c.Handler = held })
+	a.isOpen()
+	w.insert(1, 2)
+	<-held.reached
+	w.insert(2, 5)
+	w.server.LoseHistory(bson.Timestamp{})
+	if n := w.server.KillCursors("test.calls"); n == 0 {
+		t.Error("no cursor was open")
+	}
+	close(release)
+	held.desk.until(t, "the gap", func(d *desk) bool { return len(d.gaps) > 0 })
+	w.insert(5, 6)
+	held.desk.untilKey(t, 5)
+	a.end()
+	for _, k := range held.desk.read() {
+		if k > 1 && k < 5 {
+			t.Errorf("event %d was lost and came all the same", k)
+		}
+	}
+}
+
+// holdingDesk blocks at one event.
+type holdingDesk struct {
+	*desk
+	at      int
+	reached chan struct{}
+	release chan struct{}
+}
+
+func (h *holdingDesk) Event(ctx context.Context, e stream.Event, done func()) error {
+	if k, _ := e.Key.AsInt64OK(); int(k) == h.at {
+		close(h.reached)
+		<-h.release
+	}
+	return h.desk.Event(ctx, e, done)
+}
+
+func TestServerTrouble(t *testing.T) {
+	resumable := []string{"ResumableChangeStreamError"}
+	times := func(n int) bson.D { return bson.D{{Key: "times", Value: n}} }
+	for name, trouble := range map[string]func(w *world){
+		"killed cursors":                  func(w *world) { w.server.KillCursors("test.calls") },
+		"dropped connections":             func(w *world) { w.server.DropConnections() },
+		"a step-down":                     func(w *world) { w.server.StepDown(300 * time.Millisecond) },
+		"two bad getMores, labelled":      func(w *world) { w.fail(times(2), failing(11600, resumable, "getMore")) },
+		"two bad getMores, not labelled":  func(w *world) { w.fail(times(2), failing(1, nil, "getMore")) },
+		"bad getMore and bad reopen":      func(w *world) { w.fail(times(4), failing(91, resumable, "getMore", "aggregate")) },
+		"a refused token":                 func(w *world) { w.fail(times(2), failing(280, nil, "getMore", "aggregate")) },
+		"an event that is too large":      func(w *world) { w.server.OversizedEvent(1) },
+		"a reopen that is not authorised": func(w *world) { w.fail(times(2), failing(13, nil, "getMore", "aggregate")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, localmongo.Options{})
+			a := w.run(nil)
+			a.isOpen()
+			w.insert(1, 150)
+			a.desk.untilKey(t, 149)
+			trouble(w)
+			eventually(t, "written", func() bool {
+				_, err := w.coll.InsertOne(t.Context(), bson.D{{Key: "_id", Value: 150}})
+				return err == nil || mongo.IsDuplicateKeyError(err)
+			})
+			w.insert(151, 300)
+			a.desk.untilKey(t, 299)
+			a.end()
+			read := a.desk.read()
+			slices.Sort(read)
+			if got := slices.Compact(read); !slices.Equal(got, numbers(1, 300)) {
+				t.Errorf("read %v", got)
+			}
+			eventually(t, "no cursor is left", func() bool { return w.server.OpenCursors() == 0 })
+		})
+	}
+}
+
+// An event that can never be returned, with others before and behind it.
+func TestOversizedEventOnAServer(t *testing.T) {
+	w := newWorld(t, localmongo.Options{})
+	a := w.run(nil)
+	a.isOpen()
+	w.insert(1, 3)
+	a.desk.untilKey(t, 2)
+	w.server.OversizedEvent(3)
+	w.insert(3, 4)
+	a.desk.until(t, "the gap", func(d *desk) bool { return len(d.gaps) > 0 })
+	w.insert(4, 6)
+	a.desk.untilKey(t, 5)
+	a.end()
+	gaps := a.desk.theGaps()
+	if len(gaps) != 1 || gaps[0].Reason != stream.GapOversized || gaps[0].To.Sub(gaps[0].From) > 10*time.Second {
+		t.Errorf("gaps %+v", gaps)
+	}
+}
+
+// What does not match is passed over, and the position moves on all the same.
+func TestFilteredEventsMoveThePosition(t *testing.T) {
+	w := newWorld(t, localmongo.Options{})
+	pipeline := mongo.Pipeline{{{Key: "$match", Value: bson.D{{Key: "fullDocument.even", Value: true}}}}}
+	filtered := func(c *stream.PartitionConfig) { c.Stream.Pipeline = pipeline }
+	a := w.run(filtered)
+	a.isOpen()
+	w.insert(1, 200) // the last event of the batch, 199, does not match
+	a.desk.untilKey(t, 198)
+	before := w.record().Position
+	w.insert(201, 202)
+	eventually(t, "the position moves on", func() bool {
+		return resume.CompareTokens(w.record().Position.Token, before.Token) > 0
+	})
+	a.end()
+	w.insert(202, 203)
+	b := w.run(filtered)
+	b.desk.untilKey(t, 202)
+	b.end()
+	if got := b.desk.read(); !slices.Equal(got, []int{202}) {
+		t.Errorf("read %v", got)
+	}
+	// A changed pipeline goes by time: at least once.
+	w.insert(203, 206)
+	c := w.run(nil)
+	if how := <-c.started; how != "at the saved time: the pipeline has changed" {
+		t.Errorf("started %s", how)
+	}
+	c.desk.untilKey(t, 205)
+	c.end()
+}
+
+func TestBadStoredPositions(t *testing.T) {
+	at := resume.Timestamp(time.Now().Add(-time.Minute))
+	token := bson.D{{Key: "_data", Value: fmt.Sprintf("82%08X%08X%s", at.T, at.I, "2B0229296E04")}}
+	for name, c := range map[string]struct {
+		doc bson.D
+		how string
+		gap stream.GapReason
+	}{
+		"not hex":          {bson.D{{Key: "token", Value: bson.D{{Key: "_data", Value: "DEADBEEF"}}}, {Key: "cluster_time", Value: at}}, "at the saved time: the token is damaged", stream.GapHistoryLost},
+		"a text":           {bson.D{{Key: "token", Value: "x"}, {Key: "wall_time", Value: time.Now()}}, "before the time of the last read: the position is damaged", stream.GapHistoryLost},
+		"only a save time": {bson.D{{Key: "token", Value: 5}, {Key: "saved_at", Value: time.Now()}}, "before the time of the last save: the position is damaged", stream.GapHistoryLost},
+		"nothing readable": {bson.D{{Key: "token", Value: 5}}, "now: nothing of the saved position can be read", stream.GapUnusable},
+		"too old":          {bson.D{{Key: "token", Value: token}}, "after the saved token", stream.GapHistoryLost},
+		"a damaged term":   {bson.D{{Key: "term", Value: "x"}, {Key: "token", Value: token}}, "after the saved token", stream.GapHistoryLost},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, localmongo.Options{})
+			w.server.LoseHistory(bson.Timestamp{})
+			doc := append(bson.D{{Key: "_id", Value: "x"}}, c.doc...)
+			if _, err := w.client.Database("test").Collection("resume").InsertOne(t.Context(), doc); err != nil {
+				t.Fatal(err)
+			}
+			a := w.run(nil)
+			if how := <-a.started; how != c.how {
+				t.Errorf("started %s", how)
+			}
+			a.isOpen()
+			a.desk.until(t, "the gap", func(d *desk) bool { return len(d.gaps) > 0 })
+			w.insert(1, 3)
+			a.desk.untilKey(t, 2)
+			a.end()
+			if gaps := a.desk.theGaps(); len(gaps) != 1 || gaps[0].Reason != c.gap {
+				t.Errorf("gaps %+v", gaps)
+			}
+			if r := w.record(); r.Damage != nil || len(r.Position.Token) == 0 {
+				t.Errorf("not mended: %+v", r)
+			}
+		})
+	}
+}
+
+func TestOtherClusterIsRefused(t *testing.T) {
+	w := newWorld(t, localmongo.Options{})
+	a := w.run(nil)
+	a.isOpen()
+	a.end()
+	b := w.run(func(c *stream.PartitionConfig) { c.ReplicaSet = "rs1" })
+	var err error
+	b.once.Do(func() { err = <-b.done })
+	other, ok := errors.AsType[*stream.OtherClusterError](err)
+	if !ok || other.Stored != "rs0" || other.Here != "rs1" {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A reset wins over a running replica with work in flight, and a late save of
+// the old position cannot undo it.
+func TestResetWhileEventsAreOpen(t *testing.T) {
+	w := newWorld(t, localmongo.Options{})
+	a := w.run(nil)
+	a.isOpen()
+	w.insert(1, 10)
+	a.desk.untilKey(t, 9)
+	back := w.record().Position
+	a.desk.note(func() { a.desk.later = true })
+	w.insert(10, 20)
+	a.desk.untilKey(t, 19)
+	<-a.started
+	err := w.store.Reset(t.Context(), resume.Partition{Of: 1}, resume.Position{Token: back.Token, ClusterTime: back.ClusterTime},
+		resume.Reset{At: time.Now(), Repush: "missing", By: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if how := <-a.started; how != "after the saved token" {
+		t.Errorf("started again %s", how)
+	}
+	a.desk.note(func() {
+		if !errors.Is(a.desk.why, resume.ErrReset) {
+			t.Errorf("drained because of %v", a.desk.why)
+		}
+		for _, done := range a.desk.open { // of the first holding: must not count
+			done()
+		}
+		a.desk.open = nil
+		a.desk.keys = nil
+	})
+	w.insert(20, 21)
+	a.desk.untilKey(t, 20)
+	a.end()
+	r := w.record()
+	if r.Reset == nil || r.Reset.Repush != "missing" {
+		t.Errorf("the reset is not kept: %+v", r.Reset)
+	}
+}
+
+// The store refuses writes for a while: reading goes on, and the position is
+// saved later.
+func TestStoreDown(t *testing.T) {
+	w := newWorld(t, localmongo.Options{})
+	a := w.run(nil)
+	a.isOpen()
+	before := w.record().Position
+	w.fail("alwaysOn", failing(8, nil, "update", "findAndModify"))
+	w.insert(1, 500)
+	a.desk.untilKey(t, 499)
+	w.fail("off", bson.D{})
+	eventually(t, "the position is saved", func() bool {
+		return resume.CompareTokens(w.record().Position.Token, before.Token) > 0 && w.record().Position.ClusterTime.After(before.ClusterTime)
+	})
+	a.end()
+	if !slices.Equal(a.desk.read(), numbers(1, 500)) {
+		t.Errorf("read %v", a.desk.read())
+	}
+}
+
+func TestWindowAndReplicaSet(t *testing.T) {
+	w := newWorld(t, localmongo.Options{})
+	name, err := stream.ReplicaSet(t.Context(), w.client)
+	if err != nil || name != "rs0" {
+		t.Errorf("replica set %q, %v", name, err)
+	}
+	window, ok := stream.WindowOf(w.client)(t.Context())
+	if !ok || window.Oldest.IsZero() || window.Newest.Before(window.Oldest) {
+		t.Errorf("window %+v %v", window, ok)
+	}
+}
