@@ -33,6 +33,8 @@ type cli struct {
 	Lint    lintCmd    `cmd:"" help:"Check the configuration of bots."`
 	Demo    demoCmd    `cmd:"" help:"Show the whole road on this machine, with calls, a CRM and a MongoDB of its own."`
 
+	Localmongo localmongoCmd `cmd:"" help:"Serve a MongoDB-compatible replica set of one member on this machine."`
+
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

@@ -25,7 +25,12 @@ type faults struct {
 	oversize int
 }
 
-func newFaults() *faults { return &faults{election: 1, changed: make(chan struct{})} }
+// newFaults returns a state without faults. The elections of a data directory go on from
+// one start to the next, because drivers take a lower one for a primary of the past; no
+// start has more than a million.
+func newFaults(boots int64) *faults {
+	return &faults{election: 1 + boots<<20, changed: make(chan struct{})}
+}
 
 func (f *faults) refusing() bool {
 	f.mu.Lock()

@@ -41,6 +41,9 @@ type Options struct {
 	// default 200,000 changes and 256 MiB.
 	HistoryEvents int
 	HistoryBytes  int64
+	// DataDir keeps documents and history in a directory over a restart; "" keeps them in
+	// memory. One process at a time can use a directory.
+	DataDir string
 	// LaxResume accepts a resume token whose time has left the history, as MongoDB 4.2
 	// and some releases after it do: the stream opens and silently misses what is gone.
 	// The default refuses it with error 286, as newer servers do.
@@ -91,19 +94,23 @@ func New(opts Options) (*Server, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
+	data, err := store.New(store.Options{HistoryEvents: opts.HistoryEvents, HistoryBytes: opts.HistoryBytes, Dir: opts.DataDir})
+	if err != nil {
+		return nil, err
+	}
 	ln, err := net.Listen("tcp", opts.Addr)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", opts.Addr, err)
+		return nil, errors.Join(fmt.Errorf("listen on %s: %w", opts.Addr, err), data.Close())
 	}
 	s := &Server{
 		opts:     opts,
 		log:      opts.Logger,
 		ln:       ln,
-		store:    store.New(store.Options{HistoryEvents: opts.HistoryEvents, HistoryBytes: opts.HistoryBytes}),
+		store:    data,
 		cursors:  newCursors(),
 		sessions: newSessions(),
 		fails:    newFailPoints(),
-		faults:   newFaults(),
+		faults:   newFaults(data.Boots()),
 		started:  time.Now(),
 		conns:    map[*conn]struct{}{},
 	}
@@ -126,19 +133,36 @@ func (s *Server) URI() string {
 // an index serves looks only at documents it returns, or nearly so.
 func (s *Server) Examined() int64 { return s.store.Examined() }
 
-// Close stops listening. It is for a server that was made and will not be run.
-func (s *Server) Close() error { return s.ln.Close() }
+// Close stops listening and closes the data file. It is for a server that was made and will not be run.
+func (s *Server) Close() error { return errors.Join(s.ln.Close(), s.store.Close()) }
 
 // Run serves until ctx ends, closes every connection and waits for all that it started.
 // It returns nil when ctx was the reason.
 func (s *Server) Run(ctx context.Context) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(errStopped)
+	var data errgroup.Group
+	dataCtx, release := context.WithCancelCause(context.WithoutCancel(ctx))
 	g, ctx := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(ctx, s.shutdown)
 	defer stop()
 	g.Go(func() error { return s.accept(ctx, g) })
 	g.Go(func() error { s.keepTime(ctx); return nil })
-	return g.Wait()
+	// The data file is closed last, when no command can write any more.
+	data.Go(func() error {
+		err := s.store.Sync(dataCtx)
+		if err != nil {
+			fail(err)
+		}
+		return err
+	})
+	err := g.Wait()
+	release(errStopped)
+	return errors.Join(err, data.Wait())
 }
+
+// errStopped ends the writing of the data file when the server has stopped.
+var errStopped = errors.New("the server has stopped")
 
 // accept takes connections until the listener is closed.
 func (s *Server) accept(ctx context.Context, g *errgroup.Group) error {

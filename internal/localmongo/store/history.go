@@ -49,6 +49,7 @@ const (
 	Delete
 	Create
 	CreateIndexes
+	DropIndexes
 	Drop
 	Rename
 	DropDatabase
@@ -63,16 +64,18 @@ type Entry struct {
 	Op       Op
 	DB, Coll string
 	ToDB, To string // of a Rename
+	Name     string // of the index that DropIndexes names
 	UUID     UUID
 	ID       value.Raw
-	// Full is the document after an Insert or Replace. After is the document after an
-	// Update, which no event shows; it is kept only until the entry is on disk.
+	// Full is the document after an Insert or Replace, or the specification of an index.
 	Full  bson.Raw
 	Delta query.Delta
 	// LSID and TxnNumber are set in a transaction.
 	LSID      bson.Raw
 	TxnNumber int64
 
+	// after is the document after an Update. No event shows it; it is kept only until the
+	// change is on disk and committed.
 	after bson.Raw
 	row   func() value.Row // set when the entry is appended
 	size  int64

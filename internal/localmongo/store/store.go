@@ -6,7 +6,11 @@
 package store
 
 import (
+	"context"
 	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -19,10 +23,13 @@ import (
 	"github.com/cxbridge/watcher/internal/localmongo/value"
 )
 
-// Options bound the history. Zero values take the defaults.
+// Options bound the history and say where the data is kept. Zero values take the
+// defaults.
 type Options struct {
 	HistoryEvents int   // default 200,000 changes
 	HistoryBytes  int64 // default 256 MiB
+	// Dir is the directory of the data file; "" keeps everything in memory.
+	Dir string
 }
 
 const (
@@ -37,11 +44,13 @@ type Store struct {
 	mu       sync.RWMutex
 	dbs      map[string]map[string]*Collection
 	clock    Timestamp
+	disk     *disk // nil in memory
 	examined atomic.Int64
 }
 
-// New returns an empty store whose history begins now.
-func New(opts Options) *Store {
+// New returns a store: an empty one whose history begins now, or the one that is in the
+// data directory. A data file that is damaged is a *DamagedError.
+func New(opts Options) (*Store, error) {
 	if opts.HistoryEvents <= 0 {
 		opts.HistoryEvents = defaultHistoryEvents
 	}
@@ -52,8 +61,82 @@ func New(opts Options) *Store {
 		History: newHistory(opts.HistoryEvents, opts.HistoryBytes),
 		dbs:     map[string]map[string]*Collection{},
 	}
+	if opts.Dir != "" {
+		d, err := openDisk(opts.Dir, s)
+		if err != nil {
+			return nil, err
+		}
+		s.disk = d
+	}
 	s.Tick()
-	return s
+	return s, nil
+}
+
+// Boots counts how often the data directory was opened; 0 in memory.
+func (s *Store) Boots() int64 {
+	if s.disk == nil {
+		return 0
+	}
+	return s.disk.boots
+}
+
+// Sync forces the changes to the disk every 100 ms until ctx ends, then closes the data
+// file. It returns the first error of the file; in memory it waits and returns nil.
+func (s *Store) Sync(ctx context.Context) error {
+	if s.disk == nil {
+		<-ctx.Done()
+		return nil
+	}
+	t := time.NewTicker(syncEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return s.Close()
+		case <-t.C:
+			if err := s.syncNow(); err != nil {
+				return errors.Join(err, s.Close())
+			}
+		}
+	}
+}
+
+// syncNow forces the changes to the disk without holding up writers meanwhile.
+func (s *Store) syncNow() error {
+	s.mu.Lock()
+	f := s.disk.unsynced()
+	s.mu.Unlock()
+	if f == nil {
+		return nil
+	}
+	err := f.Sync()
+	if err == nil || errors.Is(err, os.ErrClosed) { // compact has written a new file
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.disk.fail(fmt.Errorf("sync the data file: %w", err))
+}
+
+// Close closes the data file. Nothing can be written afterwards.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.disk == nil || s.disk.closed {
+		return nil
+	}
+	return s.disk.close()
+}
+
+// bytes is the size of all documents.
+func (s *Store) bytes() int64 {
+	var n int64
+	for _, db := range s.dbs {
+		for _, c := range db {
+			n += c.bytes
+		}
+	}
+	return n
 }
 
 // tick returns the next cluster time: the wall clock's second, counted within, and never
@@ -72,7 +155,9 @@ func (s *Store) tick() Timestamp {
 func (s *Store) Tick() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.History.append(&Entry{Time: s.tick(), Wall: time.Now(), Op: Noop})
+	if s.failed() == nil {
+		s.commit(&Entry{Time: s.tick(), Wall: time.Now(), Op: Noop})
+	}
 }
 
 // Now is the cluster time of the last change.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 	"time"
 
@@ -63,8 +64,8 @@ func (t *Transaction) log(e *Entry) {
 func (s *Store) Commit(t *Transaction) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(t.entries) == 0 {
-		return nil
+	if err := s.failed(); err != nil || len(t.entries) == 0 {
+		return err
 	}
 	trial := map[string]*Collection{}
 	for _, e := range t.entries {
@@ -81,8 +82,8 @@ func (s *Store) Commit(t *Transaction) error {
 	for i, e := range t.entries {
 		e.Time, e.Wall, e.Position = now, wall, i
 	}
-	s.History.append(t.entries...)
-	return nil
+	s.commit(t.entries...)
+	return s.failed()
 }
 
 // replay makes one change on a copy of the live collection, if the document is still the
@@ -127,11 +128,4 @@ func conflict() error {
 	return mongoerr.New(mongoerr.WriteConflict, "Caused by :: Write conflict during plan execution and yielding is disabled. :: Please retry your operation or multi-document transaction.")
 }
 
-func sortedNames(m map[string]*Collection) []string {
-	out := make([]string, 0, len(m))
-	for name := range m {
-		out = append(out, name)
-	}
-	slices.Sort(out)
-	return out
-}
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

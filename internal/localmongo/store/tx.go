@@ -24,7 +24,33 @@ type Tx struct {
 func (s *Store) Write(fn func(tx *Tx) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return fn(&Tx{s: s})
+	if err := s.failed(); err != nil {
+		return err
+	}
+	if err := fn(&Tx{s: s}); err != nil {
+		return err
+	}
+	return s.failed()
+}
+
+// commit puts changes that belong together on disk and into the history.
+func (s *Store) commit(entries ...*Entry) {
+	if s.disk != nil {
+		_ = s.disk.write(s, entries) // kept in the disk and asked for by failed
+	}
+	for _, e := range entries {
+		e.after = nil
+	}
+	s.History.append(entries...)
+}
+
+// failed is the error of a store that can no longer write its data file. What it holds in
+// memory may be ahead of the file, so nothing more is acknowledged.
+func (s *Store) failed() error {
+	if s.disk == nil || s.disk.err == nil {
+		return nil
+	}
+	return mongoerr.New(mongoerr.InterruptedAtShutdown, "%s", s.disk.err)
 }
 
 // log gives a change its time and appends it, or keeps it for the commit.
@@ -35,7 +61,7 @@ func (tx *Tx) log(c *Collection, e *Entry) {
 		return
 	}
 	e.Time, e.Wall = tx.s.tick(), time.Now()
-	tx.s.History.append(e)
+	tx.s.commit(e)
 }
 
 // collection finds a collection as this Tx sees it; nil when there is none.
@@ -58,10 +84,7 @@ func (tx *Tx) create(db, name string) (*Collection, error) {
 		return nil, err
 	}
 	c := newCollection(db, name, newUUID())
-	if tx.s.dbs[db] == nil {
-		tx.s.dbs[db] = map[string]*Collection{}
-	}
-	tx.s.dbs[db][name] = c
+	tx.s.put(c)
 	tx.log(c, &Entry{Op: Create})
 	return c, nil
 }
@@ -234,7 +257,7 @@ func (tx *Tx) DropIndexes(db, name, index string) (int, error) {
 	if err := c.dropIndexes(index); err != nil {
 		return n, err
 	}
-	tx.log(c, &Entry{Op: Noop})
+	tx.log(c, &Entry{Op: DropIndexes, Name: index})
 	return n, nil
 }
 
@@ -252,7 +275,7 @@ func (tx *Tx) Drop(db, name string) (indexes int, ok bool) {
 
 // DropDatabase removes a database with all its collections.
 func (tx *Tx) DropDatabase(db string) {
-	for _, name := range sortedNames(tx.s.dbs[db]) {
+	for _, name := range sortedKeys(tx.s.dbs[db]) {
 		tx.Drop(db, name)
 	}
 	if _, ok := tx.s.dbs[db]; !ok {
@@ -284,9 +307,6 @@ func (tx *Tx) Rename(db, name, toDB, to string, dropTarget bool) error {
 	delete(tx.s.dbs[db], name)
 	tx.log(c, &Entry{Op: Rename, ToDB: toDB, To: to})
 	c.DB, c.Name = toDB, to
-	if tx.s.dbs[toDB] == nil {
-		tx.s.dbs[toDB] = map[string]*Collection{}
-	}
-	tx.s.dbs[toDB][to] = c
+	tx.s.put(c)
 	return nil
 }
