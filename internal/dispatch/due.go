@@ -34,6 +34,9 @@ func (d *Dispatcher) dueLoop(ctx context.Context) {
 			d.logger.Warn("due calls could not be read, trying again", "error", err)
 		}
 		d.lanes.tidy(now)
+		for _, late := range d.lanes.overdue(now) {
+			d.park(late, spread(now.Add(time.Second), fullSpread))
+		}
 		timer.Reset(d.untilDue(now, taken))
 	}
 }

@@ -41,9 +41,9 @@ const (
 // The bounds of what waits in memory. What does not fit stands on its document
 // and comes back from there.
 const (
-	maxQueued  = 512             // calls in one lane
-	maxWait    = 5 * time.Second // expected wait in one lane
-	firstQueue = 64              // calls in a lane whose speed is not known yet
+	maxQueued  = 1024            // calls in one lane, a quarter of what may be pending by default
+	maxWait    = 5 * time.Second // in one lane, expected and in fact
+	firstQueue = 512             // calls in a lane whose speed is not known yet
 	probeQueue = 4               // calls in a lane whose breaker is half open
 	// oneIn is the least share of the starts that due and replayed calls get
 	// while live ones wait.
@@ -240,6 +240,18 @@ func judge(res *push.Result) health {
 	default:
 		return healthy
 	}
+}
+
+// overdue takes the calls that have waited for too long.
+func (l *lane) overdue(now time.Time) []*delivery {
+	var late []*delivery
+	for c := range l.queue {
+		q := &l.queue[c]
+		for q.len() > 0 && now.Sub(q.items[q.head].at) > maxWait {
+			late = append(late, q.pop())
+		}
+	}
+	return late
 }
 
 // fifo is a queue of calls.

@@ -169,6 +169,17 @@ func (s *lanes) full(c class, now time.Time) map[string]bool {
 	return full
 }
 
+// overdue takes the calls that have waited for too long in their lanes.
+func (s *lanes) overdue(now time.Time) []*delivery {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var late []*delivery
+	for _, l := range s.byKey {
+		late = append(late, l.overdue(now)...)
+	}
+	return late
+}
+
 // tidy forgets lanes that were not used for long.
 func (s *lanes) tidy(now time.Time) {
 	s.mu.Lock()
