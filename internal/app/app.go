@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
@@ -33,7 +32,7 @@ import (
 type Deps struct {
 	Logger  *slog.Logger
 	Version string
-	// Owner names this replica in the lease; default the host name.
+	// Owner names this replica in the lease; default that of the process.
 	Owner string
 }
 
@@ -124,7 +123,7 @@ func New(cfg config.Config, deps Deps) (a *App, err error) {
 		return nil, err
 	}
 	a.group, err = resume.NewGroup(resume.GroupConfig{
-		Store: positions, Partitions: cfg.Partitions, Owner: owner(deps), Logger: a.logger, Registerer: a.registry,
+		Store: positions, Partitions: cfg.Partitions, Owner: owner(deps), Gone: processGone, Logger: a.logger, Registerer: a.registry,
 	})
 	if err != nil {
 		return nil, err
@@ -192,11 +191,7 @@ func owner(deps Deps) string {
 	if deps.Owner != "" {
 		return deps.Owner
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		return "" // a name of its own is made up
-	}
-	return host
+	return processName()
 }
 
 // Run works until ctx ends, then stops reading, lets what was begun end within

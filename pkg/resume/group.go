@@ -40,6 +40,11 @@ type GroupConfig struct {
 	// process, and so without that shortcut.
 	Owner string
 
+	// Gone reports whether a holder is known to have ended, by its Owner: its
+	// leases are then taken over at start, without waiting for them to run out.
+	// Nil knows of none but a former holder of this very name.
+	Gone func(owner string) bool
+
 	Lease time.Duration // life of a lease without a beat; default DefaultLease
 	Beat  time.Duration // between beats; default DefaultBeat; at most Lease/3
 
@@ -53,6 +58,7 @@ type Group struct {
 	store  ledger
 	parts  int
 	self   holder
+	gone   func(owner string) bool
 	beat   time.Duration
 	limit  time.Duration // of one write to the store
 	log    *slog.Logger
@@ -115,6 +121,7 @@ func newGroup(cfg GroupConfig, store ledger) (*Group, error) {
 	return &Group{
 		store:  store,
 		parts:  cfg.Partitions,
+		gone:   cfg.Gone,
 		self:   holder{owner: cfg.Owner, instance: instance, lease: cfg.Lease},
 		beat:   cfg.Beat,
 		limit:  cfg.Lease / 5,

@@ -72,7 +72,10 @@ func (g *Group) observe(records []Record, asked time.Time) view {
 // Only at the first look: later on, an equal name is a replica that was given
 // the same name by mistake, and the two would take from each other for ever.
 func (g *Group) formerSelf(r Record) bool {
-	return g.first && r.Owner == g.self.owner && r.Instance != g.self.instance
+	if !g.first || r.Owner == "" || r.Instance == g.self.instance {
+		return false
+	}
+	return r.Owner == g.self.owner || g.gone != nil && g.gone(r.Owner)
 }
 
 func (g *Group) holds(p Partition) bool {
