@@ -196,8 +196,9 @@ const (
 
 func (p *pace) fail() { p.failures++ }
 
-// slow is for failures that only an operator can mend.
-func (p *pace) slow() { p.failures = max(p.failures+1, 8) }
+// slow is for failures that only an operator can mend: the longest pause comes
+// with the third.
+func (p *pace) slow() { p.failures += 3 }
 
 func (p *pace) succeed() { p.failures = 0 }
 

@@ -449,10 +449,10 @@ func TestServerTrouble(t *testing.T) {
 		"killed cursors":                  func(w *world) { w.server.KillCursors("test.calls") },
 		"dropped connections":             func(w *world) { w.server.DropConnections() },
 		"a step-down":                     func(w *world) { w.server.StepDown(300 * time.Millisecond) },
-		"two bad getMores, labelled":      func(w *world) { w.fail(times(2), failing(11600, resumable, "getMore")) },
+		"two bad getMores, labelled":      func(w *world) { w.fail(times(2), failing(234, resumable, "getMore")) },
 		"two bad getMores, not labelled":  func(w *world) { w.fail(times(2), failing(1, nil, "getMore")) },
-		"bad getMore and bad reopen":      func(w *world) { w.fail(times(4), failing(91, resumable, "getMore", "aggregate")) },
-		"a refused token":                 func(w *world) { w.fail(times(2), failing(280, nil, "getMore", "aggregate")) },
+		"bad getMore and bad reopen":      func(w *world) { w.fail(times(4), failing(6, resumable, "getMore", "aggregate")) },
+		"a refused token":                 func(w *world) { w.fail(times(1), failing(280, nil, "getMore", "aggregate")) },
 		"an event that is too large":      func(w *world) { w.server.OversizedEvent(1) },
 		"a reopen that is not authorised": func(w *world) { w.fail(times(2), failing(13, nil, "getMore", "aggregate")) },
 	} {

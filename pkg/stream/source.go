@@ -117,6 +117,10 @@ func (c *driverCursor) Poll(ctx context.Context) (Batch, error) {
 	if !found && c.cs.Err() == nil && c.cs.ID() != 0 && c.cs.ID() != c.id {
 		found = c.cs.TryNext(ctx) // the driver resumed, and again answered from the open
 	}
+	if now := c.cs.ID(); now != c.id && now != 0 {
+		// The driver's attempt to free the old cursor goes over what just broke.
+		_ = c.kill(ctx, c.id)
+	}
 	if found {
 		events = make([]bson.Raw, 0, 1+c.cs.RemainingBatchLength())
 		events = append(events, resume.CloneToken(c.cs.Current))
@@ -148,9 +152,13 @@ func (c *driverCursor) Close(ctx context.Context) error {
 	}
 	// A poll that was cut off leaves the cursor on the server, and the driver
 	// thinks it is gone. The server's own limit would be ten minutes.
-	kill := bson.D{{Key: "killCursors", Value: c.coll.Name()}, {Key: "cursors", Value: bson.A{c.id}}}
-	if killErr := c.coll.Database().RunCommand(ctx, kill).Err(); killErr != nil {
-		return errors.Join(err, killErr)
-	}
-	return nil
+	return errors.Join(err, c.kill(ctx, c.id))
+}
+
+// kill frees a cursor on the server; one that is not there is no error.
+func (c *driverCursor) kill(ctx context.Context, id int64) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, closeLimit, errStopping)
+	defer cancel()
+	kill := bson.D{{Key: "killCursors", Value: c.coll.Name()}, {Key: "cursors", Value: bson.A{id}}}
+	return c.coll.Database().RunCommand(ctx, kill).Err()
 }
