@@ -137,6 +137,38 @@ func (s *Store) Due(ctx context.Context, q DueQuery) ([]DueCall, error) {
 	return due, nil
 }
 
+// CountDue returns how many calls are due, but counts no further than q.Limit,
+// and since when the oldest of those counted is. It reads only entries of the
+// index that EnsureIndexes creates.
+func (s *Store) CountDue(ctx context.Context, q DueQuery) (n int, oldest time.Time, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, readTimeout, errReadTimeout)
+	defer cancel()
+	cursor, err := s.coll.Aggregate(ctx, mongo.Pipeline{
+		{{Key: "$match", Value: q.filter()}},
+		{{Key: "$limit", Value: q.Limit}},
+		{{Key: "$group", Value: bson.D{
+			{Key: "_id", Value: nil},
+			{Key: "n", Value: bson.D{{Key: "$sum", Value: 1}}},
+			{Key: "oldest", Value: bson.D{{Key: "$min", Value: "$" + fieldNextAttempt}}},
+		}}},
+	})
+	if err != nil {
+		return 0, time.Time{}, fmt.Errorf("count due calls: %w", err)
+	}
+	defer closeCursor(ctx, cursor)
+	var found struct {
+		N      int       `bson:"n"`
+		Oldest time.Time `bson:"oldest"`
+	}
+	if cursor.Next(ctx) {
+		err = cursor.Decode(&found)
+	}
+	if err = errors.Join(err, cursor.Err()); err != nil {
+		return 0, time.Time{}, fmt.Errorf("count due calls: %w", err)
+	}
+	return found.N, found.Oldest, nil // without due calls there is no group
+}
+
 // EnsureIndexes creates the index that Due needs. A missing right is an error
 // like any other: the watcher works without the index, only slower.
 func (s *Store) EnsureIndexes(ctx context.Context) error {

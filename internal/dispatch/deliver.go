@@ -42,7 +42,8 @@ func (d *Dispatcher) deliver(dl *delivery) {
 		return
 	}
 	o := outcome(dl, req, &res, d.o.Schedule, now)
-	d.record(dl.item, o)
+	d.metrics.bots.attempted(dl.call.BotID, res.Class)
+	d.record(dl.item, dl.call.BotID, o)
 	d.logDelivery(dl, &o, &res, now)
 }
 
@@ -102,11 +103,13 @@ func tries(call *calls.Call) int {
 }
 
 // record writes an outcome and then ends its item.
-func (d *Dispatcher) record(it *item, o calls.Outcome) {
+func (d *Dispatcher) record(it *item, bot string, o calls.Outcome) {
 	due := o.NextAttemptAt
 	o.Slot = d.o.Slot(o.ID)
 	d.o.Recorder.Record(o, func() {
+		it.end = endingOf(&o)
 		d.metrics.recorded(&o, time.Now())
+		d.metrics.bots.recorded(bot, &o)
 		if !due.IsZero() {
 			d.expect(due)
 		}
@@ -130,7 +133,7 @@ func (d *Dispatcher) settle(it *item, call *calls.Call, bot *bots.Bot, status ca
 	d.logger.Log(context.Background(), level, "delivery",
 		"bot_id", call.BotID, "call_id", call.Name(), "delivery_id", o.DeliveryID,
 		"outcome", string(status), "attempts", o.Attempts, "error", why)
-	d.record(it, o)
+	d.record(it, call.BotID, o)
 }
 
 // withdraw ends the tries of a call that must not be pushed any more; what the
@@ -144,13 +147,14 @@ func (d *Dispatcher) withdraw(it *item, call *calls.Call, reason Reason) {
 	d.logger.Info("delivery",
 		"bot_id", call.BotID, "call_id", call.Name(), "delivery_id", o.DeliveryID,
 		"outcome", string(o.Status), "attempts", o.Attempts, "error", o.Error)
-	d.record(it, o)
+	d.record(it, call.BotID, o)
 }
 
 // park puts a call off that its destination cannot take now. No try is counted.
 func (d *Dispatcher) park(dl *delivery, retryAt time.Time) {
 	d.metrics.parked.Inc()
 	if isDue(dl.call) && dl.call.Pushed.CompletedAt.Equal(dl.call.CompletedAt) {
+		dl.end = endDue
 		d.finish(dl.item) // its document says that it is due, and costs nothing there
 		return
 	}
@@ -160,7 +164,7 @@ func (d *Dispatcher) park(dl *delivery, retryAt time.Time) {
 	o.Method, o.URL = dl.bot.Push.Method, dl.bot.Push.PublicURL
 	o.NextAttemptAt = retryAt
 	o.Parked = true
-	d.record(dl.item, o)
+	d.record(dl.item, dl.call.BotID, o)
 }
 
 // logDelivery writes the one wide line of a delivery.

@@ -56,6 +56,7 @@ type Options struct {
 	Bots     Bots
 	Sender   Sender
 	Links    Links
+	Backlog  Backlog // nil: due calls are not counted
 
 	Schedule push.Schedule
 	Env      PrepareEnv // the deployment's part of a request
@@ -64,6 +65,10 @@ type Options struct {
 
 	Concurrency            int
 	DestinationConcurrency int
+
+	// BotLabel is how many bots have metrics of their own; the others share one
+	// label. 0: no metric has a bot.
+	BotLabel int
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -82,6 +87,7 @@ type Dispatcher struct {
 
 	mu       sync.Mutex
 	inFlight map[string]*item
+	flow     flow
 	intakes  map[*Intake]struct{}
 	nextDue  time.Time     // the earliest try that this process scheduled
 	dueWake  chan struct{} // has a token when nextDue moved forward
@@ -104,7 +110,7 @@ func New(o Options) *Dispatcher {
 	d := &Dispatcher{
 		o:        o,
 		logger:   o.Logger,
-		metrics:  newMetrics(o.Registerer),
+		metrics:  newMetrics(o.Registerer, o.BotLabel),
 		incoming: make(chan *item),
 		pending:  semaphore.NewWeighted(limit),
 		bytes:    semaphore.NewWeighted(maxBytes),
@@ -112,7 +118,9 @@ func New(o Options) *Dispatcher {
 		intakes:  make(map[*Intake]struct{}),
 		dueWake:  make(chan struct{}, 1),
 	}
+	d.o.Env.Render.Missed = d.metrics.missed
 	d.lanes = newLanes(o.Concurrency, o.DestinationConcurrency, d.metrics, d.launch)
+	o.Registerer.MustRegister(flowCollector{d}, laneCollector{d.lanes})
 	return d
 }
 
@@ -124,6 +132,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		loops.Go(func() { d.loadLoop(ctx) })
 	}
 	loops.Go(func() { d.dueLoop(ctx) })
+	loops.Go(func() { d.watchBacklog(ctx) })
 	loops.Wait()
 	d.lanes.close()
 	d.work.Wait()
@@ -135,6 +144,8 @@ type item struct {
 	intake *Intake
 	id     bson.RawValue
 	key    string // the id as a map key
+	from   source
+	end    ending // as it stands when the item is let go
 	class  class
 	again  Again
 	bytes  int64 // held of the byte limit
@@ -157,6 +168,7 @@ type delivery struct {
 func (d *Dispatcher) claim(it *item) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.flow.take(it)
 	first, busy := d.inFlight[it.key]
 	if !busy {
 		d.inFlight[it.key] = it
@@ -188,6 +200,7 @@ func (d *Dispatcher) finish(it *item) {
 // takes its place.
 func (d *Dispatcher) forget(it *item) {
 	d.mu.Lock()
+	d.flow.end(it)
 	next := it.next
 	if next != nil {
 		d.inFlight[it.key] = next
@@ -199,7 +212,6 @@ func (d *Dispatcher) forget(it *item) {
 		d.bytes.Release(it.bytes)
 	}
 	d.pending.Release(it.held)
-	d.metrics.pending.Sub(float64(it.held))
 	it.intake.release(it.held)
 	if next != nil {
 		d.work.Go(func() { d.enqueue(next) })

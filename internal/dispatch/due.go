@@ -43,7 +43,7 @@ func (d *Dispatcher) dueLoop(ctx context.Context) {
 
 // takeDue takes one batch for each intake.
 func (d *Dispatcher) takeDue(ctx context.Context, now time.Time) (int, error) {
-	most, seen := 0, 0
+	most := 0
 	for _, in := range d.open() {
 		for _, c := range []class{classDue, classReplay} {
 			n, err := d.takeShare(ctx, in, c, now)
@@ -51,10 +51,8 @@ func (d *Dispatcher) takeDue(ctx context.Context, now time.Time) (int, error) {
 				return most, err
 			}
 			most = max(most, n)
-			seen += n
 		}
 	}
-	d.metrics.dueSeen.Set(float64(seen))
 	return most, nil
 }
 
@@ -76,12 +74,11 @@ func (d *Dispatcher) takeShare(ctx context.Context, in *Intake, c class, now tim
 		if !d.pending.TryAcquire(1) {
 			break // live calls come first; the rest is still due later
 		}
-		it := &item{intake: in, id: found.ID, key: idKey(found.ID), class: classDue, held: 1}
+		it := &item{intake: in, id: found.ID, key: idKey(found.ID), from: fromDue, class: classDue, held: 1}
 		if !d.claimDue(it) {
 			d.pending.Release(1)
 			continue
 		}
-		d.metrics.pending.Inc()
 		select {
 		case d.incoming <- it:
 		case <-in.stopped:
@@ -102,6 +99,7 @@ func (d *Dispatcher) claimDue(it *item) bool {
 	if _, busy := d.inFlight[it.key]; busy || !it.intake.hold(it.held) {
 		return false
 	}
+	d.flow.take(it)
 	d.inFlight[it.key] = it
 	return true
 }

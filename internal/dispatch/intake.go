@@ -72,7 +72,6 @@ func (in *Intake) SubmitAgain(ctx context.Context, id bson.RawValue, again Again
 		in.d.pending.Release(1)
 		return ErrStopped
 	}
-	in.d.metrics.pending.Inc()
 	if in.d.claim(it) {
 		select {
 		case in.d.incoming <- it:

@@ -165,6 +165,7 @@ func isDue(call *calls.Call) bool { return !call.Pushed.NextAttemptAt.IsZero() }
 
 // skip ends an item without writing anything.
 func (d *Dispatcher) skip(it *item, call *calls.Call, reason Reason) {
+	it.end = endIgnored
 	d.metrics.skips[reason].Inc()
 	if call != nil {
 		d.logger.Debug("not pushed", "bot_id", call.BotID, "call_id", call.Name(), "reason", string(reason))

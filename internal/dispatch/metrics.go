@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/pkg/render"
 )
 
 // metrics are the handles of this package, looked up once.
@@ -16,8 +17,10 @@ type metrics struct {
 	parked       prometheus.Counter
 	throttled    prometheus.Counter
 	loadErrors   prometheus.Counter
-	pending      prometheus.Gauge
-	dueSeen      prometheus.Gauge
+	due          [2]prometheus.Gauge // tries, replays
+	oldestDue    prometheus.Gauge
+	misses       [2]prometheus.Counter // by render.Miss
+	bots         *botMetrics
 	queueSeconds prometheus.Histogram
 	sinceStored  prometheus.Histogram
 
@@ -29,7 +32,7 @@ type outcomeCounters struct {
 	final, again prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
+func newMetrics(reg prometheus.Registerer, botLabel int) *metrics {
 	outcomes := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "watcher_dispatch_outcomes_total",
 		Help: "Outcomes written onto calls, by status and by whether another try is scheduled.",
@@ -38,6 +41,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Name: "watcher_dispatch_skips_total",
 		Help: "Calls for which there was nothing to do, by reason.",
 	}, []string{"reason"})
+	due := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "watcher_dispatch_due_calls",
+		Help: "Calls of this replica's partitions whose next try, or replay, is due; counted every 15 s, up to 10000 for each partition.",
+	}, []string{"class"})
+	misses := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "watcher_dispatch_unresolved_tokens_total",
+		Help: "Tokens of mappers that were sent as nothing: unknown names no variable of the call, empty one without a value.",
+	}, []string{"kind"})
 	m := &metrics{
 		outcomes: make(map[calls.Status]outcomeCounters),
 		skips:    make(map[Reason]prometheus.Counter),
@@ -53,13 +64,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "watcher_dispatch_load_errors_total",
 			Help: "Reads of calls that failed and were tried again.",
 		}),
-		pending: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "watcher_dispatch_pending_calls",
-			Help: "Calls taken and not settled yet.",
-		}),
-		dueSeen: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "watcher_dispatch_due_calls",
-			Help: "Due calls that the last look found, at most one batch; those of blocked destinations are not looked for.",
+		oldestDue: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "watcher_dispatch_oldest_due_seconds",
+			Help: "How long the oldest due call of this replica's partitions has been due, replays left out. Looked at every 15 s.",
 		}),
 		queueSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "watcher_dispatch_queue_seconds",
@@ -84,14 +91,24 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, r := range allReasons {
 		m.skips[r] = skips.WithLabelValues(string(r))
 	}
+	for _, miss := range render.Misses() {
+		m.misses[miss] = misses.WithLabelValues(miss.String())
+	}
+	for i, class := range []class{classDue, classReplay} {
+		m.due[i] = due.WithLabelValues(class.String())
+	}
+	m.bots = newBotMetrics(reg, botLabel)
 	sending := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "watcher_dispatch_sending_calls",
 		Help: "Attempts under way.",
 	}, func() float64 { return float64(m.sendingNow.Load()) })
-	reg.MustRegister(outcomes, skips, m.parked, m.throttled, m.loadErrors, m.pending,
-		m.dueSeen, m.queueSeconds, m.sinceStored, sending)
+	reg.MustRegister(outcomes, skips, m.parked, m.throttled, m.loadErrors, due,
+		m.oldestDue, misses, m.queueSeconds, m.sinceStored, sending)
 	return m
 }
+
+// missed implements render.Options.Missed.
+func (m *metrics) missed(_ *render.Token, miss render.Miss) { m.misses[miss].Inc() }
 
 // recorded counts an outcome that now stands on its call.
 func (m *metrics) recorded(o *calls.Outcome, now time.Time) {
