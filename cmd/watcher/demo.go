@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -19,12 +20,12 @@ import (
 )
 
 type demoCmd struct {
-	Calls    int     `default:"25" placeholder:"N" help:"How many calls arrive."`
-	Rate     float64 `default:"8" placeholder:"R" help:"How many calls arrive in a second."`
-	Seed     uint64  `default:"1" placeholder:"S" help:"The same seed gives the same calls."`
-	Keep     bool    `help:"Go on until interrupted, for looking at the metrics."`
-	Listen   string  `default:"127.0.0.1:0" placeholder:"ADDR" help:"Address of /metrics, /livez and /readyz; port 0 takes a free one."`
-	LogLevel string  `default:"error" placeholder:"LEVEL" help:"What the watcher logs to standard error: debug, info, warn or error."`
+	Calls    string `default:"25" placeholder:"N" help:"How many calls arrive."`
+	Rate     string `default:"8" placeholder:"R" help:"How many calls arrive in a second."`
+	Seed     string `default:"1" placeholder:"S" help:"The same seed gives the same calls."`
+	Keep     bool   `help:"Go on until interrupted, for looking at the metrics."`
+	Listen   string `default:"127.0.0.1:0" placeholder:"ADDR" help:"Address of /metrics, /livez and /readyz; port 0 takes a free one."`
+	LogLevel string `default:"error" placeholder:"LEVEL" help:"What the watcher logs to standard error: debug, info, warn or error."`
 }
 
 // The ends of what a demo is made of.
@@ -40,7 +41,7 @@ const demoReadyTimeout = 30 * time.Second
 // Run plays the demo: a MongoDB, a CRM and the very watcher of `watcher run`,
 // all in this process. Its status is 0 only when every call ended as it should.
 func (d *demoCmd) Run(ctx context.Context, std streams) error {
-	cfg, err := d.config()
+	cfg, script, err := d.config()
 	if err != nil {
 		return err
 	}
@@ -66,12 +67,11 @@ func (d *demoCmd) Run(ctx context.Context, std streams) error {
 	}
 	defer func() { _ = client.Disconnect(below) }()
 
-	play, err := demo.New(demo.Options{
-		DB: client.Database(cfg.Database), Out: std.out, Color: wantsColor(std.out),
-		Calls: d.Calls, Rate: d.Rate, Seed: d.Seed, Keep: d.Keep, MongoURI: server.URI(),
-	})
+	script.DB, script.MongoURI = client.Database(cfg.Database), server.URI()
+	script.Out, script.Color = std.out, wantsColor(std.out)
+	play, err := demo.New(script)
 	if err != nil {
-		return usageError{err}
+		return err
 	}
 	if err := play.Prepare(running); err != nil {
 		return err
@@ -102,25 +102,28 @@ func (d *demoCmd) Run(ctx context.Context, std streams) error {
 	return nil
 }
 
-// config is what the watcher of the demo is told.
-func (d *demoCmd) config() (config.Config, error) {
-	cfg := config.Default()
+// config is what the watcher of the demo is told, and what is played to it.
+func (d *demoCmd) config() (config.Config, demo.Options, error) {
+	cfg, script := config.Default(), demo.Options{Keep: d.Keep}
 	var bad faults
-	(&logFlags{LogLevel: d.LogLevel, LogFormat: config.LogText}).apply(&cfg, &bad)
 	var err error
+	if script.Calls, err = strconv.Atoi(d.Calls); err != nil || script.Calls < 1 || script.Calls > demo.MaxCalls {
+		bad.add("calls", fmt.Errorf("%q is not a whole number from 1 to %d", d.Calls, demo.MaxCalls))
+	}
+	if script.Rate, err = strconv.ParseFloat(d.Rate, 64); err != nil || !(script.Rate > 0 && script.Rate <= demo.MaxRate) {
+		bad.add("rate", fmt.Errorf("%q is not a number above 0 and up to %d", d.Rate, demo.MaxRate))
+	}
+	if script.Seed, err = strconv.ParseUint(d.Seed, 10, 64); err != nil {
+		bad.add("seed", fmt.Errorf("%q is not a whole number from 0", d.Seed))
+	}
+	(&logFlags{LogLevel: d.LogLevel, LogFormat: config.LogText}).apply(&cfg, &bad)
 	cfg.RetrySchedule, err = parseDelays(demo.RetrySchedule)
 	bad.add("retry-schedule", err)
 	cfg.AllowNetworks = []netip.Prefix{netip.MustParsePrefix(demo.Network)}
 	cfg.PublicBaseURL = demo.PublicBaseURL
 	cfg.Listen = d.Listen
 	cfg.MongoURI = "mongodb://127.0.0.1" // until the server has its port
-	if d.Calls < 1 {
-		bad.add("calls", errors.New("is less than 1"))
-	}
-	if !(d.Rate > 0) {
-		bad.add("rate", errors.New("is not more than 0"))
-	}
-	return cfg, checked(&cfg, bad)
+	return cfg, script, checked(&cfg, bad)
 }
 
 // inBackground runs a part until stop is called, which waits for its end. A part

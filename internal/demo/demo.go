@@ -32,6 +32,13 @@ const (
 	RetrySchedule = "300ms,1s"
 )
 
+// What the demo is made for. It remembers about 4 KB for each call, and one
+// process on a laptop keeps up with this rate.
+const (
+	MaxCalls = 100_000
+	MaxRate  = 1000 // calls in a second
+)
+
 // The collections, by the names that they have everywhere by default.
 const (
 	callsCollection    = "calls"
@@ -48,7 +55,7 @@ type Options struct {
 	CRMAddr string        // where the CRM listens; default 127.0.0.1 and any port
 	Calls   int           // how many calls arrive; default 25
 	Rate    float64       // how many in a second; default 8
-	Seed    uint64        // the same seed gives the same calls; default 1
+	Seed    uint64        // the same seed gives the same calls
 	Keep    bool          // stay until the context ends after the last call was checked
 	Color   bool          // Out shows ANSI colours
 	Wait    time.Duration // how long nothing may happen before the demo gives up; default 30 s
@@ -75,17 +82,14 @@ func New(o Options) (*Demo, error) {
 	if o.Rate == 0 {
 		o.Rate = 8
 	}
-	if o.Seed == 0 {
-		o.Seed = 1
-	}
 	if o.Wait == 0 {
 		o.Wait = 30 * time.Second
 	}
 	if o.CRMAddr == "" {
 		o.CRMAddr = "127.0.0.1:0"
 	}
-	if o.Calls < 1 || !(o.Rate > 0 && o.Rate <= maxRate) {
-		return nil, fmt.Errorf("demo: %d calls at %g per second: want at least one call and a rate up to %d", o.Calls, o.Rate, maxRate)
+	if o.Calls < 1 || o.Calls > MaxCalls || !(o.Rate > 0 && o.Rate <= MaxRate) {
+		return nil, fmt.Errorf("demo: %d calls at %g per second: want 1 to %d calls and a rate up to %d", o.Calls, o.Rate, MaxCalls, MaxRate)
 	}
 	bots := cast()
 	return &Demo{

@@ -13,13 +13,9 @@ import (
 	"golang.org/x/time/rate"
 )
 
-const (
-	// maxRate is the most calls in a second that the demo is made for.
-	maxRate = 1000
-	// maxTalking bounds the calls that go on at the same time, a goroutine each.
-	// At maxRate and the longest talk there are 400.
-	maxTalking = 512
-)
+// maxTalking bounds the calls that go on at the same time, a goroutine each. At
+// MaxRate and the longest talk there are 400.
+const maxTalking = 512
 
 // platform writes calls as CXB API, the dialler and the agent desk do.
 type platform struct {

@@ -339,15 +339,16 @@ func TestOptionsThatCannotBeUsed(t *testing.T) {
 		"no database":    {Out: io.Discard},
 		"no writer":      {DB: db},
 		"negative calls": {DB: db, Out: io.Discard, Calls: -1},
+		"too many":       {DB: db, Out: io.Discard, Calls: 2 * MaxCalls},
 		"negative rate":  {DB: db, Out: io.Discard, Rate: -1},
-		"too fast":       {DB: db, Out: io.Discard, Rate: 2 * maxRate},
+		"too fast":       {DB: db, Out: io.Discard, Rate: 2 * MaxRate},
 		"no number":      {DB: db, Out: io.Discard, Rate: math.NaN()},
 	} {
 		if _, err := New(o); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	if d, err := New(Options{DB: db, Out: io.Discard}); err != nil || d.o.Calls != 25 || d.o.Seed != 1 {
+	if d, err := New(Options{DB: db, Out: io.Discard}); err != nil || d.o.Calls != 25 || d.o.Rate != 8 {
 		t.Errorf("defaults: %+v, %v", d, err)
 	}
 }

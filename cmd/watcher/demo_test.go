@@ -1,0 +1,123 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+)
+
+func TestDemoShowsTheWholeRoad(t *testing.T) {
+	stdout, stderr, code := invoke(t, "", "demo", "--calls", "20", "--rate", "100")
+	if code != 0 || stderr != "" {
+		t.Fatalf("exit %d, %s\n%s", code, stderr, stdout)
+	}
+	for _, says := range []string{
+		"all 20 calls ended as they should",
+		"✓ ok, try 2 (503, 201)",
+		"✗ rejected (422)",
+		"✗ rejected (200)",
+		"– skipped (no url)",
+		"· skip_post_push",
+		"· agent call",
+		"· bot has no push",
+		"What the CRM received  call-0003, Kestrel Collections",
+		`"transferred": "yes"`,
+		"What was written to the call, as post_call_push_result",
+	} {
+		if !strings.Contains(stdout, says) {
+			t.Errorf("the demo does not say %q", says)
+		}
+	}
+}
+
+// screen is a terminal that a test reads while it is written to.
+type screen struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+	want string
+	seen chan struct{} // closed when want is on the screen
+}
+
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := strings.Contains(s.text.String(), s.want)
+	n, err := s.text.Write(p)
+	if !before && strings.Contains(s.text.String(), s.want) {
+		close(s.seen)
+	}
+	return n, err
+}
+
+func (s *screen) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+// interrupted runs a demo until it has printed a text, calls then, and
+// interrupts it.
+func interrupted(t *testing.T, text string, then func(soFar string), args ...string) (string, error) {
+	t.Helper()
+	ctx, interrupt := context.WithCancel(t.Context())
+	out := &screen{want: text, seen: make(chan struct{})}
+	go func() {
+		defer interrupt()
+		select {
+		case <-out.seen:
+			then(out.String())
+		case <-t.Context().Done():
+		}
+	}()
+	noEnv := func(string) (string, bool) { return "", false }
+	err := run(ctx, append([]string{"demo"}, args...), noEnv, streams{in: strings.NewReader(""), out: out, err: io.Discard})
+	return out.String(), err
+}
+
+func TestDemoThatIsKeptServesItsMetrics(t *testing.T) {
+	address := regexp.MustCompile(`http://127\.0\.0\.1:\d+/metrics`)
+	var metrics string
+	text, err := interrupted(t, "Ctrl-C", func(soFar string) {
+		resp, err := http.Get(address.FindString(soFar)) //nolint:forbidigo // as a person's browser would
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		metrics = string(body)
+	}, "--calls", "3", "--rate", "100", "--keep")
+	if err != nil {
+		t.Errorf("an interrupt after the last check: %v\n%s", err, text)
+	}
+	if !strings.Contains(metrics, "watcher_push_") {
+		t.Errorf("no metrics of the watcher in %.300s", metrics)
+	}
+}
+
+func TestDemoThatIsInterruptedFails(t *testing.T) {
+	_, err := interrupted(t, "call-0001", func(string) {}, "--calls", "500", "--rate", "5")
+	if err == nil || !strings.Contains(err.Error(), "interrupted") {
+		t.Errorf("ended with %v", err)
+	}
+}
+
+func TestDemoNamesEveryFlagThatCannotBeUsed(t *testing.T) {
+	_, stderr, code := invoke(t, "", "demo", "--calls", "0", "--rate", "slow", "--seed", "x", "--log-level", "loud", "--listen", "here")
+	if code != exitUsage {
+		t.Errorf("exit %d, want %d", code, exitUsage)
+	}
+	for _, flag := range []string{"--calls", "--rate", "--seed", "--log-level", "--listen"} {
+		if !strings.Contains(stderr, flag) {
+			t.Errorf("%s is not named in %s", flag, stderr)
+		}
+	}
+}
