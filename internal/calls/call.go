@@ -55,6 +55,12 @@ type Pushed struct {
 	ReplayID      string    // of the replay that made the call due again, "" without one
 }
 
+// ByPlatform reports whether the platform itself pushed, before there was a
+// watcher: it left a status, but not of which result.
+func (p *Pushed) ByPlatform() bool {
+	return p.Status != "" && p.CompletedAt.IsZero() && p.DeliveryID == ""
+}
+
 // Decode reads the fields that decisions need and indexes the rest. The call
 // keeps raw, which must not change afterwards.
 func Decode(raw bson.Raw) Call {

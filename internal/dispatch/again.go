@@ -23,6 +23,20 @@ type Again struct {
 	// Asked is when the operator asked: what was pushed after that has been
 	// pushed again already, also by a replica that is gone.
 	Asked time.Time
+	// Past is a call that is looked up from the past. The platform pushed by
+	// itself before there was a watcher and left no completed_at behind: looking
+	// back, its result counts as that of the call's present result.
+	Past bool
+	// Yields is a call of a backlog: live calls of its destination go first.
+	Yields bool
+}
+
+// class is the place of the call in its lane.
+func (a Again) class() class {
+	if a.Yields {
+		return classDue
+	}
+	return classLive
 }
 
 // wants reports whether a result that has its final outcome is pushed again.
@@ -40,10 +54,13 @@ func (a Again) wants(p *calls.Pushed) bool {
 	}
 }
 
-// and joins two wishes for one call: the one that asks for more counts.
+// and joins two wishes for one call: the one that asks for more counts, and
+// what is new about the call now counts over its past.
 func (a Again) and(b Again) Again {
+	more := b
 	if a.Repush == RepushAll || b.Repush == "" || b.Repush == RepushMissing {
-		return a
+		more = a
 	}
-	return b
+	more.Past, more.Yields = a.Past && b.Past, a.Yields && b.Yields
+	return more
 }

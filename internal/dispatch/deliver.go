@@ -57,7 +57,6 @@ func outcome(dl *delivery, req *push.Request, res *push.Result, schedule push.Sc
 	o.Method = req.Method
 	o.URL = dl.bot.Push.PublicURL
 	o.Attempts = tries(dl.call) + 1
-	o.ReplayID = dl.call.Pushed.ReplayID
 	o.Duration = res.Duration
 	if res.Err != nil {
 		o.Error = res.Err.Error()
@@ -84,13 +83,17 @@ func seed(deliveryID string) uint64 {
 
 // base is the part of an outcome that a call gives.
 func base(call *calls.Call, now time.Time) calls.Outcome {
-	return calls.Outcome{
+	o := calls.Outcome{
 		ID:          call.ID,
 		CompletedAt: call.CompletedAt,
 		DeliveryID:  call.DeliveryID(),
 		PushedAt:    now,
 		SinceStart:  call.SinceStart(now),
 	}
+	if call.Pushed.CompletedAt.Equal(call.CompletedAt) {
+		o.ReplayID = call.Pushed.ReplayID // a newer result was not asked for
+	}
+	return o
 }
 
 // tries is how often the result that stands on the call was tried already. A

@@ -67,7 +67,7 @@ func (in *Intake) SubmitAgain(ctx context.Context, id bson.RawValue, again Again
 	if err := in.d.pending.Acquire(ctx, 1); err != nil {
 		return context.Cause(ctx)
 	}
-	it := &item{intake: in, id: id, key: idKey(id), class: classLive, again: again, held: 1, done: []func(){done}}
+	it := &item{intake: in, id: id, key: idKey(id), class: again.class(), again: again, held: 1, done: []func(){done}}
 	if !in.hold(1) {
 		in.d.pending.Release(1)
 		return ErrStopped

@@ -128,7 +128,8 @@ func (d *Dispatcher) decide(it *item, call *calls.Call, set *bots.Set) {
 // settled says why the document already answers for this result, or "".
 func settled(call *calls.Call, it *item, now time.Time) Reason {
 	p := &call.Pushed
-	same := p.CompletedAt.Equal(call.CompletedAt) && !call.CompletedAt.IsZero()
+	same := !call.CompletedAt.IsZero() &&
+		(p.CompletedAt.Equal(call.CompletedAt) || it.again.Past && p.ByPlatform())
 	switch {
 	case !same || p.Status == "":
 		return ""
