@@ -61,7 +61,10 @@ type runFlags struct {
 	Concurrency            string   `group:"delivery" default:"256" placeholder:"N" help:"Calls pushed at the same time."`
 	DestinationConcurrency string   `group:"delivery" default:"16" placeholder:"N" help:"Calls pushed at the same time to one destination."`
 	RetrySchedule          string   `group:"delivery" default:"30s,2m,10m,30m,1h,3h,6h,12h" placeholder:"DELAYS" help:"Delay after each failed try; N delays are N+1 tries, then the outcome is final."`
+	MaxAge                 string   `group:"delivery" default:"72h" placeholder:"DURATION" help:"How long after its first try a call is tried again; 0 is no limit."`
 	AllowNetwork           []string `group:"delivery" placeholder:"CIDR" help:"Network that may be reached although it is not public; repeatable."`
+	CAFile                 string   `name:"ca-file" group:"delivery" placeholder:"FILE" help:"PEM file of certificate authorities trusted besides the system's."`
+	ProxyFromEnvironment   bool     `group:"delivery" help:"Reach CRMs through the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name."`
 
 	Listen        string `group:"process" default:":9090" placeholder:"ADDR" help:"Address of /metrics, /livez and /readyz."`
 	ShutdownGrace string `group:"process" default:"25s" placeholder:"DURATION" help:"How long a stop may take to finish what was begun."`
@@ -135,6 +138,8 @@ func (r *runFlags) config() (config.Config, error) {
 	bad.integer("destination-concurrency", r.DestinationConcurrency, &c.DestinationConcurrency)
 	c.RetrySchedule, err = parseDelays(r.RetrySchedule)
 	bad.add("retry-schedule", err)
+	bad.duration("max-age", r.MaxAge, &c.MaxAge)
+	c.CAFile, c.ProxyFromEnvironment = r.CAFile, r.ProxyFromEnvironment
 	for _, text := range r.AllowNetwork {
 		prefix, err := parseNetwork(text)
 		bad.add("allow-network", err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 
 	"github.com/cxbridge/watcher/internal/app"
 )
@@ -21,5 +22,7 @@ func (r *runCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
+	// Libraries that know only package log, net/http among them, write here too.
+	slog.SetDefault(watcher.Logger())
 	return watcher.Run(ctx)
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/cxbridge/watcher/internal/dispatch"
 	"github.com/cxbridge/watcher/pkg/push"
 	"github.com/cxbridge/watcher/pkg/resume"
+	"github.com/cxbridge/watcher/pkg/secret"
 )
 
 // Deps is what a watcher takes from the process around it.
@@ -40,6 +41,9 @@ type Deps struct {
 type App struct {
 	cfg    config.Config
 	logger *slog.Logger
+	// secrets takes credentials out of everything that is logged: those of the
+	// settings, the settings document and the bots, as they come and go.
+	secrets *secret.Redactor
 
 	client     *mongo.Client
 	registry   *prometheus.Registry
@@ -59,7 +63,8 @@ type App struct {
 // New builds a watcher and listens for operators. It does not ask MongoDB for
 // anything; Run does.
 func New(cfg config.Config, deps Deps) (a *App, err error) {
-	a = &App{cfg: cfg, logger: deps.Logger, registry: prometheus.NewRegistry()}
+	a = &App{cfg: cfg, registry: prometheus.NewRegistry(), secrets: secret.NewRedactor(cfg.Secrets()...)}
+	a.logger = slog.New(secret.NewHandler(deps.Logger.Handler(), a.secrets))
 	defer func() {
 		if err != nil {
 			a.cleanup()
@@ -76,7 +81,7 @@ func New(cfg config.Config, deps Deps) (a *App, err error) {
 	a.defers(a.disconnect)
 	db := a.client.Database(cfg.Database)
 
-	a.settings = newSettings(db.Collection(cfg.SettingsCollection), cfg, a.logger)
+	a.settings = newSettings(db.Collection(cfg.SettingsCollection), cfg, a.logger, a.secrets)
 	format, err := calls.ParseTimeFormat(cfg.TimeFormat)
 	if err != nil {
 		return nil, fmt.Errorf("time format: %w", err)
@@ -84,6 +89,7 @@ func New(cfg config.Config, deps Deps) (a *App, err error) {
 	a.bots, err = bots.NewCache(bots.CacheOptions{
 		Collection: db.Collection(cfg.BotsCollection),
 		Compile:    bots.Options{TimeFormat: format},
+		Secrets:    a.secrets,
 		Logger:     a.logger,
 		Registerer: a.registry,
 	})
@@ -94,11 +100,13 @@ func New(cfg config.Config, deps Deps) (a *App, err error) {
 	a.store = calls.NewStore(callsColl)
 	a.recorder = calls.NewRecorder(callsColl, a.logger, a.registry)
 	a.sender, err = push.NewClient(push.Options{
-		AllowNetworks:   cfg.AllowNetworks,
-		MaxConnsPerHost: cfg.DestinationConcurrency,
-		UserAgent:       userAgent(deps.Version),
-		Logger:          a.logger,
-		Registerer:      a.registry,
+		AllowNetworks:        cfg.AllowNetworks,
+		MaxConnsPerHost:      connsPerHost(cfg),
+		UserAgent:            userAgent(deps.Version),
+		ProxyFromEnvironment: cfg.ProxyFromEnvironment,
+		CAFile:               cfg.CAFile,
+		Logger:               a.logger,
+		Registerer:           a.registry,
 	})
 	if err != nil {
 		return nil, err
@@ -142,6 +150,18 @@ func New(cfg config.Config, deps Deps) (a *App, err error) {
 	a.defers(func() { _ = a.admin.Close() })
 	return a, nil
 }
+
+// connsPerHost is how many connections one host may have. Several destinations
+// may share a host, as the accounts of one CRM do, and one that hangs must not
+// take the connections of the others: net/http would make them wait inside
+// their own time limit. The lanes bound each destination already.
+func connsPerHost(cfg config.Config) int {
+	return max(cfg.DestinationConcurrency, cfg.Concurrency)
+}
+
+// Logger is the log of the watcher, which takes every secret out that the
+// watcher knows. The process may make it the one of package log too.
+func (a *App) Logger() *slog.Logger { return a.logger }
 
 // Addr is where metrics and health are served.
 func (a *App) Addr() string { return a.admin.Addr() }

@@ -14,6 +14,7 @@ import (
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/internal/recording"
+	"github.com/cxbridge/watcher/pkg/secret"
 )
 
 // settings keeps the platform's settings document and makes recording links
@@ -22,6 +23,9 @@ type settings struct {
 	coll   *mongo.Collection
 	cfg    config.Config
 	logger *slog.Logger
+	// secrets gets the keys of the document.
+	secrets *secret.Redactor
+	known   []secret.Text
 
 	linker atomic.Pointer[recording.Linker]
 	said   string // the last warning, so that it is said once
@@ -33,8 +37,8 @@ const (
 	settingsRetry = time.Second
 )
 
-func newSettings(coll *mongo.Collection, cfg config.Config, logger *slog.Logger) *settings {
-	return &settings{coll: coll, cfg: cfg, logger: logger}
+func newSettings(coll *mongo.Collection, cfg config.Config, logger *slog.Logger, secrets *secret.Redactor) *settings {
+	return &settings{coll: coll, cfg: cfg, logger: logger, secrets: secrets}
 }
 
 // Link implements dispatch.Links.
@@ -73,6 +77,7 @@ func (s *settings) read(ctx context.Context) error {
 	if err != nil && !errors.Is(err, mongo.ErrNoDocuments) {
 		return fmt.Errorf("read the settings: %w", err)
 	}
+	s.learn(recording.ParseStorage(doc))
 	linker, err := NewLinker(s.cfg, doc)
 	s.linker.Store(linker)
 	if err != nil {
@@ -81,6 +86,15 @@ func (s *settings) read(ctx context.Context) error {
 		s.said = ""
 	}
 	return nil
+}
+
+// learn makes the keys of the document known as secrets, and forgets those that
+// stood there before.
+func (s *settings) learn(storage recording.Storage) {
+	now := []secret.Text{storage.AccessKey, storage.SecretKey}
+	s.secrets.Add(now...)
+	s.secrets.Remove(s.known...)
+	s.known = now
 }
 
 func (s *settings) warn(err error) {

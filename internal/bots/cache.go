@@ -16,6 +16,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/cxbridge/watcher/pkg/resume"
+	"github.com/cxbridge/watcher/pkg/secret"
 	"github.com/cxbridge/watcher/pkg/stream"
 )
 
@@ -25,6 +26,9 @@ type CacheOptions struct {
 	Compile    Options
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
+	// Secrets gets the credentials of the bots as they come, and loses them some
+	// time after they are gone. Nil keeps none.
+	Secrets *secret.Redactor
 }
 
 // Cache holds all bots in memory, compiled, and keeps them fresh by a change
@@ -35,6 +39,7 @@ type Cache struct {
 	set      atomic.Pointer[Set]
 	opened   bool         // the stream was open once; only the follower touches it
 	freshAt  atomic.Int64 // unix nanoseconds of the last time that all was known
+	retired  []retired    // only Run touches it
 
 	mu    sync.Mutex
 	all   bool                     // everything has to be read again
@@ -167,6 +172,7 @@ func (c *Cache) read(ctx context.Context, all bool, dirty map[string]bson.RawVal
 		}
 		next = c.Set().with(found, gone)
 	}
+	c.learn(next) // before anything is said of a bot
 	c.report(ctx, found)
 	c.set.Store(next)
 	c.freshAt.Store(time.Now().UnixNano())

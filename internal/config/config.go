@@ -39,9 +39,16 @@ type Config struct {
 	Concurrency            int // calls being pushed at once
 	DestinationConcurrency int // of these, to one destination
 	RetrySchedule          []time.Duration
-	AllowNetworks          []netip.Prefix
-	TimeFormat             string
-	AnalysisKeys           []string // pre-seeded besides the platform's own
+	// MaxAge is how long after its first try a call is tried again; 0 is no limit.
+	MaxAge        time.Duration
+	AllowNetworks []netip.Prefix
+	// CAFile is a PEM file of certificate authorities that CRMs may have besides
+	// the system's, "" for none.
+	CAFile string
+	// ProxyFromEnvironment makes HTTP_PROXY, HTTPS_PROXY and NO_PROXY count.
+	ProxyFromEnvironment bool
+	TimeFormat           string
+	AnalysisKeys         []string // pre-seeded besides the platform's own
 
 	Listen        string // metrics and health
 	ShutdownGrace time.Duration
@@ -72,6 +79,7 @@ const (
 	maxPartitions    = 64 // each reads the whole change stream
 	maxRetries       = 50
 	maxRetryDelay    = 7 * 24 * time.Hour
+	maxMaxAge        = 90 * 24 * time.Hour
 	maxShutdownGrace = 10 * time.Minute
 )
 
@@ -90,6 +98,9 @@ func Default() Config {
 			30 * time.Second, 2 * time.Minute, 10 * time.Minute, 30 * time.Minute,
 			time.Hour, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour,
 		},
+		// The default schedule takes 34 hours with the longest jitter, and a
+		// Retry-After may add a day: neither is cut.
+		MaxAge:                 72 * time.Hour,
 		DestinationConcurrency: 16,
 		Listen:                 ":9090",
 		ShutdownGrace:          25 * time.Second,
@@ -151,6 +162,9 @@ func (c *Config) Validate() error {
 			bad("retry-schedule", "%v is not more than 0 and at most %v", d, maxRetryDelay)
 		}
 	}
+	if c.MaxAge < 0 || c.MaxAge > maxMaxAge {
+		bad("max-age", "%v is not from 0 (no limit) to %v", c.MaxAge, maxMaxAge)
+	}
 	if _, err := calls.ParseTimeFormat(c.TimeFormat); err != nil {
 		bad("time-format", "%v", err)
 	}
@@ -169,7 +183,20 @@ func (c *Config) Validate() error {
 }
 
 // Schedule returns the retry schedule as package push takes it.
-func (c *Config) Schedule() push.Schedule { return push.Schedule{Delays: c.RetrySchedule} }
+func (c *Config) Schedule() push.Schedule {
+	return push.Schedule{Delays: c.RetrySchedule, MaxAge: c.MaxAge}
+}
+
+// Secrets returns the credentials that the settings hold, for a redactor.
+func (c *Config) Secrets() []secret.Text {
+	all := mongoSecrets(c.MongoURI)
+	for _, s := range []secret.Text{c.Minio.AccessKey, c.Minio.SecretKey} {
+		if s.IsSet() {
+			all = append(all, s)
+		}
+	}
+	return all
+}
 
 func checkName(s string) error {
 	switch {

@@ -76,6 +76,44 @@ func withoutURI(text, uri string) string {
 	return text
 }
 
+// mongoSecrets returns what must not be shown of a connection string: the
+// password, as it is written and as it is meant, and those options that hold
+// one. A string that cannot be parsed is a secret as a whole.
+func mongoSecrets(uri secret.Text) []secret.Text {
+	s := uri.Reveal()
+	_, rest, ok := strings.Cut(s, "://")
+	if !ok {
+		return []secret.Text{uri}
+	}
+	var found []secret.Text
+	add := func(written string) {
+		found = append(found, secret.Text(written))
+		if meant, err := url.PathUnescape(written); err == nil && meant != written {
+			found = append(found, secret.Text(meant))
+		}
+	}
+	rest, query, _ := strings.Cut(rest, "?")
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+		if _, password, ok := strings.Cut(rest[:at], ":"); ok {
+			add(password)
+		}
+	}
+	for option := range strings.SplitSeq(query, "&") {
+		name, value, _ := strings.Cut(option, "=")
+		switch strings.ToLower(name) {
+		case "tlscertificatekeyfilepassword", "sslclientcertificatekeypassword":
+			add(value)
+		case "authmechanismproperties":
+			for property := range strings.SplitSeq(value, ",") {
+				if key, v, _ := strings.Cut(property, ":"); strings.EqualFold(key, "AWS_SESSION_TOKEN") {
+					add(v)
+				}
+			}
+		}
+	}
+	return found
+}
+
 // RedactURI takes a connection string and its parts out of an error.
 func RedactURI(err error, uri secret.Text) error {
 	return errors.New(withoutURI(err.Error(), uri.Reveal()))
