@@ -18,14 +18,16 @@ type lane struct {
 	set     float64       // the configured rate, 0 for none
 	hold    time.Time     // what the destination asked for: nothing before it
 
-	queue   [classes]fifo
-	turn    int // counts starts, for the shares of the classes
-	active  int
-	replay  int // of these, replayed
-	listed  bool
-	timer   *time.Timer
-	used    time.Time
-	lastErr string
+	queue  [classes]fifo
+	turn   int // counts starts, for the shares of the classes
+	active int
+	replay int // of these, replayed
+	listed bool
+	timer  *time.Timer
+	// throttledAt is since when the rate alone holds calls up; zero when it does not.
+	throttledAt time.Time
+	used        time.Time
+	lastErr     string
 }
 
 // class orders the calls of a lane.

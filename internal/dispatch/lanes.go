@@ -84,6 +84,7 @@ func (s *lanes) done(d *delivery, res *push.Result, now time.Time) (put []*deliv
 			}
 		}
 		retryAt = until
+		s.throttled(l, now) // nothing waits in memory any more
 	}
 	s.list(l)
 	starts := s.startable(now)
@@ -121,6 +122,7 @@ func (s *lanes) startable(now time.Time) []*delivery {
 		d, wait := l.next(now, s.replay < max(1, int(replayShare*float64(s.slots))))
 		switch {
 		case d != nil:
+			s.throttled(l, now)
 			s.free--
 			if d.class == classReplay {
 				s.replay++
@@ -137,17 +139,32 @@ func (s *lanes) startable(now time.Time) []*delivery {
 
 // wakeIn looks at a lane again when its rate allows the next call.
 func (s *lanes) wakeIn(l *lane, wait time.Duration) {
-	s.metrics.throttled.Add(wait.Seconds())
+	if l.throttledAt.IsZero() {
+		l.throttledAt = time.Now()
+	}
 	if l.timer != nil {
 		l.timer.Stop()
 	}
 	l.timer = time.AfterFunc(wait, func() {
+		now := time.Now()
 		s.mu.Lock()
+		if l.waiting() == 0 {
+			s.throttled(l, now)
+		}
 		s.list(l)
-		starts := s.startable(time.Now())
+		starts := s.startable(now)
 		s.mu.Unlock()
 		s.startAll(starts)
 	})
+}
+
+// throttled counts the time for which calls of a lane had to wait for its rate,
+// when that ends.
+func (s *lanes) throttled(l *lane, now time.Time) {
+	if !l.throttledAt.IsZero() {
+		s.metrics.throttled.Add(max(0, now.Sub(l.throttledAt).Seconds()))
+		l.throttledAt = time.Time{}
+	}
 }
 
 func (s *lanes) startAll(starts []*delivery) {

@@ -58,7 +58,7 @@ func newMetrics(reg prometheus.Registerer, botLabel int) *metrics {
 		}),
 		throttled: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "watcher_dispatch_throttled_seconds_total",
-			Help: "Time that lanes with waiting calls were held back by a rate limit or a Retry-After.",
+			Help: "Time for which calls waited in memory because of the rate limit of their destination alone.",
 		}),
 		loadErrors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "watcher_dispatch_load_errors_total",

@@ -1,0 +1,289 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/pkg/push"
+	"github.com/cxbridge/watcher/pkg/render"
+)
+
+// balance checks that what was taken is what ended and what is pending.
+func (r *road) balance() (flow, int64) {
+	r.t.Helper()
+	f, pending := r.d.account()
+	var taken, ended uint64
+	for from := range sources {
+		taken += f.taken[from]
+		for end := range endings {
+			ended += f.ended[from][end]
+		}
+	}
+	if taken != ended+uint64(pending) {
+		r.t.Errorf("taken %d, but %d ended and %d pending", taken, ended, pending)
+	}
+	return f, pending
+}
+
+func TestEveryCallIsAccountedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoad(t, botOf("bot", "https://crm.example.com/hook"), botOf("nowhere", ""))
+		r.answer = func(req *push.Request, n int) push.Result {
+			switch string(req.Body) {
+			case `{"id":"refused"}`:
+				return answered(400)
+			case `{"id":"busy"}`:
+				if n == 1 {
+					return answered(503)
+				}
+			case `{"id":"lost"}`:
+				return push.Result{Class: push.ClassBlocked, Err: errors.New("blocked")}
+			case `{"id":"slow"}`:
+				return push.Result{Class: push.ClassOK, HTTPStatus: 200, Duration: time.Hour}
+			}
+			return answered(200)
+		}
+		for _, id := range []string{"fine", "refused", "busy", "lost", "slow"} {
+			r.store(id, nil)
+		}
+		r.store("flagged", bson.M{"skip_post_push": true})
+		r.store("unaddressed", bson.M{"bot_id": "nowhere"})
+		r.submit("gone")
+		r.submit("slow") // once more while it is under way
+		synctest.Wait()
+		f, pending := r.balance()
+		want := flow{
+			taken: [sources]uint64{fromStored: 9},
+			ended: [sources][endings]uint64{fromStored: {endOK: 1, endRejected: 1, endFailed: 1, endSkipped: 1, endDue: 1, endIgnored: 2}},
+		}
+		if f != want || pending != 2 {
+			t.Errorf("flow %+v with %d pending, want %+v with 2", f, pending, want)
+		}
+
+		time.Sleep(time.Minute) // in fake time: the second try of the busy one
+		synctest.Wait()
+		f, _ = r.balance()
+		if f.taken[fromDue] != 1 || f.ended[fromDue][endOK] != 1 {
+			t.Errorf("the due call: %+v", f)
+		}
+
+		r.intake.Abort()
+		r.stop()
+		f, pending = r.balance()
+		if pending != 0 || f.ended[fromStored][endReleased] != 2 {
+			t.Errorf("after the stop: %+v with %d pending, want 2 released and none pending", f, pending)
+		}
+	})
+}
+
+func TestLanesByState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		down := botOf("down", "https://down.example.com/")
+		slow := botOf("slow", "https://slow.example.com/")
+		r := newRoad(t, botOf("bot", "https://crm.example.com/hook"), down, slow)
+		r.answer = func(req *push.Request, _ int) push.Result {
+			switch req.URL {
+			case "https://down.example.com/":
+				return push.Result{Class: push.ClassUnreached, Err: errors.New("no route")}
+			case "https://slow.example.com/":
+				return push.Result{Class: push.ClassOK, HTTPStatus: 200, Duration: time.Second}
+			}
+			return answered(200)
+		}
+		r.store("a", nil)
+		for i := range breakAfter {
+			r.store(fmt.Sprintf("d%d", i), bson.M{"bot_id": "down"})
+		}
+		for i := range limitStart + 3 {
+			r.store(fmt.Sprintf("s%d", i), bson.M{"bot_id": "slow"})
+		}
+		synctest.Wait()
+		got := r.d.lanes.tally(time.Now())
+		if got.states["closed"] != 2 || got.states["open"] != 1 || got.used != limitStart || got.queued[classLive] != 3 {
+			t.Errorf("tally %+v, want 2 closed, 1 open, %d used, 3 queued", got, limitStart)
+		}
+		time.Sleep(breakFirst * 5 / 4)
+		if got := r.d.lanes.tally(time.Now()); got.states["half_open"] != 1 {
+			t.Errorf("tally %+v, want one lane half open", got)
+		}
+		r.stop()
+	})
+}
+
+func TestThrottledSecondsAreWallTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bot := botOf("bot", "https://crm.example.com/hook")
+		bot["post_call_push"].(bson.M)["rate_limit_per_second"] = 1
+		r := newRoad(t, bot)
+		begun := time.Now()
+		// Each of them looks at the lane again; waiting together is waiting once.
+		for i := range 4 {
+			r.store(fmt.Sprintf("c%d", i), nil)
+		}
+		for len(r.count()) == 0 || r.count()[calls.StatusOK] < 4 {
+			time.Sleep(100 * time.Millisecond)
+			synctest.Wait()
+		}
+		took := time.Since(begun).Seconds()
+		got := testutil.ToFloat64(r.d.metrics.throttled)
+		if got < 2.9 || got > took {
+			t.Errorf("throttled for %.2f s in %.2f s, want 3", got, took)
+		}
+		r.stop()
+	})
+}
+
+// backlog answers counts.
+type backlog struct {
+	mu     sync.Mutex
+	n      int
+	oldest time.Time
+	err    error
+	asked  int
+}
+
+func (b *backlog) CountDue(_ context.Context, q calls.DueQuery) (int, time.Time, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.asked++
+	if q.Replay {
+		return 1, b.oldest.Add(-time.Hour), b.err
+	}
+	return b.n, b.oldest, b.err
+}
+
+func (b *backlog) counts() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.asked
+}
+
+func (b *backlog) fail(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.err = err
+}
+
+func TestBacklogIsCountedNowAndThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &backlog{n: 7, oldest: time.Now().Add(-time.Minute)}
+		reg := prometheus.NewRegistry()
+		r := newRoad(t)
+		d := New(Options{
+			Loader: r, Recorder: r, Bots: r, Sender: r, Links: r, Backlog: b, Slot: func(bson.RawValue) int { return 0 },
+			Concurrency: 1, DestinationConcurrency: 1, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Registerer: reg,
+		})
+		in := d.Open(context.Background(), Share{})
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan struct{})
+		go func() { _ = d.Run(ctx); close(ended) }()
+		synctest.Wait()
+		check := func(tries, replays, oldest float64) {
+			t.Helper()
+			for i, want := range []float64{tries, replays} {
+				if got := testutil.ToFloat64(d.metrics.due[i]); got != want {
+					t.Errorf("due calls of class %d: %v, want %v", i, got, want)
+				}
+			}
+			if got := testutil.ToFloat64(d.metrics.oldestDue); got != oldest {
+				t.Errorf("oldest due: %v s, want %v", got, oldest)
+			}
+		}
+		check(7, 1, 60)
+		asked := b.counts()
+		time.Sleep(backlogEvery - time.Second)
+		if n := b.counts() - asked; n != 0 {
+			t.Errorf("asked %d times within %v", n, backlogEvery)
+		}
+		b.fail(errors.New("away"))
+		time.Sleep(2 * time.Second)
+		if got := testutil.ToFloat64(d.metrics.oldestDue); !math.IsNaN(got) {
+			t.Errorf("oldest due is %v though the count failed, want NaN", got)
+		}
+		in.Stop() // a standby has nothing due
+		time.Sleep(backlogEvery)
+		check(0, 0, 0)
+		cancel()
+		<-ended
+		r.stop()
+	})
+}
+
+func TestBotLabelIsBounded(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	m := newBotMetrics(reg, 2)
+	for i := range 5 {
+		bot := fmt.Sprintf("bot-%d", i)
+		m.attempted(bot, push.ClassBusy)
+		m.recorded(bot, &calls.Outcome{Status: calls.StatusOK})
+	}
+	m.attempted("bot-0", push.ClassOK)
+	m.attempted(otherBots, push.ClassOK)
+	perBot := len(push.Classes())
+	if n := testutil.CollectAndCount(m.attempts); n != 3*perBot {
+		t.Errorf("%d series, want those of two bots and the others: %d", n, 3*perBot)
+	}
+	for label, want := range map[string]float64{"bot-0": 1, "bot-1": 1, otherBots: 3} {
+		if got := testutil.ToFloat64(m.attempts.WithLabelValues(label, "busy")); got != want {
+			t.Errorf("busy attempts of %s: %v, want %v", label, got, want)
+		}
+	}
+	if newBotMetrics(reg, 0) != nil {
+		t.Error("metrics by bot without a limit")
+	}
+}
+
+// BenchmarkMissed shows what counting unresolved tokens costs: a payload of 25
+// keys of which 10 come to nothing, with the count and without.
+func BenchmarkMissed(b *testing.B) {
+	mapper := bson.D{}
+	for i := range 25 {
+		text := "{{call.NAME}}"
+		if i%5 < 2 {
+			text = "{{analysis.DISPOSITION}}"
+		}
+		mapper = append(mapper, bson.E{Key: fmt.Sprintf("key_%d", i), Value: text})
+	}
+	bot := prepareBot(b, bson.M{"url": "https://crm.example.com", "key_mapper": mapper})
+	call := prepareCall(b, nil)
+	m := newMetrics(prometheus.NewRegistry(), 0)
+	for name, missed := range map[string]func(*render.Token, render.Miss){"counted": m.missed, "not_counted": nil} {
+		b.Run(name, func(b *testing.B) {
+			env := PrepareEnv{Render: render.Options{Missed: missed}}
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					Prepare(call, bot, env)
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkCounters shows what all counters of one pushed call cost.
+func BenchmarkCounters(b *testing.B) {
+	reg := prometheus.NewRegistry()
+	m := newMetrics(reg, 100)
+	now := time.Now()
+	o := &calls.Outcome{Status: calls.StatusOK, CompletedAt: now.Add(-time.Second)}
+	b.ReportAllocs()
+	for b.Loop() {
+		m.queueSeconds.Observe(.001)
+		m.bots.attempted("bot-1", push.ClassOK)
+		m.recorded(o, now)
+		m.bots.recorded("bot-1", o)
+	}
+}
