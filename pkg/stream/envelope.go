@@ -12,28 +12,15 @@ import (
 // another kind is left zero.
 func decode(body bson.Raw, now time.Time) Event {
 	e := Event{Body: body, Position: resume.Position{WallTime: now}}
-	elements, err := body.Elements()
-	if err != nil {
-		return e
+	if token, ok := body.Lookup("_id").DocumentOK(); ok {
+		e.Position.Token = resume.CloneToken(token)
 	}
-	for _, el := range elements {
-		value := el.Value()
-		switch el.Key() {
-		case "_id":
-			if token, ok := value.DocumentOK(); ok {
-				e.Position.Token = resume.CloneToken(token)
-			}
-		case "operationType":
-			e.Operation, _ = value.StringValueOK()
-		case "clusterTime":
-			if t, i, ok := value.TimestampOK(); ok {
-				e.Position.ClusterTime = bson.Timestamp{T: t, I: i}
-			}
-		case "documentKey":
-			if key, ok := value.DocumentOK(); ok {
-				e.Key = key.Lookup("_id")
-			}
-		}
+	e.Operation = operation(body)
+	if t, i, ok := body.Lookup("clusterTime").TimestampOK(); ok {
+		e.Position.ClusterTime = bson.Timestamp{T: t, I: i}
+	}
+	if key, ok := body.Lookup("documentKey").DocumentOK(); ok {
+		e.Key = key.Lookup("_id")
 	}
 	if e.Position.ClusterTime.IsZero() {
 		e.Position.ClusterTime, _ = resume.TokenTime(e.Position.Token)

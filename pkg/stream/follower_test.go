@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"pgregory.net/rapid"
 
 	"github.com/cxbridge/watcher/pkg/resume"
 )
@@ -625,4 +626,20 @@ func BenchmarkDecode(b *testing.B) {
 			b.Fatal("nothing read")
 		}
 	}
+}
+
+func TestDecodeOfBrokenBytes(t *testing.T) {
+	now := time.Now()
+	whole := entry{at: bson.Timestamp{T: 1795304492, I: 3}, operation: "update", key: 5}.body()
+	rapid.Check(t, func(t *rapid.T) {
+		body := slices.Clone(whole)[:rapid.IntRange(0, len(whole)).Draw(t, "length")]
+		for range rapid.IntRange(0, 4).Draw(t, "hits") {
+			if len(body) > 0 {
+				body[rapid.IntRange(0, len(body)-1).Draw(t, "at")] = rapid.Byte().Draw(t, "byte")
+			}
+		}
+		if e := decode(body, now); !e.Position.WallTime.Equal(now) {
+			t.Fatalf("%+v", e)
+		}
+	})
 }
