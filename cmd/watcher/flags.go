@@ -67,6 +67,7 @@ type runFlags struct {
 	ProxyFromEnvironment   bool     `group:"delivery" help:"Reach CRMs through the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name."`
 
 	Listen        string `group:"process" default:":9090" placeholder:"ADDR" help:"Address of /metrics, /livez and /readyz."`
+	MetricsBotLabel string `group:"process" default:"0" placeholder:"N" help:"How many bots have metrics of their own, with their id as a label; the others share one."`
 	ShutdownGrace string `group:"process" default:"25s" placeholder:"DURATION" help:"How long a stop may take to finish what was begun."`
 	logFlags
 }
@@ -145,6 +146,7 @@ func (r *runFlags) config() (config.Config, error) {
 		bad.add("allow-network", err)
 		c.AllowNetworks = append(c.AllowNetworks, prefix)
 	}
+	bad.integer("metrics-bot-label", r.MetricsBotLabel, &c.MetricsBotLabel)
 	bad.duration("shutdown-grace", r.ShutdownGrace, &c.ShutdownGrace)
 
 	return c, checked(&c, bad)

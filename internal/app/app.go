@@ -15,7 +15,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/collectors/version"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
@@ -47,6 +46,7 @@ type App struct {
 
 	client     *mongo.Client
 	registry   *prometheus.Registry
+	metrics    *metrics
 	admin      *admin.Server
 	settings   *settings
 	bots       *bots.Cache
@@ -73,8 +73,8 @@ func New(cfg config.Config, deps Deps) (a *App, err error) {
 	a.registry.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		version.NewCollector("watcher"),
 	)
+	a.metrics = newMetrics(a.registry, deps.Version)
 	if a.client, err = connect(cfg); err != nil {
 		return nil, err
 	}
@@ -82,6 +82,7 @@ func New(cfg config.Config, deps Deps) (a *App, err error) {
 	db := a.client.Database(cfg.Database)
 
 	a.settings = newSettings(db.Collection(cfg.SettingsCollection), cfg, a.logger, a.secrets)
+	a.settings.fault = a.metrics.settingsFault
 	format, err := calls.ParseTimeFormat(cfg.TimeFormat)
 	if err != nil {
 		return nil, fmt.Errorf("time format: %w", err)
@@ -118,6 +119,8 @@ func New(cfg config.Config, deps Deps) (a *App, err error) {
 		Bots:                   a.bots,
 		Sender:                 a.sender,
 		Links:                  a.settings,
+		Backlog:                a.store,
+		BotLabel:               cfg.MetricsBotLabel,
 		Schedule:               cfg.Schedule(),
 		Env:                    dispatch.PrepareEnv{UserAgent: userAgent(deps.Version), AnalysisSeeds: cfg.AnalysisKeys},
 		Slot:                   resume.Slot,
@@ -137,13 +140,12 @@ func New(cfg config.Config, deps Deps) (a *App, err error) {
 		return nil, err
 	}
 	a.partitions = newPartitions(a, callsColl)
-	a.admin, err = admin.New(admin.Options{
-		Addr: cfg.Listen, Gatherer: a.registry, Logger: a.logger,
-		Checks: []admin.Check{
-			{Name: "bots", Ready: a.bots.Ready},
-			{Name: "stream", Ready: a.partitions.ready},
-		},
-	})
+	checks := []admin.Check{
+		{Name: "bots", Ready: a.bots.Ready},
+		{Name: "stream", Ready: a.partitions.ready},
+	}
+	registerChecks(a.registry, checks)
+	a.admin, err = admin.New(admin.Options{Addr: cfg.Listen, Gatherer: a.registry, Logger: a.logger, Checks: checks})
 	if err != nil {
 		return nil, err
 	}
@@ -162,6 +164,9 @@ func connsPerHost(cfg config.Config) int {
 // Logger is the log of the watcher, which takes every secret out that the
 // watcher knows. The process may make it the one of package log too.
 func (a *App) Logger() *slog.Logger { return a.logger }
+
+// Gatherer is what /metrics serves.
+func (a *App) Gatherer() prometheus.Gatherer { return a.registry }
 
 // Addr is where metrics and health are served.
 func (a *App) Addr() string { return a.admin.Addr() }

@@ -175,12 +175,14 @@ func (p *partition) Gap(ctx context.Context, g stream.Gap, done func()) error {
 			n, err := p.sweep(ctx, from, to)
 			if err == nil {
 				log.Info("the gap is swept", "calls", n)
+				p.app.metrics.sweeps[sweepDone].Inc()
 				done()
 				return
 			}
 			if ctx.Err() != nil || errors.Is(err, dispatch.ErrStopped) {
 				return // the position stays before the gap: the next start sweeps it
 			}
+			p.app.metrics.sweeps[sweepFailed].Inc()
 			log.Warn("the sweep failed, trying again", "calls", n, "error", err)
 			select {
 			case <-ctx.Done():
@@ -205,6 +207,7 @@ func (p *partition) sweep(ctx context.Context, from, to time.Time) (int, error) 
 			open.Done()
 			return err
 		}
+		p.app.metrics.swept.Inc()
 		n++
 		return nil
 	})

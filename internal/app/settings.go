@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
@@ -29,6 +30,7 @@ type settings struct {
 
 	linker atomic.Pointer[recording.Linker]
 	said   string // the last warning, so that it is said once
+	fault  prometheus.Gauge
 }
 
 const (
@@ -82,8 +84,10 @@ func (s *settings) read(ctx context.Context) error {
 	s.linker.Store(linker)
 	if err != nil {
 		s.warn(fmt.Errorf("recording links: %w", err))
+		s.fault.Set(1)
 	} else {
 		s.said = ""
+		s.fault.Set(0)
 	}
 	return nil
 }

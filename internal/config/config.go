@@ -51,6 +51,8 @@ type Config struct {
 	AnalysisKeys         []string // pre-seeded besides the platform's own
 
 	Listen        string // metrics and health
+	// MetricsBotLabel is how many bots have metrics of their own; 0 is none.
+	MetricsBotLabel int
 	ShutdownGrace time.Duration
 	LogLevel      slog.Level
 	LogFormat     string
@@ -81,6 +83,7 @@ const (
 	maxRetryDelay    = 7 * 24 * time.Hour
 	maxMaxAge        = 90 * 24 * time.Hour
 	maxShutdownGrace = 10 * time.Minute
+	maxBotLabel      = 5000 // each is 17 series
 )
 
 // Default returns the configuration of a deployment that sets nothing.
@@ -170,6 +173,9 @@ func (c *Config) Validate() error {
 	}
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		bad("listen", "%q is not HOST:PORT or :PORT", c.Listen)
+	}
+	if c.MetricsBotLabel < 0 || c.MetricsBotLabel > maxBotLabel {
+		bad("metrics-bot-label", "%d is not from 0 to %d", c.MetricsBotLabel, maxBotLabel)
 	}
 	if c.ShutdownGrace <= 0 || c.ShutdownGrace > maxShutdownGrace {
 		bad("shutdown-grace", "%v is not more than 0 and at most %v", c.ShutdownGrace, maxShutdownGrace)

@@ -1,0 +1,81 @@
+package app
+
+import (
+	"runtime"
+	"runtime/debug"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cxbridge/watcher/internal/admin"
+)
+
+// metrics are what only the whole knows; handles are looked up once.
+type metrics struct {
+	sweeps        map[string]prometheus.Counter // by outcome
+	swept         prometheus.Counter
+	settingsFault prometheus.Gauge
+}
+
+// The outcomes of a sweep; one that failed is tried again.
+const (
+	sweepDone   = "done"
+	sweepFailed = "failed"
+)
+
+func newMetrics(reg prometheus.Registerer, version string) *metrics {
+	sweeps := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "watcher_app_sweeps_total",
+		Help: "Sweeps of the calls of a gap in the stream, by outcome; a failed one is tried again.",
+	}, []string{"outcome"})
+	m := &metrics{
+		sweeps: make(map[string]prometheus.Counter),
+		swept: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "watcher_app_swept_calls_total",
+			Help: "Calls that sweeps found; those that were pushed before are not pushed again.",
+		}),
+		settingsFault: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "watcher_app_settings_invalid",
+			Help: "1 while the recording storage of the settings cannot be used; calls are pushed with the stored recording link then.",
+		}),
+	}
+	for _, outcome := range []string{sweepDone, sweepFailed} {
+		m.sweeps[outcome] = sweeps.WithLabelValues(outcome)
+	}
+	reg.MustRegister(sweeps, m.swept, m.settingsFault, buildInfo(version))
+	return m
+}
+
+// buildInfo says in its labels what runs.
+func buildInfo(version string) prometheus.Collector {
+	revision := ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				revision = s.Value
+			}
+		}
+	}
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "watcher_build_info",
+		Help:        "Always 1; what runs is in the labels. revision is empty when the build did not know it.",
+		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "goversion": runtime.Version()},
+	})
+	g.Set(1)
+	return g
+}
+
+// registerChecks shows the checks of /readyz as metrics.
+func registerChecks(reg prometheus.Registerer, checks []admin.Check) {
+	for _, c := range checks {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name:        "watcher_app_ready",
+			Help:        "1 while this check of /readyz passes; a standby passes too.",
+			ConstLabels: prometheus.Labels{"check": c.Name},
+		}, func() float64 {
+			if c.Ready() != nil {
+				return 0
+			}
+			return 1
+		}))
+	}
+}
