@@ -52,7 +52,10 @@ type Pushed struct {
 	Attempts      int       // never negative
 	PushedAt      time.Time // when that outcome was written; zero when unknown
 	NextAttemptAt time.Time // zero when no try is scheduled
-	ReplayID      string    // of the replay that made the call due again, "" without one
+	// FirstAttemptAt is when this result was first tried or put off; zero when no
+	// try is scheduled.
+	FirstAttemptAt time.Time
+	ReplayID       string // of the replay that made the call due again, "" without one
 }
 
 // ByPlatform reports whether the platform itself pushed, before there was a
@@ -96,6 +99,8 @@ func decodePushed(v value) Pushed {
 			p.CompletedAt = millis(v)
 		case "attempts":
 			p.Attempts = countOf(v)
+		case "first_attempt_at":
+			p.FirstAttemptAt = millis(v)
 		case "next_attempt_at":
 			p.NextAttemptAt, _ = timeOf(v)
 		}

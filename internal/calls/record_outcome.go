@@ -39,6 +39,9 @@ type Outcome struct {
 
 	// NextAttemptAt is when the next try is due; zero when this outcome is final.
 	NextAttemptAt time.Time
+	// FirstAttemptAt is when this result was first tried, or first had to wait. It
+	// stands on the call while a try is scheduled; zero is left out.
+	FirstAttemptAt time.Time
 	// Slot is where the call stands among the partitions, for the next try.
 	Slot int
 	// ReplayID names the replay that asked for this push, "" for none.
@@ -87,6 +90,9 @@ func (o *Outcome) logged() bson.D {
 		d = append(d,
 			bson.E{Key: "next_attempt_at", Value: bson.NewDateTimeFromTime(o.NextAttemptAt)},
 			bson.E{Key: "slot", Value: int32(o.Slot)}) //nolint:gosec // less than 4096
+		if !o.FirstAttemptAt.IsZero() {
+			d = append(d, bson.E{Key: "first_attempt_at", Value: bson.NewDateTimeFromTime(o.FirstAttemptAt)})
+		}
 	}
 	if o.ReplayID != "" {
 		d = append(d, bson.E{Key: "replay_id", Value: o.ReplayID})
@@ -151,7 +157,7 @@ func (o *Outcome) update(level detail) bson.D {
 // withdraw is the update of a call that is not tried any more.
 func (o *Outcome) withdraw(level detail) bson.D {
 	update := bson.D{
-		{Key: "$unset", Value: bson.D{{Key: fieldNextAttempt, Value: ""}, {Key: fieldSlot, Value: ""}}},
+		{Key: "$unset", Value: bson.D{{Key: fieldNextAttempt, Value: ""}, {Key: fieldSlot, Value: ""}, {Key: fieldFirst, Value: ""}}},
 		{Key: "$set", Value: bson.D{{Key: fieldResult + ".error", Value: o.Error}}},
 	}
 	if level == detailAll {

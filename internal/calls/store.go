@@ -71,6 +71,7 @@ func closeCursor(ctx context.Context, cursor *mongo.Cursor) {
 const (
 	fieldNextAttempt = fieldResult + ".next_attempt_at"
 	fieldSlot        = fieldResult + ".slot"
+	fieldFirst       = fieldResult + ".first_attempt_at"
 	fieldReplay      = fieldResult + ".replay_id"
 	fieldBot         = "bot_id"
 	fieldCompleted   = "completed_at"

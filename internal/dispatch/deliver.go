@@ -64,14 +64,29 @@ func outcome(dl *delivery, req *push.Request, res *push.Result, schedule push.Sc
 	if most := dl.bot.Push.MaxAttempts; most > 0 {
 		schedule.MaxAttempts = most
 	}
-	delay, why := schedule.Decide(o.Attempts, now.Sub(o.CompletedAt), *res, seed(o.DeliveryID))
+	begun := firstTry(dl.call, now.Add(-res.Duration))
+	delay, why := schedule.Decide(o.Attempts, now.Sub(begun), *res, seed(o.DeliveryID))
 	switch why {
 	case push.GiveUpNot:
-		o.NextAttemptAt = now.Add(delay)
+		o.NextAttemptAt, o.FirstAttemptAt = now.Add(delay), begun
 	case push.GiveUpAge:
-		o.Error += "; given up: older than the tries may take"
+		o.Error += gaveUp(schedule.MaxAge)
 	}
 	return o
+}
+
+// gaveUp is what stands on a call that is too old for another try.
+func gaveUp(age time.Duration) string {
+	return "; given up: the next try would be more than " + age.String() + " after the first"
+}
+
+// firstTry is when a delivery was first tried, or put off. It is now for a new
+// one, for one that is replayed after its end, and where the document does not say.
+func firstTry(call *calls.Call, now time.Time) time.Time {
+	if p := &call.Pushed; isDue(call) && p.CompletedAt.Equal(call.CompletedAt) && !p.FirstAttemptAt.IsZero() {
+		return p.FirstAttemptAt
+	}
+	return now
 }
 
 // seed spreads the next tries of deliveries that failed together.
@@ -165,7 +180,7 @@ func (d *Dispatcher) park(dl *delivery, retryAt time.Time) {
 	o.Status = calls.StatusFailed
 	o.Error = "not tried yet: the destination is busy or does not answer"
 	o.Method, o.URL = dl.bot.Push.Method, dl.bot.Push.PublicURL
-	o.NextAttemptAt = retryAt
+	o.NextAttemptAt, o.FirstAttemptAt = retryAt, o.PushedAt
 	o.Parked = true
 	d.record(dl.item, dl.call.BotID, o)
 }
