@@ -58,6 +58,8 @@ type runFlags struct {
 	Partitions       string `group:"progress" default:"1" placeholder:"N" help:"Shares that the calls are split into; replicas with the same name share them."`
 	Start            string `group:"progress" default:"now" placeholder:"WHEN" help:"Where a start without a saved position begins: now, a duration ago (2h) or an RFC 3339 time."`
 
+	OnHistoryLost string `group:"progress" default:"sweep" placeholder:"HOW" help:"When MongoDB no longer has the changes after the saved position: sweep (look up the calls since then by completed_at) or fail (end with an error, keep the position)."`
+
 	Concurrency            string   `group:"delivery" default:"256" placeholder:"N" help:"Calls pushed at the same time."`
 	DestinationConcurrency string   `group:"delivery" default:"16" placeholder:"N" help:"Calls pushed at the same time to one destination."`
 	RetrySchedule          string   `group:"delivery" default:"30s,2m,10m,30m,1h,3h,6h,12h" placeholder:"DELAYS" help:"Delay after each failed try; N delays are N+1 tries, then the outcome is final."`
@@ -66,9 +68,9 @@ type runFlags struct {
 	CAFile                 string   `name:"ca-file" group:"delivery" placeholder:"FILE" help:"PEM file of certificate authorities trusted besides the system's."`
 	ProxyFromEnvironment   bool     `group:"delivery" help:"Reach CRMs through the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name."`
 
-	Listen        string `group:"process" default:":9090" placeholder:"ADDR" help:"Address of /metrics, /livez and /readyz."`
+	Listen          string `group:"process" default:":9090" placeholder:"ADDR" help:"Address of /metrics, /livez and /readyz."`
 	MetricsBotLabel string `group:"process" default:"0" placeholder:"N" help:"How many bots have metrics of their own, with their id as a label; the others share one."`
-	ShutdownGrace string `group:"process" default:"25s" placeholder:"DURATION" help:"How long a stop may take to finish what was begun."`
+	ShutdownGrace   string `group:"process" default:"25s" placeholder:"DURATION" help:"How long a stop may take to finish what was begun."`
 	logFlags
 }
 
@@ -130,6 +132,7 @@ func (r *runFlags) config() (config.Config, error) {
 	r.renderFlags.apply(&c, &bad)
 	r.logFlags.apply(&c, &bad)
 	c.ResumeCollection, c.Name, c.Listen = r.ResumeCollection, r.Name, r.Listen
+	c.OnHistoryLost = r.OnHistoryLost
 
 	var err error
 	c.Start, err = config.ParseStart(r.Start)

@@ -30,6 +30,9 @@ type Config struct {
 
 	Name  string // identity of the saved position
 	Start Start  // where a first start begins
+	// OnHistoryLost is what happens when MongoDB no longer has the changes after
+	// the saved position.
+	OnHistoryLost string
 	// Partitions is into how many shares the calls are split among replicas.
 	Partitions int
 
@@ -50,12 +53,12 @@ type Config struct {
 	TimeFormat           string
 	AnalysisKeys         []string // pre-seeded besides the platform's own
 
-	Listen        string // metrics and health
+	Listen string // metrics and health
 	// MetricsBotLabel is how many bots have metrics of their own; 0 is none.
 	MetricsBotLabel int
-	ShutdownGrace time.Duration
-	LogLevel      slog.Level
-	LogFormat     string
+	ShutdownGrace   time.Duration
+	LogLevel        slog.Level
+	LogFormat       string
 }
 
 // Minio overrides the minio part of the settings document, field by field.
@@ -72,6 +75,12 @@ const (
 	LogAuto = "auto" // text on a terminal, JSON otherwise
 	LogText = "text"
 	LogJSON = "json"
+)
+
+// The values of Config.OnHistoryLost.
+const (
+	LostSweep = "sweep" // look up the calls of the gap by completed_at
+	LostFail  = "fail"  // end with an error and keep the position
 )
 
 // The bounds of the numeric settings. Concurrency costs a goroutine and a
@@ -95,6 +104,7 @@ func Default() Config {
 		SettingsCollection: "system_settings",
 		ResumeCollection:   "watcher_resume",
 		Name:               "default",
+		OnHistoryLost:      LostSweep,
 		Partitions:         1,
 		Concurrency:        256,
 		RetrySchedule: []time.Duration{
@@ -179,6 +189,11 @@ func (c *Config) Validate() error {
 	}
 	if c.ShutdownGrace <= 0 || c.ShutdownGrace > maxShutdownGrace {
 		bad("shutdown-grace", "%v is not more than 0 and at most %v", c.ShutdownGrace, maxShutdownGrace)
+	}
+	switch c.OnHistoryLost {
+	case LostSweep, LostFail:
+	default:
+		bad("on-history-lost", "%q is not sweep or fail", c.OnHistoryLost)
 	}
 	switch c.LogFormat {
 	case LogAuto, LogText, LogJSON:
