@@ -66,7 +66,7 @@ func (p *partitions) hold(ctx context.Context, lease *resume.Lease) error {
 	err := stream.RunPartition(ctx, stream.PartitionConfig{
 		Lease: lease,
 		Stream: stream.Config{
-			Name:       "calls",
+			Name:       streamName(lease.Partition()),
 			Collection: p.coll,
 			Pipeline:   calls.Pipeline(),
 			Logger:     p.app.logger,
@@ -84,6 +84,14 @@ func (p *partitions) hold(ctx context.Context, lease *resume.Lease) error {
 	})
 	part.sweeps.Wait()
 	return err
+}
+
+// streamName is the label of a partition's stream.
+func streamName(p resume.Partition) string {
+	if p.Of <= 1 {
+		return "calls"
+	}
+	return fmt.Sprintf("calls-%d", p.Index)
 }
 
 // shareOf is which due calls belong to a partition. A lone one takes all, also

@@ -158,6 +158,7 @@ func wayOf(p resume.Position) way {
 // sink returns an error, and returns that. Everything else is tried again. It
 // takes up to MaxAwait to return, so that the cursor can be closed properly.
 func (f *Follower) Run(ctx context.Context) error {
+	defer f.metric.quiet()
 	defer f.closed(nil)
 	for f.pace.wait(ctx) == nil {
 		err := f.follow(ctx)

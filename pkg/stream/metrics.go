@@ -16,6 +16,7 @@ type metrics struct {
 	opens       map[way]map[string]prometheus.Counter
 	reopens     map[string]prometheus.Counter
 	gaps        map[GapReason]prometheus.Counter
+	skipped     map[string]prometheus.Counter
 	lag         prometheus.Gauge
 	lastPoll    prometheus.Gauge
 	openCursors prometheus.Gauge
@@ -32,9 +33,12 @@ func newMetrics(reg prometheus.Registerer, name string) (*metrics, error) {
 		"Opens of the stream by the place they began from and how they went.", "stream", "way", "outcome")
 	reopens := r.counter("watcher_stream_reopens_total", "Why the stream had to be opened again.", "stream", "reason")
 	gaps := r.counter("watcher_stream_gaps_total", "Spans of time whose events may have been missed.", "stream", "reason")
+	skipped := r.counter("watcher_stream_events_skipped_total",
+		"Events that were read and not worked on: another partition has the document, or there is none (drop, rename).", "stream", "reason")
 	lag := r.gauge("watcher_stream_lag_seconds",
-		"How far the read position is behind the server's time; NaN while unknown.", "stream")
-	lastPoll := r.gauge("watcher_stream_last_poll_timestamp_seconds", "When a poll last succeeded.", "stream")
+		"How far the read position is behind the server's time, 0 on an idle stream; NaN while unknown or not reading.", "stream")
+	lastPoll := r.gauge("watcher_stream_last_poll_timestamp_seconds", 
+		"When a poll last succeeded, as Unix time; 0 before the first, NaN once this replica stopped reading.", "stream")
 	open := r.gauge("watcher_stream_open_cursors", "1 while the cursor is open and answers.", "stream")
 	if r.err != nil {
 		return nil, r.err
@@ -44,12 +48,17 @@ func newMetrics(reg prometheus.Registerer, name string) (*metrics, error) {
 		opens:       make(map[way]map[string]prometheus.Counter),
 		reopens:     make(map[string]prometheus.Counter),
 		gaps:        make(map[GapReason]prometheus.Counter),
+		skipped:     make(map[string]prometheus.Counter),
 		batches:     [2]prometheus.Counter{batches.WithLabelValues(name, "empty"), batches.WithLabelValues(name, "full")},
 		lag:         lag.WithLabelValues(name),
 		lastPoll:    lastPoll.WithLabelValues(name),
 		openCursors: open.WithLabelValues(name),
 	}
 	m.lag.Set(math.NaN())
+	m.lastPoll.Set(0)
+	for _, reason := range []string{skipPartition, skipNoDocument} {
+		m.skipped[reason] = skipped.WithLabelValues(name, reason)
+	}
 	for _, op := range operations {
 		m.events[op] = events.WithLabelValues(name, op)
 	}
@@ -66,6 +75,21 @@ func newMetrics(reg prometheus.Registerer, name string) (*metrics, error) {
 		m.gaps[reason] = gaps.WithLabelValues(name, string(reason))
 	}
 	return m, nil
+}
+
+// Why an event is not worked on.
+const (
+	skipPartition  = "other_partition"
+	skipNoDocument = "no_document"
+)
+
+func (m *metrics) skip(reason string) { m.skipped[reason].Inc() }
+
+// quiet clears what is no longer true once nobody reads: a standby is not stuck.
+func (m *metrics) quiet() {
+	m.lag.Set(math.NaN())
+	m.lastPoll.Set(math.NaN())
+	m.openCursors.Set(0)
 }
 
 func (m *metrics) event(operation string) {

@@ -80,6 +80,7 @@ func RunPartition(ctx context.Context, cfg PartitionConfig) error {
 	if err != nil {
 		return err
 	}
+	sink.skip = follower.metric.skip
 	checkpointer, err := resume.NewCheckpointer(resume.CheckpointConfig{
 		Lease: cfg.Lease, Tracker: tracker, Origin: origin, Every: cfg.SaveEvery,
 		Window: cfg.Window, Logger: log, Registerer: cfg.Stream.Registerer,
@@ -112,6 +113,7 @@ type trackingSink struct {
 	tracker   *resume.Tracker
 	partition resume.Partition
 	first     func(p resume.Position) // told once where the stream began; nil when told
+	skip      func(reason string)     // counts an event that is not worked on
 }
 
 func (s *trackingSink) began(p resume.Position) {
@@ -134,7 +136,11 @@ func saveFirst(ctx context.Context, lease *resume.Lease, p resume.Position, o re
 var errSlowSave = errors.New("the first position was not saved in time")
 
 func (s *trackingSink) Event(ctx context.Context, e Event) error {
-	if e.Key.Type != 0 && !s.partition.Owns(e.Key) {
+	switch {
+	case e.Key.Type == 0:
+		s.skip(skipNoDocument)
+	case !s.partition.Owns(e.Key):
+		s.skip(skipPartition)
 		s.tracker.Idle(e.Position)
 		return nil
 	}
