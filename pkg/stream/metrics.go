@@ -37,7 +37,7 @@ func newMetrics(reg prometheus.Registerer, name string) (*metrics, error) {
 		"Events that were read and not worked on: another partition has the document, or there is none (drop, rename).", "stream", "reason")
 	lag := r.gauge("watcher_stream_lag_seconds",
 		"How far the read position is behind the server's time, 0 on an idle stream; NaN while unknown or not reading.", "stream")
-	lastPoll := r.gauge("watcher_stream_last_poll_timestamp_seconds", 
+	lastPoll := r.gauge("watcher_stream_last_poll_timestamp_seconds",
 		"When a poll last succeeded, as Unix time; 0 before the first, NaN once this replica stopped reading.", "stream")
 	open := r.gauge("watcher_stream_open_cursors", "1 while the cursor is open and answers.", "stream")
 	if r.err != nil {
