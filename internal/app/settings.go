@@ -14,6 +14,7 @@ import (
 
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/config"
+	"github.com/cxbridge/watcher/internal/outage"
 	"github.com/cxbridge/watcher/internal/recording"
 	"github.com/cxbridge/watcher/pkg/secret"
 )
@@ -29,7 +30,8 @@ type settings struct {
 	known   []secret.Text
 
 	linker atomic.Pointer[recording.Linker]
-	said   string // the last warning, so that it is said once
+	outage *outage.Log
+	said   string // the last fault of the document, so that it is said once
 	fault  prometheus.Gauge
 }
 
@@ -40,7 +42,10 @@ const (
 )
 
 func newSettings(coll *mongo.Collection, cfg config.Config, logger *slog.Logger, secrets *secret.Redactor) *settings {
-	return &settings{coll: coll, cfg: cfg, logger: logger, secrets: secrets}
+	return &settings{
+		coll: coll, cfg: cfg, logger: logger, secrets: secrets,
+		outage: outage.New(logger, "settings cannot be read, trying again", "settings can be read again"),
+	}
 }
 
 // Link implements dispatch.Links.
@@ -60,8 +65,11 @@ func (s *settings) ready() error {
 func (s *settings) run(ctx context.Context) {
 	for {
 		wait := settingsEvery
-		if err := s.read(ctx); err != nil && ctx.Err() == nil {
-			s.warn(err)
+		switch err := s.read(ctx); {
+		case err == nil:
+			s.outage.Worked(ctx)
+		case ctx.Err() == nil:
+			s.outage.Failed(ctx, err)
 			wait = settingsRetry
 		}
 		select {
@@ -83,7 +91,7 @@ func (s *settings) read(ctx context.Context) error {
 	linker, err := NewLinker(s.cfg, doc)
 	s.linker.Store(linker)
 	if err != nil {
-		s.warn(fmt.Errorf("recording links: %w", err))
+		s.warn(ctx, err)
 		s.fault.Set(1)
 	} else {
 		s.said = ""
@@ -101,10 +109,11 @@ func (s *settings) learn(storage recording.Storage) {
 	s.known = now
 }
 
-func (s *settings) warn(err error) {
+// warn tells of settings that cannot be used, once for each fault.
+func (s *settings) warn(ctx context.Context, err error) {
 	if text := err.Error(); text != s.said {
 		s.said = text
-		s.logger.Warn("settings", "error", err)
+		s.logger.WarnContext(ctx, "recording links cannot be made as the settings say", "error", err)
 	}
 }
 

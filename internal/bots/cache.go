@@ -15,6 +15,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
+	"github.com/cxbridge/watcher/internal/outage"
 	"github.com/cxbridge/watcher/pkg/resume"
 	"github.com/cxbridge/watcher/pkg/secret"
 	"github.com/cxbridge/watcher/pkg/stream"
@@ -37,6 +38,7 @@ type Cache struct {
 	o        CacheOptions
 	follower *stream.Follower
 	set      atomic.Pointer[Set]
+	outage   *outage.Log
 	opened   bool         // the stream was open once; only the follower touches it
 	freshAt  atomic.Int64 // unix nanoseconds of the last time that all was known
 	retired  []retired    // only Run touches it
@@ -60,10 +62,11 @@ var errCacheTimeout = errors.New("MongoDB did not return the bots in time")
 // NewCache returns an empty cache; Run fills it.
 func NewCache(o CacheOptions) (*Cache, error) {
 	c := &Cache{
-		o:     o,
-		all:   true,
-		dirty: make(map[string]bson.RawValue),
-		wake:  make(chan struct{}, 1),
+		o:      o,
+		outage: outage.New(o.Logger, "bots cannot be read, trying again", "bots can be read again"),
+		all:    true,
+		dirty:  make(map[string]bson.RawValue),
+		wake:   make(chan struct{}, 1),
 	}
 	c.set.Store(NewSet(nil))
 	registerCacheMetrics(o.Registerer, c)
@@ -113,6 +116,7 @@ func (c *Cache) Run(ctx context.Context) error {
 		}
 		err := c.refresh(ctx)
 		if err == nil {
+			c.outage.Worked(ctx)
 			failures = 0
 			timer.Reset(refreshEvery)
 			continue
@@ -123,8 +127,7 @@ func (c *Cache) Run(ctx context.Context) error {
 		failures++
 		wait := min(200*time.Millisecond<<min(failures, 10), maxCacheWait)
 		wait = wait/2 + rand.N(wait/2) //nolint:gosec // jitter
-		c.o.Logger.WarnContext(ctx, "bots could not be read, trying again",
-			"attempt", failures, "retry_in", wait.Round(time.Millisecond), "error", err)
+		c.outage.Failed(ctx, err)
 		timer.Reset(wait)
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/cxbridge/watcher/internal/outage"
 )
 
 // Recorder writes outcomes onto the calls, many calls in one bulk write. It
@@ -20,6 +22,7 @@ import (
 type Recorder struct {
 	coll    *mongo.Collection
 	logger  *slog.Logger
+	outage  *outage.Log
 	metrics *recordMetrics
 
 	mu     sync.Mutex
@@ -48,7 +51,10 @@ var errWriteTimeout = errors.New("MongoDB did not acknowledge a write in time")
 
 // NewRecorder returns a recorder on a calls collection.
 func NewRecorder(coll *mongo.Collection, logger *slog.Logger, reg prometheus.Registerer) *Recorder {
-	r := &Recorder{coll: coll, logger: logger, metrics: newRecordMetrics(reg)}
+	r := &Recorder{
+		coll: coll, logger: logger, metrics: newRecordMetrics(reg),
+		outage: outage.New(logger, "outcomes cannot be written, trying again", "outcomes can be written again"),
+	}
 	r.wake = sync.NewCond(&r.mu)
 	return r
 }
@@ -115,6 +121,7 @@ func (r *Recorder) write(ctx context.Context, batch []entry) {
 	for attempt := 0; len(batch) > 0; attempt++ {
 		refused, err := r.bulk(ctx, batch, attempt > 0)
 		if err == nil {
+			r.outage.Worked(ctx)
 			for _, e := range refused {
 				r.writeLess(ctx, e)
 			}
@@ -125,8 +132,7 @@ func (r *Recorder) write(ctx context.Context, batch []entry) {
 		}
 		wait := writeWait(attempt)
 		r.metrics.retries.Inc()
-		r.logger.Warn("write of outcomes failed, trying again",
-			"calls", len(batch), "attempt", attempt+1, "retry_in", wait.Round(time.Millisecond), "error", err)
+		r.outage.Failed(ctx, err, slog.Int("calls", len(batch)))
 		if !sleep(ctx, wait) {
 			return
 		}
@@ -181,6 +187,7 @@ func (r *Recorder) writeLess(ctx context.Context, e entry) {
 					"call_id", idText(e.outcome.ID), "delivery_id", e.outcome.DeliveryID, "written", level.String())
 			}
 			r.metrics.written[level].Inc()
+			r.outage.Worked(ctx)
 			e.done()
 			return
 		case ctx.Err() != nil:
@@ -196,6 +203,7 @@ func (r *Recorder) writeLess(ctx context.Context, e entry) {
 			level++
 			attempt = 0
 		default:
+			r.outage.Failed(ctx, err, slog.Int("calls", 1))
 			if !sleep(ctx, writeWait(attempt)) {
 				return
 			}
