@@ -182,7 +182,7 @@ func (l *line) adopt(ctx context.Context, p Partition, from Record) error {
 		r := m.records[p.ID(l.name)]
 		r.ID, r.Partition = p.ID(l.name), p
 		r.Position, r.SavedAt, r.Pipeline, r.ReplicaSet = from.Position, from.SavedAt, from.Pipeline, from.ReplicaSet
-		r.Owner, r.Instance = "", ""
+		r.Owner, r.Instance, r.Beat = "", "", 0
 		r.Term++
 		if from.Reset != nil {
 			r.Reset = from.Reset

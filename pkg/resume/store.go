@@ -200,6 +200,7 @@ func (s *Store) adopt(ctx context.Context, p Partition, from Record) error {
 		bson.E{Key: fieldSavedAt, Value: from.SavedAt},
 		bson.E{Key: fieldOwner, Value: ""},
 		bson.E{Key: fieldInstance, Value: ""},
+		bson.E{Key: fieldBeat, Value: int64(0)},
 	)
 	change := bson.D{{Key: "$set", Value: fields}, {Key: "$inc", Value: bson.D{{Key: fieldTerm, Value: int64(1)}}}}
 	if from.Reset != nil {

@@ -252,6 +252,7 @@ func (f *Follower) opening() Opening {
 		o.After = f.at.Token
 	case wayTime:
 		o.At = f.at.ClusterTime
+	case wayNow:
 	}
 	return o
 }

@@ -91,7 +91,7 @@ func RunPartition(ctx context.Context, cfg PartitionConfig) error {
 	if cfg.Started != nil {
 		cfg.Started(follower, tracker, how)
 	}
-	saving, stopSaving := context.WithCancel(context.WithoutCancel(ctx))
+	saving, stopSaving := context.WithCancelCause(context.WithoutCancel(ctx))
 	saved := make(chan error, 1)
 	go func() { saved <- checkpointer.Run(saving) }()
 	err = follower.Run(ctx)
@@ -100,7 +100,7 @@ func RunPartition(ctx context.Context, cfg PartitionConfig) error {
 		why = context.Cause(ctx)
 	}
 	cfg.Handler.Drain(cfg.Lease.Context(), why)
-	stopSaving()
+	stopSaving(errDrained)
 	if saveErr := <-saved; saveErr != nil && !errors.Is(saveErr, resume.ErrFenced) {
 		log.WarnContext(ctx, "the last position was not saved; some results will be looked at again", "error", saveErr)
 	}
@@ -132,6 +132,8 @@ func saveFirst(ctx context.Context, lease *resume.Lease, p resume.Position, o re
 		log.WarnContext(ctx, "the first position was not saved; a crash within a second would start later", "error", err)
 	}
 }
+
+var errDrained = errors.New("the partition is drained")
 
 var errSlowSave = errors.New("the first position was not saved in time")
 
@@ -183,18 +185,18 @@ func Decide(record resume.Record, here resume.Origin, first Start) (Start, strin
 	if record.ReplicaSet != "" && here.ReplicaSet != "" && record.ReplicaSet != here.ReplicaSet {
 		return Start{}, "", &OtherClusterError{ID: record.ID, Stored: record.ReplicaSet, Here: here.ReplicaSet}
 	}
-	p := record.Position
+	p, damaged := record.Position, record.Damage != nil
 	byTime := Start{Position: resume.Position{ClusterTime: p.ClusterTime, WallTime: p.WallTime}}
 	switch {
 	case len(p.Token) > 0 && (record.Pipeline == "" || record.Pipeline == here.Pipeline):
 		return Start{Position: p}, "after the saved token", nil
 	case len(p.Token) > 0:
 		return byTime, "at the saved time: the pipeline has changed", nil
-	case !p.ClusterTime.IsZero() && record.Damage != nil:
-		return byTime, "at the saved time: the token is damaged", nil
+	case !p.ClusterTime.IsZero() && damaged:
+		return byTime, "at the saved time: the token is damaged", nil //nolint:nilerr // the damage is logged by the caller
 	case !p.ClusterTime.IsZero():
 		return byTime, "at the saved time", nil
-	case record.Damage == nil:
+	case !damaged:
 		return first, "for the first time", nil
 	case !p.WallTime.IsZero():
 		return Start{Position: resume.At(p.WallTime.Add(-readMargin))}, "before the time of the last read: the position is damaged", nil

@@ -415,11 +415,11 @@ func TestLostHistoryUnderTheDriversResume(t *testing.T) {
 		t.Error("no cursor was open")
 	}
 	close(release)
-	held.desk.until(t, "the gap", func(d *desk) bool { return len(d.gaps) > 0 })
+	held.until(t, "the gap", func(d *desk) bool { return len(d.gaps) > 0 })
 	w.insert(5, 6)
-	held.desk.untilKey(t, 5)
+	held.untilKey(t, 5)
 	a.end()
-	for _, k := range held.desk.read() {
+	for _, k := range held.read() {
 		if k > 1 && k < 5 {
 			t.Errorf("event %d was lost and came all the same", k)
 		}
