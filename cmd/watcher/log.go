@@ -8,6 +8,7 @@ import (
 	"github.com/lmittmann/tint"
 
 	"github.com/cxbridge/watcher/internal/config"
+	"github.com/cxbridge/watcher/internal/plain"
 )
 
 // newLogger writes text for people on a terminal and JSON for machines.
@@ -17,9 +18,11 @@ func newLogger(w io.Writer, format string, level slog.Level) *slog.Logger {
 			Level:      level,
 			TimeFormat: "15:04:05.000",
 			NoColor:    !wantsColor(w),
+
+			ReplaceAttr: plain.Attr,
 		}))
 	}
-	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: plain.Attr}))
 }
 
 // wantsColor reports whether w shows colour; https://no-color.org is kept to.
