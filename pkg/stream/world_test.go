@@ -272,4 +272,3 @@ func numbers(from, to int) []int {
 	}
 	return all
 }
-
