@@ -11,8 +11,10 @@ import (
 	"github.com/cxbridge/watcher/internal/localmongo/value"
 )
 
-// interval is a range of keys of one column, low included, high not. Bounds may be wider
-// than the query: every document found is matched again.
+// interval is a range of keys of one column, low included, high not. A key is never the
+// beginning of another one, so "above k" is written as after(k); put behind the keys of
+// the columns before, that is also above all entries of an index that begin so. Bounds
+// may be wider than the query: every document found is matched again.
 type interval struct{ lo, hi string }
 
 // top is above every key.
@@ -123,7 +125,7 @@ func point(v any) (bounds, bool) {
 
 func exactly(v any) interval {
 	k := string(value.AppendKey(nil, v, false))
-	return interval{k, k + "\x00"}
+	return interval{k, after(k)}
 }
 
 func points(v any) (bounds, bool) {
@@ -165,7 +167,9 @@ func ranged(op kit.E) (bounds, bool) {
 	switch op.Key {
 	case "$gt", "$gte":
 		iv.lo = k
-	case "$lt", "$lte":
+	case "$lt":
+		iv.hi = k
+	case "$lte":
 		iv.hi = k + "\x00"
 	}
 	return bounds{list: []interval{iv}}, true
@@ -191,18 +195,16 @@ func intersect(a, b bounds) bounds {
 }
 
 // descending turns the bounds over for a column in descending order. The result may be
-// wider by one key at each end.
+// wider by one key at the low end.
 func (b bounds) descending() bounds {
 	out := b
 	out.list = make([]interval, len(b.list))
 	for i, iv := range b.list {
-		out.list[len(b.list)-1-i] = interval{inverted(strings.TrimSuffix(iv.hi, "\x00")), after(inverted(iv.lo))}
-	}
-	if b.points {
-		for i, iv := range b.list {
-			k := inverted(iv.lo)
-			out.list[len(b.list)-1-i] = interval{k, k + "\x00"}
+		lo := inverted(iv.hi)
+		if b.points {
+			lo = inverted(iv.lo)
 		}
+		out.list[len(b.list)-1-i] = interval{lo, after(inverted(iv.lo))}
 	}
 	return out
 }

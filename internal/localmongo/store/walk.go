@@ -1,6 +1,8 @@
 package store
 
 import (
+	"strings"
+
 	"github.com/tidwall/btree"
 
 	"github.com/cxbridge/watcher/internal/localmongo/value"
@@ -75,8 +77,14 @@ func (w *walker) check(key string) (jump string, inside bool) {
 		case ok:
 			at += n
 			continue
+		case next != "" && w.reverse:
+			// More columns may follow the end of the interval. All keys of this value
+			// are outside, so the way goes on below the first of them at least.
+			return min(after(prefix+strings.TrimSuffix(next, "\x00")), prefix+part), false
 		case next != "":
-			return prefix + next, false
+			// The end of a single value lies below the columns that follow the value
+			// itself: a jump there would come back to this key.
+			return max(prefix+next, after(prefix+part)), false
 		case prefix == "":
 			return "", false
 		case w.reverse:
