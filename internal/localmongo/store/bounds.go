@@ -165,12 +165,14 @@ func ranged(op kit.E) (bounds, bool) {
 	k := string(value.AppendKey(nil, op.Value, false))
 	iv := interval{string(value.ClassLow(op.Value)), string(value.ClassHigh(op.Value))}
 	switch op.Key {
-	case "$gt", "$gte":
+	case "$gt":
+		iv.lo = after(k)
+	case "$gte":
 		iv.lo = k
 	case "$lt":
 		iv.hi = k
 	case "$lte":
-		iv.hi = k + "\x00"
+		iv.hi = after(k)
 	}
 	return bounds{list: []interval{iv}}, true
 }
@@ -248,6 +250,13 @@ func implies(filter kit.D, have map[string]bounds) bool {
 	return true
 }
 
+// excludesNull says whether a value within the bounds cannot be null, and so the field is
+// there.
+func (b bounds) excludesNull() bool {
+	null := exactly(nil)
+	return !b.weak && len(b.list) > 0 && b.list[0].lo >= null.hi
+}
+
 func impliesField(cond kit.E, b bounds) bool {
 	if b.points {
 		for _, v := range b.values {
@@ -265,6 +274,5 @@ func impliesField(cond kit.E, b bounds) bool {
 	if !ok || b.weak || len(d) != 1 || d[0].Key != "$exists" || d[0].Value != true {
 		return false
 	}
-	null := exactly(nil)
-	return len(b.list) > 0 && b.list[0].lo >= null.hi
+	return b.excludesNull()
 }

@@ -74,10 +74,10 @@ func (c *Collection) plan(sel Selection) (plan, error) {
 		if ix.partial != nil && !implies(ix.partial.Doc(), have) {
 			continue
 		}
-		p, score := ix.plan(have, sel.Sort)
-		if ix.sparse && score < 20 {
+		if ix.sparse && !slices.ContainsFunc(ix.columns, func(c bsonkit.Column) bool { return have[c.Path].excludesNull() }) {
 			continue
 		}
+		p, score := ix.plan(have, sel.Sort)
 		if sel.Hint != "" {
 			return p, nil
 		}
