@@ -11,6 +11,14 @@ import (
 type Set struct {
 	byID   map[string]*Bot
 	fields []string
+	limits map[string]Limits
+}
+
+// Limits are what the bots of one destination have set for it: the lowest of
+// each, as the destination is one for all of them. 0 is not set.
+type Limits struct {
+	Concurrency int
+	PerSecond   float64
 }
 
 // NewSet makes a Set of bots; of two with one id the later counts.
@@ -23,8 +31,33 @@ func NewSet(all []*Bot) *Set {
 }
 
 func newSet(byID map[string]*Bot) *Set {
-	return &Set{byID: byID, fields: Fields(slices.Collect(maps.Values(byID)))}
+	return &Set{byID: byID, fields: Fields(slices.Collect(maps.Values(byID))), limits: limitsOf(byID)}
 }
+
+func limitsOf(byID map[string]*Bot) map[string]Limits {
+	all := make(map[string]Limits)
+	for _, b := range byID {
+		if !b.Usable() || !b.Push.Enabled || b.Push.MaxConcurrency == 0 && b.Push.RatePerSecond == 0 {
+			continue
+		}
+		l := all[b.Push.Destination]
+		l.Concurrency = lower(l.Concurrency, b.Push.MaxConcurrency)
+		l.PerSecond = lower(l.PerSecond, b.Push.RatePerSecond)
+		all[b.Push.Destination] = l
+	}
+	return all
+}
+
+// lower is the lower one of those that are set.
+func lower[T int | float64](a, b T) T {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
+}
+
+// Limits returns the limits of a destination, none when it is not known.
+func (s *Set) Limits(destination string) Limits { return s.limits[destination] }
 
 // Bot returns the bot of an id in text form, nil when there is none.
 func (s *Set) Bot(id string) *Bot { return s.byID[id] }
@@ -47,10 +80,17 @@ func (s *Set) IDsOf(destinations map[string]bool) []bson.RawValue {
 		if b.Push == nil || !destinations[b.Push.Destination] {
 			continue
 		}
-		ids = append(ids, rawOf(id))
-		if oid, err := bson.ObjectIDFromHex(id); err == nil {
-			ids = append(ids, rawOf(oid))
-		}
+		ids = append(ids, RawIDs(id)...)
+	}
+	return ids
+}
+
+// RawIDs returns the id of a bot, which it has in text form, in every form in
+// which a call may hold it.
+func RawIDs(id string) []bson.RawValue {
+	ids := []bson.RawValue{rawOf(id)}
+	if oid, err := bson.ObjectIDFromHex(id); err == nil {
+		ids = append(ids, rawOf(oid))
 	}
 	return ids
 }

@@ -92,6 +92,7 @@ type DueCall struct {
 type DueQuery struct {
 	Now    time.Time       // due by then
 	Except []bson.RawValue // none of these bots, by bot_id as stored
+	Only   []bson.RawValue // these bots alone; empty is all
 	Replay bool            // those that a replay made due, instead of all others
 	// FromSlot and ToSlot bound the slots, the last left out. Both 0 is all,
 	// also calls that have none.
@@ -105,7 +106,9 @@ func (q *DueQuery) filter() bson.D {
 		replay.Value = bson.D{{Key: "$gt", Value: ""}}
 	}
 	f := bson.D{replay}
-	if len(q.Except) > 0 {
+	if len(q.Only) > 0 {
+		f = append(f, bson.E{Key: fieldBot, Value: bson.D{{Key: "$in", Value: q.Only}}})
+	} else if len(q.Except) > 0 {
 		f = append(f, bson.E{Key: fieldBot, Value: bson.D{{Key: "$nin", Value: q.Except}}})
 	}
 	f = append(f, bson.E{Key: fieldNextAttempt, Value: bson.D{{Key: "$lte", Value: bson.NewDateTimeFromTime(q.Now)}}})

@@ -39,6 +39,19 @@ func (a Again) class() class {
 	return classLive
 }
 
+// Settled reports whether a call that was looked up needs nothing: the outcome of
+// its result stands on it already, or its next try does, and no wish is left.
+func (a Again) Settled(call *calls.Call) bool {
+	return a.answers(call) && (!call.Pushed.NextAttemptAt.IsZero() || !a.wants(&call.Pushed))
+}
+
+// answers reports whether what stands on a call is about its present result.
+func (a Again) answers(call *calls.Call) bool {
+	p := &call.Pushed
+	return p.Status != "" && !call.CompletedAt.IsZero() &&
+		(p.CompletedAt.Equal(call.CompletedAt) || a.Past && p.ByPlatform())
+}
+
 // wants reports whether a result that has its final outcome is pushed again.
 func (a Again) wants(p *calls.Pushed) bool {
 	if !p.PushedAt.Before(a.Asked) {

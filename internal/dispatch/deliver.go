@@ -1,9 +1,7 @@
 package dispatch
 
 import (
-	"context"
 	"hash/fnv"
-	"log/slog"
 	"time"
 
 	"github.com/cxbridge/watcher/internal/bots"
@@ -44,7 +42,7 @@ func (d *Dispatcher) deliver(dl *delivery) {
 	o := outcome(dl, req, &res, d.o.Schedule, now)
 	d.metrics.bots.attempted(dl.call.BotID, res.Class)
 	d.record(dl.item, dl.call.BotID, o)
-	d.logDelivery(dl, &o, &res, now)
+	d.report(dl.call, dl.bot, &o)
 }
 
 // outcome says what an attempt came to: final, or when the next one is due.
@@ -144,33 +142,27 @@ func (d *Dispatcher) settle(it *item, call *calls.Call, bot *bots.Bot, status ca
 	if p := bot.Push; p != nil {
 		o.Method, o.URL = p.Method, p.PublicURL
 	}
-	level := slog.LevelInfo
-	if status == calls.StatusFailed {
-		level = slog.LevelWarn
-	}
-	d.logger.Log(context.Background(), level, "delivery",
-		"bot_id", call.BotID, "call_id", call.Name(), "delivery_id", o.DeliveryID,
-		"outcome", string(status), "attempts", o.Attempts, "error", why)
+	d.report(call, bot, &o)
 	d.record(it, call.BotID, o)
 }
 
 // withdraw ends the tries of a call that must not be pushed any more; what the
 // last one said stays.
-func (d *Dispatcher) withdraw(it *item, call *calls.Call, reason Reason) {
+func (d *Dispatcher) withdraw(it *item, call *calls.Call, why string) {
 	o := base(call, time.Now())
 	o.Status = call.Pushed.Status
 	o.Attempts = tries(call)
-	o.Error = "not tried again: " + string(reason)
+	o.Error = why
 	o.Withdrawn = true
-	d.logger.Info("delivery",
-		"bot_id", call.BotID, "call_id", call.Name(), "delivery_id", o.DeliveryID,
-		"outcome", string(o.Status), "attempts", o.Attempts, "error", o.Error)
+	d.report(call, d.o.Bots.Set().Bot(call.BotID), &o)
 	d.record(it, call.BotID, o)
 }
 
 // park puts a call off that its destination cannot take now. No try is counted.
 func (d *Dispatcher) park(dl *delivery, retryAt time.Time) {
 	d.metrics.parked.Inc()
+	dl.lane.putOff.Add(1)
+	d.logger.Debug("put off", "bot_id", dl.call.BotID, "call_id", dl.call.Name(), "until", retryAt)
 	if isDue(dl.call) && dl.call.Pushed.CompletedAt.Equal(dl.call.CompletedAt) {
 		dl.end = endDue
 		d.finish(dl.item) // its document says that it is due, and costs nothing there
@@ -183,29 +175,4 @@ func (d *Dispatcher) park(dl *delivery, retryAt time.Time) {
 	o.NextAttemptAt, o.FirstAttemptAt = retryAt, o.PushedAt
 	o.Parked = true
 	d.record(dl.item, dl.call.BotID, o)
-}
-
-// logDelivery writes the one wide line of a delivery.
-func (d *Dispatcher) logDelivery(dl *delivery, o *calls.Outcome, res *push.Result, now time.Time) {
-	level := slog.LevelInfo
-	if o.Status != calls.StatusOK {
-		level = slog.LevelWarn
-	}
-	attrs := []slog.Attr{
-		slog.String("bot_id", dl.call.BotID),
-		slog.String("call_id", dl.call.Name()),
-		slog.String("delivery_id", o.DeliveryID),
-		slog.String("outcome", string(o.Status)),
-		slog.Int("http_status", o.HTTPStatus),
-		slog.Int("attempts", o.Attempts),
-		slog.Duration("elapsed", res.Duration),
-		slog.Duration("since_stored", now.Sub(dl.call.CompletedAt)),
-	}
-	if o.Error != "" {
-		attrs = append(attrs, slog.String("error", o.Error))
-	}
-	if !o.Final() {
-		attrs = append(attrs, slog.Time("next_attempt_at", o.NextAttemptAt))
-	}
-	d.logger.LogAttrs(context.Background(), level, "delivery", attrs...)
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/outage"
 	"github.com/cxbridge/watcher/pkg/push"
 )
 
@@ -80,6 +81,11 @@ type Dispatcher struct {
 	logger  *slog.Logger
 	metrics *metrics
 	lanes   *lanes
+	recent  memory
+	skipped skipCounts
+
+	loading *outage.Log
+	seeking *outage.Log
 
 	incoming chan *item
 	pending  *semaphore.Weighted // items
@@ -110,6 +116,9 @@ func New(o Options) *Dispatcher {
 	d := &Dispatcher{
 		o:        o,
 		logger:   o.Logger,
+		skipped:  newSkipCounts(),
+		loading:  outage.New(o.Logger, "calls cannot be read, trying again", "calls can be read again"),
+		seeking:  outage.New(o.Logger, "due calls cannot be read, trying again", "due calls can be read again"),
 		metrics:  newMetrics(o.Registerer, o.BotLabel),
 		incoming: make(chan *item),
 		pending:  semaphore.NewWeighted(limit),
@@ -119,7 +128,7 @@ func New(o Options) *Dispatcher {
 		dueWake:  make(chan struct{}, 1),
 	}
 	d.o.Env.Render.Missed = d.metrics.missed
-	d.lanes = newLanes(o.Concurrency, o.DestinationConcurrency, d.metrics, d.launch)
+	d.lanes = newLanes(o.Concurrency, o.DestinationConcurrency, int(limit/4*3), d.metrics, d.launch)
 	o.Registerer.MustRegister(flowCollector{d}, laneCollector{d.lanes})
 	return d
 }
@@ -148,6 +157,7 @@ type item struct {
 	end    ending // as it stands when the item is let go
 	class  class
 	again  Again
+	old    bool  // looked up only to be given up, should it be too old
 	bytes  int64 // held of the byte limit
 	held   int64 // held of the count limit
 	done   []func()

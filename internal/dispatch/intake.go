@@ -15,6 +15,11 @@ import (
 type Intake struct {
 	d     *Dispatcher
 	share Share
+	// served are the bots that stand back in the look-ups of due calls, by class.
+	// Only the retrier touches them.
+	served [classes]map[string]bool
+	// behind are the destinations of which more is due than they took.
+	behind [classes]map[string]bool
 
 	// sends ends when nothing of this intake may be sent any more.
 	sends context.Context //nolint:containedctx // the life of the partition, not of a call
@@ -43,6 +48,9 @@ type Share struct {
 // attempts that are under way are cut off.
 func (d *Dispatcher) Open(ctx context.Context, share Share) *Intake {
 	in := &Intake{d: d, share: share, stopped: make(chan struct{}), idle: make(chan struct{})}
+	for c := range in.served {
+		in.served[c] = make(map[string]bool)
+	}
 	in.sends, in.abort = context.WithCancelCause(ctx)
 	d.mu.Lock()
 	d.intakes[in] = struct{}{}

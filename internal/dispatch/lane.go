@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -16,6 +17,7 @@ type lane struct {
 	breaker breaker
 	rate    *rate.Limiter // nil: no limit was set or learned
 	set     float64       // the configured rate, 0 for none
+	pace    pace          // the learned rate
 	hold    time.Time     // what the destination asked for: nothing before it
 
 	queue  [classes]fifo
@@ -24,10 +26,17 @@ type lane struct {
 	replay int // of these, replayed
 	listed bool
 	timer  *time.Timer
+	// heard is when something last came back, or when the first of those under
+	// way was sent.
+	heard time.Time
+	slow  bool // as lanes.classify found it
 	// throttledAt is since when the rate alone holds calls up; zero when it does not.
 	throttledAt time.Time
 	used        time.Time
-	lastErr     string
+
+	url     string // of the bot that came last, for people
+	trouble trouble
+	putOff  atomic.Int64 // calls put off since the last success
 }
 
 // class orders the calls of a lane.
@@ -54,25 +63,44 @@ const (
 	replayQueue = 32
 	// replayShare is the part of a lane that replayed calls may hold.
 	replayShare = 0.25
+	// A lane is slow when it takes longer than slowLatency on average, and quiet
+	// when nothing came back for quietAfter, or three times as long as usual.
+	slowLatency = 1.0 // seconds
+	quietAfter  = 250 * time.Millisecond
 )
 
 func newLane(most int) *lane { return &lane{limit: newLimit(most), breaker: newBreaker()} }
 
-// configure follows the configuration of the bot of a new call. Bots that
-// share a destination should agree; where they do not, the newest wins.
-func (l *lane) configure(p *bots.Push, most int) {
-	if p.MaxConcurrency > 0 {
-		most = min(most, p.MaxConcurrency)
+// configure follows the limits that the bots of this destination have set.
+func (l *lane) configure(set bots.Limits, most int, now time.Time) {
+	if set.Concurrency > 0 {
+		most = min(most, set.Concurrency)
 	}
 	if most != l.limit.max {
 		l.limit.setMax(most)
 	}
-	if p.RatePerSecond != l.set {
-		l.set = p.RatePerSecond
+	if set.PerSecond != l.set {
+		l.set = set.PerSecond
+		l.adjust(now)
+	}
+}
+
+// adjust puts the limiter to the lower of the rate that was set and the one
+// that was learned. A rate that was set may be used up at once for each second,
+// as those who publish such limits count; a learned one is kept to evenly.
+func (l *lane) adjust(now time.Time) {
+	perSecond, burst := l.set, max(1, int(l.set))
+	if p := l.pace.rate; p > 0 && (l.set == 0 || p < l.set) {
+		perSecond, burst = p, max(1, int(p/10))
+	}
+	switch {
+	case perSecond == 0:
 		l.rate = nil
-		if l.set > 0 {
-			l.rate = rate.NewLimiter(rate.Limit(l.set), max(1, int(l.set)))
-		}
+	case l.rate == nil:
+		l.rate = rate.NewLimiter(rate.Limit(perSecond), burst)
+	default: // what was used of the old one counts in the new one
+		l.rate.SetLimitAt(now, rate.Limit(perSecond))
+		l.rate.SetBurstAt(now, burst)
 	}
 }
 
@@ -88,24 +116,56 @@ func (l *lane) queued(c class) int {
 // waiting is how many calls wait.
 func (l *lane) waiting() int { return l.queued(classes - 1) }
 
+// perSecond is how many calls the lane can send by its concurrency alone; 0 when
+// nothing is known of its speed.
+func (l *lane) perSecond() float64 {
+	if l.limit.latency == 0 {
+		return 0
+	}
+	return float64(l.limit.allowed()) / max(l.limit.latency, 0.001)
+}
+
 // room is how many more calls of a class may wait here. Less urgent calls take
-// none of the room of more urgent ones.
+// none of the room of more urgent ones, but for a small part of their own, so
+// that they do get a turn while more urgent ones never end.
 func (l *lane) room(c class) int {
 	most := firstQueue
 	switch {
 	case l.breaker.open:
 		most = probeQueue
 	case l.limit.latency > 0:
-		perSecond := float64(l.limit.allowed()) / max(l.limit.latency, 0.001)
-		if l.set > 0 {
-			perSecond = min(perSecond, l.set)
+		perSecond := l.perSecond()
+		if l.rate != nil {
+			perSecond = min(perSecond, float64(l.rate.Limit()))
 		}
 		most = min(maxQueued, max(1, int(perSecond*maxWait.Seconds())))
 	}
+	own := max(1, most/oneIn)
 	if c == classReplay {
 		most = min(most, replayQueue)
+		own = 1
 	}
-	return most - l.queued(c)
+	left := most - l.queued(c)
+	if c != classLive {
+		left = max(left, own-l.queue[c].len())
+	}
+	return left
+}
+
+// wants reports whether calls of a class are to be read for this lane: when it
+// has room for as many as it has already, so that one read brings many.
+func (l *lane) wants(c class) bool { return l.room(c) > l.queue[c].len() }
+
+// quiet reports whether nothing came back for longer than usual.
+func (l *lane) quiet(now time.Time) bool {
+	usual := time.Duration(l.limit.latency * float64(time.Second))
+	return l.active > 0 && now.Sub(l.heard) > max(quietAfter, 3*usual)
+}
+
+// isSlow reports whether a slot given to this lane may be gone for long: nothing
+// is known of it, it fails, it takes its time, or it has gone quiet.
+func (l *lane) isSlow(now time.Time) bool {
+	return l.limit.latency == 0 || l.limit.latency > slowLatency || l.breaker.failures > 0 || l.quiet(now)
 }
 
 // blockedUntil returns when the lane takes calls again, or zero when it does.
@@ -143,7 +203,11 @@ func (l *lane) next(now time.Time, replays bool) (*delivery, time.Duration) {
 	}
 	d := l.queue[from].pop()
 	l.turn++
+	if l.active == 0 {
+		l.heard = now
+	}
 	l.active++
+	l.pace.started(now)
 	if from == classReplay {
 		l.replay++
 	}
@@ -164,11 +228,12 @@ func (l *lane) pick(replays bool) class {
 	mayReplay := replays && l.queue[classReplay].len() > 0 &&
 		(l.replay == 0 || float64(l.replay+1) <= replayShare*float64(l.limit.allowed()))
 	if l.turn%oneIn == oneIn-1 {
+		// Of these turns again one in four is the replays'.
+		if mayReplay && (l.turn%(oneIn*oneIn) == oneIn*oneIn-1 || l.queue[classDue].len() == 0) {
+			return classReplay
+		}
 		if l.queue[classDue].len() > 0 {
 			return classDue
-		}
-		if mayReplay {
-			return classReplay
 		}
 	}
 	for _, c := range []class{classLive, classDue} {
@@ -188,7 +253,7 @@ func (l *lane) took(d *delivery, res *push.Result, now time.Time) {
 	if d.class == classReplay {
 		l.replay--
 	}
-	l.used = now
+	l.used, l.heard = now, now
 	if res.Class == push.ClassCanceled {
 		l.breaker.canceled()
 		return
@@ -201,19 +266,22 @@ func (l *lane) took(d *delivery, res *push.Result, now time.Time) {
 	switch judge(res) {
 	case healthy:
 		l.breaker.succeeded()
-		l.limit.grow(res.Duration, l.active+1, now)
-		l.lastErr = ""
+		l.limit.grow(res.Duration, d.bot.Push.Timeout, l.active+1, now)
+		l.pace.answered(now, l.perSecond())
 	case strained:
 		l.breaker.succeeded()
 		l.limit.cut(now)
+		l.pace.throttled(now, res.Duration)
 	case down:
 		if l.breaker.failed(now) {
 			l.limit.restart()
+			l.pace.down(now)
 		}
 		l.limit.cut(now)
 	}
-	if res.Err != nil {
-		l.lastErr = res.Err.Error()
+	l.adjust(now)
+	if l.trouble.note(res, now); res.Err == nil {
+		l.putOff.Store(0)
 	}
 }
 
@@ -249,29 +317,9 @@ func (l *lane) overdue(now time.Time) []*delivery {
 	var late []*delivery
 	for c := range l.queue {
 		q := &l.queue[c]
-		for q.len() > 0 && now.Sub(q.items[q.head].at) > maxWait {
+		for q.len() > 0 && now.Sub(q.first().at) > maxWait {
 			late = append(late, q.pop())
 		}
 	}
 	return late
-}
-
-// fifo is a queue of calls.
-type fifo struct {
-	items []*delivery
-	head  int
-}
-
-func (f *fifo) len() int { return len(f.items) - f.head }
-
-func (f *fifo) push(d *delivery) { f.items = append(f.items, d) }
-
-func (f *fifo) pop() *delivery {
-	d := f.items[f.head]
-	f.items[f.head] = nil
-	f.head++
-	if f.head == len(f.items) {
-		f.items, f.head = f.items[:0], 0
-	}
-	return d
 }

@@ -19,41 +19,105 @@ type lanes struct {
 	mu     sync.Mutex
 	free   int
 	replay int // slots that replayed calls hold
+	slow   int // slots that slow lanes hold
 	slots  int
 	byKey  map[string]*lane
 	ready  []*lane // lanes that may have a call to start, in turn
+	held   []*lane // listed too, but only a slot of their kind helps them
 	closed bool
+
+	waiting int // calls in all queues
+	bytes   int64
+	room    int // calls that may wait in all queues together
 }
+
+// What slow lanes may hold of what all share: half of the slots, and a third of
+// the room for waiting calls. However many destinations are down at once, the
+// others go on.
+const (
+	slowSlots = 2 // one part in
+	slowRoom  = 3
+	// keptSlots is the part of the slots that is left for lanes that are not
+	// slow, also when each slow one asks for its first.
+	keptSlots = 8
+	// leastRoom is how many calls may wait in a lane whatever the others hold.
+	leastRoom = 4
+)
 
 // laneIdle is how long an unused lane keeps what it learned.
 const laneIdle = 30 * time.Minute
 
-func newLanes(slots, perLane int, m *metrics, start func(*delivery)) *lanes {
-	return &lanes{most: perLane, start: start, metrics: m, free: slots, slots: slots, byKey: make(map[string]*lane)}
+func newLanes(slots, perLane, room int, m *metrics, start func(*delivery)) *lanes {
+	return &lanes{
+		most: perLane, start: start, metrics: m,
+		free: slots, slots: slots, room: room, byKey: make(map[string]*lane),
+	}
 }
 
 // offer takes a call for its destination, or says when to come back with it.
 // A call that is already due on its document may wait there at no cost, so it
 // only gets what is free soon.
-func (s *lanes) offer(d *delivery, now time.Time) (retryAt time.Time, queued bool) {
+func (s *lanes) offer(d *delivery, set bots.Limits, now time.Time) (retryAt time.Time, queued bool) {
 	s.mu.Lock()
-	l := s.lane(d.bot.Push)
+	l := s.lane(d.bot.Push, set, now)
 	l.used = now
-	d.lane = l
+	d.lane, l.url = l, d.bot.Push.PublicURL
 	if until := l.blockedUntil(now); !until.IsZero() {
 		s.mu.Unlock()
 		return spread(until, blockedSpread), false
 	}
-	if l.room(d.class) <= 0 || s.closed {
+	s.classify(l, now)
+	if l.room(d.class) <= 0 || s.crowded(l) || s.closed {
 		s.mu.Unlock()
 		return spread(now.Add(time.Second), fullSpread), false
 	}
 	l.queue[d.class].push(d)
+	s.waiting++
+	s.bytes += d.item.bytes
 	s.list(l)
 	starts := s.startable(now)
 	s.mu.Unlock()
 	s.startAll(starts)
 	return time.Time{}, true
+}
+
+// crowded reports whether others need the room that a call in this lane would
+// take: what all lanes hold together counts against the limits of what may be
+// pending, and when those are reached nothing is taken any more for anyone.
+func (s *lanes) crowded(l *lane) bool {
+	part := 1
+	if l.slow {
+		part = slowRoom
+	}
+	full := s.waiting >= s.room/part || s.bytes >= roomBytes/int64(part)
+	return full && l.waiting() >= leastRoom
+}
+
+// roomBytes is how much of maxBytes may wait in the lanes.
+const roomBytes = maxBytes / 4 * 3
+
+// left notes that a call waits no more.
+func (s *lanes) left(d *delivery) *delivery {
+	s.waiting--
+	s.bytes -= d.item.bytes
+	return d
+}
+
+// classify finds out whether a lane is slow, and accounts for its slots.
+func (s *lanes) classify(l *lane, now time.Time) {
+	if slow := l.isSlow(now); slow != l.slow {
+		l.slow = slow
+		if slow {
+			s.slow += l.active
+		} else {
+			s.slow -= l.active
+		}
+	}
+}
+
+// mayStart reports whether there is a slot for this lane.
+func (s *lanes) mayStart(l *lane) bool {
+	return !l.slow || s.slow < max(1, s.slots/slowSlots) || l.active == 0 && s.free > s.slots/keptSlots
 }
 
 // The jitter of calls that come back together: over this long after the lane
@@ -72,15 +136,25 @@ func spread(from time.Time, over time.Duration) time.Time {
 func (s *lanes) done(d *delivery, res *push.Result, now time.Time) (put []*delivery, retryAt time.Time) {
 	s.mu.Lock()
 	l := d.lane
+	if l.slow {
+		s.slow--
+	}
+	unhold := l.slow || d.class == classReplay || s.free <= s.slots/keptSlots
 	l.took(d, res, now)
+	s.classify(l, now)
 	s.free++
 	if d.class == classReplay {
 		s.replay--
 	}
+	if unhold && len(s.held) > 0 {
+		s.ready = append(s.ready, s.held...)
+		clear(s.held)
+		s.held = s.held[:0]
+	}
 	if until := l.blockedUntil(now); !until.IsZero() {
 		for c := range l.queue {
 			for l.queue[c].len() > 0 {
-				put = append(put, l.queue[c].pop())
+				put = append(put, s.left(l.queue[c].pop()))
 			}
 		}
 		retryAt = until
@@ -93,13 +167,14 @@ func (s *lanes) done(d *delivery, res *push.Result, now time.Time) (put []*deliv
 	return put, retryAt
 }
 
-func (s *lanes) lane(p *bots.Push) *lane {
+func (s *lanes) lane(p *bots.Push, set bots.Limits, now time.Time) *lane {
 	l, ok := s.byKey[p.Destination]
 	if !ok {
 		l = newLane(s.most)
+		l.slow = true // nothing is known of it
 		s.byKey[p.Destination] = l
 	}
-	l.configure(p, s.most)
+	l.configure(set, s.most, now)
 	return l
 }
 
@@ -118,12 +193,21 @@ func (s *lanes) startable(now time.Time) []*delivery {
 		l := s.ready[0]
 		s.ready[0] = nil
 		s.ready = s.ready[1:]
+		s.classify(l, now)
+		if !s.mayStart(l) {
+			s.held = append(s.held, l)
+			continue
+		}
 		l.listed = false
 		d, wait := l.next(now, s.replay < max(1, int(replayShare*float64(s.slots))))
 		switch {
 		case d != nil:
 			s.throttled(l, now)
+			s.left(d)
 			s.free--
+			if l.slow {
+				s.slow++
+			}
 			if d.class == classReplay {
 				s.replay++
 			}
@@ -131,6 +215,10 @@ func (s *lanes) startable(now time.Time) []*delivery {
 			s.list(l)
 		case wait > 0:
 			s.wakeIn(l, wait)
+		case l.active == 0 && l.waiting() > 0:
+			// The replays of others hold all slots that replays may have.
+			l.listed = true
+			s.held = append(s.held, l)
 		}
 		// Else the lane is at its limit: the end of one of its calls lists it.
 	}
@@ -173,17 +261,39 @@ func (s *lanes) startAll(starts []*delivery) {
 	}
 }
 
-// full returns the destinations that take no more calls of a class now.
-func (s *lanes) full(c class, now time.Time) map[string]bool {
+// rooms returns how many due calls of a class to read for each known
+// destination: 0 for those that are full, blocked for those that take none.
+func (s *lanes) rooms(c class, now time.Time) map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	full := make(map[string]bool)
+	rooms := make(map[string]int, len(s.byKey))
 	for key, l := range s.byKey {
-		if l.room(c) <= 0 || !l.blockedUntil(now).IsZero() {
-			full[key] = true
+		switch {
+		case !l.blockedUntil(now).IsZero():
+			rooms[key] = blocked
+		case l.wants(c) && !s.crowded(l):
+			rooms[key] = l.room(c)
+		default:
+			rooms[key] = 0
 		}
 	}
-	return full
+	return rooms
+}
+
+// blocked is the room of a lane that takes no calls now.
+const blocked = -1
+
+// down returns the destinations whose breaker is open.
+func (s *lanes) down() map[string]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	down := make(map[string]bool)
+	for key, l := range s.byKey {
+		if l.breaker.open {
+			down[key] = true
+		}
+	}
+	return down
 }
 
 // overdue takes the calls that have waited for too long in their lanes.
@@ -194,15 +304,20 @@ func (s *lanes) overdue(now time.Time) []*delivery {
 	for _, l := range s.byKey {
 		late = append(late, l.overdue(now)...)
 	}
+	for _, d := range late {
+		s.left(d)
+	}
 	return late
 }
 
-// tidy forgets lanes that were not used for long.
+// tidy forgets lanes that were not used for long, and notices those that have
+// gone quiet.
 func (s *lanes) tidy(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for key, l := range s.byKey {
-		if l.active == 0 && l.waiting() == 0 && now.Sub(l.used) > laneIdle && l.blockedUntil(now).IsZero() {
+		s.classify(l, now)
+		if l.active == 0 && !l.listed && l.waiting() == 0 && now.Sub(l.used) > laneIdle && l.blockedUntil(now).IsZero() {
 			delete(s.byKey, key)
 		}
 	}
@@ -217,7 +332,7 @@ func (s *lanes) take(match func(*delivery) bool) []*delivery {
 		for c := range l.queue {
 			for range l.queue[c].len() {
 				if d := l.queue[c].pop(); match(d) {
-					taken = append(taken, d)
+					taken = append(taken, s.left(d))
 				} else {
 					l.queue[c].push(d)
 				}
@@ -232,7 +347,7 @@ func (s *lanes) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	s.ready = nil
+	s.ready, s.held = nil, nil
 	for _, l := range s.byKey {
 		if l.timer != nil {
 			l.timer.Stop()

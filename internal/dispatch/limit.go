@@ -45,8 +45,9 @@ func (l *limit) setMax(most int) {
 	l.current = min(l.current, float64(most))
 }
 
-// grow takes an answer in good time.
-func (l *limit) grow(took time.Duration, busy int, now time.Time) {
+// grow takes an answer. One that took more than half of the time it had is no
+// sign that more would be borne: they would end as timeouts.
+func (l *limit) grow(took, most time.Duration, busy int, now time.Time) {
 	sample := took.Seconds()
 	if l.latency == 0 {
 		l.latency, l.best = sample, sample
@@ -58,7 +59,7 @@ func (l *limit) grow(took time.Duration, busy int, now time.Time) {
 		return
 	}
 	// A limit that is not used says nothing about a higher one.
-	if busy*2 < l.allowed() {
+	if busy*2 < l.allowed() || most > 0 && took > most/2 {
 		return
 	}
 	step := 1.0

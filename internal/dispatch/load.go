@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -51,6 +52,7 @@ func (d *Dispatcher) load(ctx context.Context, batch []*item) bool {
 		found := make(map[string]*calls.Call, len(batch))
 		err := d.o.Loader.Load(ctx, ids, set.Fields(), func(c calls.Call) { found[idKey(c.ID)] = &c })
 		if err == nil {
+			d.loading.Worked(ctx)
 			return d.decideAll(ctx, batch, found, set)
 		}
 		if ctx.Err() != nil {
@@ -60,8 +62,7 @@ func (d *Dispatcher) load(ctx context.Context, batch []*item) bool {
 		wait := min(100*time.Millisecond<<min(attempt, 8), 10*time.Second)
 		wait = wait/2 + rand.N(wait/2) //nolint:gosec // jitter
 		d.metrics.loadErrors.Inc()
-		d.logger.Warn("calls could not be read, trying again",
-			"calls", len(batch), "attempt", attempt+1, "retry_in", wait.Round(time.Millisecond), "error", err)
+		d.loading.Failed(ctx, err, slog.Int("calls", len(batch)))
 		if !sleep(ctx, wait) {
 			d.forgetAll(batch)
 			return false
@@ -107,9 +108,18 @@ func (d *Dispatcher) decide(it *item, call *calls.Call, set *bots.Set) {
 		return
 	}
 	bot := set.Bot(call.BotID)
+	if it.old {
+		if d.tooOld(it, call, time.Now()) {
+			d.withdraw(it, call, "given up: due for more than "+d.o.Schedule.MaxAge.String()+" and the destination does not answer")
+			return
+		}
+		it.end = endDue // meanwhile it was tried, or stored anew
+		d.finish(it)
+		return
+	}
 	switch reason := SkipReason(call, bot); reason {
 	case "":
-		d.queue(it, call, bot)
+		d.queue(it, call, bot, set)
 	case ReasonNoURL:
 		d.settle(it, call, bot, calls.StatusSkipped, "the bot has no url")
 	case ReasonBadConfig:
@@ -118,7 +128,7 @@ func (d *Dispatcher) decide(it *item, call *calls.Call, set *bots.Set) {
 		if isDue(call) {
 			// It was to be tried again and now must not be: the document has
 			// to say so, or it stays due for ever.
-			d.withdraw(it, call, reason)
+			d.withdraw(it, call, "not tried again: "+string(reason))
 			return
 		}
 		d.skip(it, call, reason)
@@ -128,10 +138,8 @@ func (d *Dispatcher) decide(it *item, call *calls.Call, set *bots.Set) {
 // settled says why the document already answers for this result, or "".
 func settled(call *calls.Call, it *item, now time.Time) Reason {
 	p := &call.Pushed
-	same := !call.CompletedAt.IsZero() &&
-		(p.CompletedAt.Equal(call.CompletedAt) || it.again.Past && p.ByPlatform())
 	switch {
-	case !same || p.Status == "":
+	case !it.again.answers(call):
 		return ""
 	case p.NextAttemptAt.IsZero() && it.again.wants(p):
 		return ""
@@ -168,17 +176,19 @@ func isDue(call *calls.Call) bool { return !call.Pushed.NextAttemptAt.IsZero() }
 func (d *Dispatcher) skip(it *item, call *calls.Call, reason Reason) {
 	it.end = endIgnored
 	d.metrics.skips[reason].Inc()
-	if call != nil {
-		d.logger.Debug("not pushed", "bot_id", call.BotID, "call_id", call.Name(), "reason", string(reason))
+	d.skipped[reason].Add(1)
+	if call == nil { // it is gone, and with it its name
+		call = &calls.Call{ID: it.id}
 	}
+	d.logger.Debug("not pushed", "bot_id", call.BotID, "call_id", call.Name(), "reason", string(reason))
 	d.finish(it)
 }
 
 // queue gives a call to the lane of its destination, or puts it off.
-func (d *Dispatcher) queue(it *item, call *calls.Call, bot *bots.Bot) {
+func (d *Dispatcher) queue(it *item, call *calls.Call, bot *bots.Bot, set *bots.Set) {
 	now := time.Now()
 	dl := &delivery{item: it, call: call, bot: bot, at: now}
-	if retryAt, ok := d.lanes.offer(dl, now); !ok {
+	if retryAt, ok := d.lanes.offer(dl, set.Limits(bot.Push.Destination), now); !ok {
 		d.park(dl, retryAt)
 	}
 }

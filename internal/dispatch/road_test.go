@@ -47,6 +47,12 @@ type road struct {
 // newRoad starts a dispatcher; it must be called inside a synctest bubble.
 func newRoad(t *testing.T, bot ...bson.M) *road {
 	t.Helper()
+	return newRoadOf(t, func(*Options) {}, bot...)
+}
+
+// newRoadOf is newRoad with other options.
+func newRoadOf(t *testing.T, adjust func(*Options), bot ...bson.M) *road {
+	t.Helper()
 	r := &road{
 		t: t, docs: make(map[string]bson.M), sent: make(map[string]int),
 		underWay: make(map[string]int), most: make(map[string]int), settled: make(map[string]int), due: make(map[string]time.Time), replay: make(map[string]string),
@@ -56,7 +62,7 @@ func newRoad(t *testing.T, bot ...bson.M) *road {
 		bot = []bson.M{botOf("bot", "https://crm.example.com/hook")}
 	}
 	r.setBots(bot...)
-	r.d = New(Options{
+	o := Options{
 		Loader: r, Recorder: r, Bots: r, Sender: r, Links: r,
 		Schedule:               push.Schedule{Delays: []time.Duration{30 * time.Second, 2 * time.Minute}},
 		Slot:                   resume.Slot,
@@ -64,7 +70,9 @@ func newRoad(t *testing.T, bot ...bson.M) *road {
 		DestinationConcurrency: 8,
 		Logger:                 slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Registerer:             prometheus.NewRegistry(),
-	})
+	}
+	adjust(&o)
+	r.d = New(o)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { _ = r.d.Run(ctx); close(ended) }()
