@@ -2,6 +2,7 @@ package demo
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -59,6 +60,11 @@ const (
 // limit of 10 s for an exchange.
 const slowly = 700 * time.Millisecond
 
+// oldPolicy begins the numbers of policies for which the renewals' CRM answers
+// 503 at first, as if it were being deployed. They are the fewer ones, or the
+// watcher would leave that CRM alone for a while, as it does with one that is down.
+const oldPolicy = "OLD-"
+
 // badPhone is a number that the survey's CRM refuses, with status 200.
 const badPhone = "+440000000000"
 
@@ -102,8 +108,8 @@ func cast() []*bot {
 			id: "bot-renewals", name: "Juniper Renewals", timezone: "America/New_York",
 			push: renewalsPush, method: http.MethodPost, path: "/juniper/outcomes",
 			callKey: "reference", linkKey: "audio",
-			answers: func(try int, _ func(string) string) answer {
-				if try == 1 {
+			answers: func(try int, field func(string) string) answer {
+				if try == 1 && strings.HasPrefix(field("policy"), oldPolicy) {
 					return answer{status: 503, body: `{"error":"deploying, come back"}`}
 				}
 				return answer{status: 201, body: `{"stored":true}`, after: 15 * time.Millisecond}

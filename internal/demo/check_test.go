@@ -79,8 +79,8 @@ func TestWrongEndingsAreNamed(t *testing.T) {
 		retried  = 3  // ok on the second try
 		signed   = 5  // a signed link
 		alone    = 6  // not to be pushed
-		refused  = 7  // 422
-		skipped  = 11 // no url
+		refused  = 8  // 422
+		skipped  = 12 // no url
 	)
 	later := time.Now()
 	other := 500

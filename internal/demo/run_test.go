@@ -115,6 +115,9 @@ func (s *standIn) push(ctx context.Context, c *call, completed time.Time) error 
 // send makes one request with the least that the CRM looks at.
 func (s *standIn) send(ctx context.Context, c *call) (int, error) {
 	fields := map[string]any{c.bot.callKey: c.session, c.bot.linkKey: right(c).link(), "patient_id": "P1"}
+	if c.want.tries == 2 {
+		fields["policy"] = oldPolicy + "1"
+	}
 	if c.want.http == 422 {
 		fields["patient_id"] = ""
 	}

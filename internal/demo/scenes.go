@@ -127,8 +127,13 @@ func wrongNumber(s *script, c *call) {
 }
 
 // renewal: a policy goes on for a year.
-func renewal(s *script, c *call) {
-	policy := fmt.Sprintf("JN-%06d", s.rng.IntN(1_000_000))
+func renewal(s *script, c *call) { s.renew(c, "JN-") }
+
+// renewalOfOld: the CRM takes it at the second try.
+func renewalOfOld(s *script, c *call) { s.renew(c, oldPolicy) }
+
+func (s *script) renew(c *call, kind string) {
+	policy := fmt.Sprintf("%s%06d", kind, s.rng.IntN(1_000_000))
 	set(&c.skeleton, "connected_event.POLICY", policy)
 	c.conversation(
 		"Hello, your policy "+policy+" ends this month. Shall I renew it?",
