@@ -8,11 +8,11 @@ import (
 	"sync"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/dispatch"
+	"github.com/cxbridge/watcher/internal/outage"
 	"github.com/cxbridge/watcher/pkg/resume"
 	"github.com/cxbridge/watcher/pkg/stream"
 )
@@ -35,12 +35,14 @@ func newPartitions(a *App, coll *mongo.Collection) *partitions {
 // learnCluster asks for the name of the replica set, until it is told or ctx
 // ends: a token is good only in the cluster that gave it.
 func (p *partitions) learnCluster(ctx context.Context) error {
+	away := outage.New(p.app.logger, "MongoDB does not answer, trying again", "MongoDB answers")
 	for attempt := 0; ; attempt++ {
 		asking, cancel := context.WithTimeoutCause(ctx, 2*selectionTimeout, errors.New("MongoDB did not answer in time"))
 		name, err := stream.ReplicaSet(asking, p.app.client)
 		cancel()
 		if err == nil {
 			p.replicaSet = name
+			away.Worked(ctx)
 			return nil
 		}
 		if ctx.Err() != nil {
@@ -48,8 +50,7 @@ func (p *partitions) learnCluster(ctx context.Context) error {
 		}
 		wait := min(500*time.Millisecond<<min(attempt, 5), 10*time.Second)
 		wait = wait/2 + rand.N(wait/2) //nolint:gosec // jitter
-		p.app.logger.Warn("MongoDB does not answer, trying again",
-			"attempt", attempt+1, "retry_in", wait.Round(time.Millisecond), "error", err)
+		away.Failed(ctx, err)
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -61,7 +62,12 @@ func (p *partitions) learnCluster(ctx context.Context) error {
 // hold works on one partition for as long as the lease lasts.
 func (p *partitions) hold(ctx context.Context, lease *resume.Lease) error {
 	index := lease.Partition().Index
-	part := &partition{app: p.app, share: lease.Partition(), intake: p.app.dispatcher.Open(lease.Context(), shareOf(lease.Partition()))}
+	part := &partition{
+		app:    p.app,
+		share:  lease.Partition(),
+		intake: p.app.dispatcher.Open(lease.Context(), shareOf(lease.Partition())),
+		past:   pastOf(lease.Record(), p.first().Position, p.begun),
+	}
 	defer p.forget(index)
 	err := stream.RunPartition(ctx, stream.PartitionConfig{
 		Lease: lease,
@@ -146,6 +152,7 @@ type partition struct {
 	app    *App
 	share  resume.Partition
 	intake *dispatch.Intake
+	past   past
 	sweeps sync.WaitGroup
 }
 
@@ -155,81 +162,7 @@ func (p *partition) Event(ctx context.Context, e stream.Event, done func()) erro
 		done() // the collection was dropped or renamed, or another share's call
 		return nil
 	}
-	return p.intake.Submit(ctx, e.Key, done)
-}
-
-// The margins of a sweep. completed_at is written by the API's clock, the gap
-// is measured by MongoDB's.
-const (
-	sweepMargin = 5 * time.Minute
-	// unknownPast is how far a sweep reaches back when nothing is known of where
-	// the gap began.
-	unknownPast = 24 * time.Hour
-	sweepPause  = 5 * time.Second
-)
-
-// Gap implements stream.Handler: the calls whose results were stored in the
-// gap are looked up by time and take the same road as all others.
-func (p *partition) Gap(ctx context.Context, g stream.Gap, done func()) error {
-	p.sweeps.Go(func() {
-		from := g.From
-		if from.IsZero() {
-			from = g.To.Add(-unknownPast)
-		}
-		from, to := from.Add(-sweepMargin), g.To.Add(sweepMargin)
-		log := p.app.logger.With("reason", string(g.Reason), "from", from, "to", to)
-		log.Warn("sweeping the calls of a gap in the stream")
-		for {
-			n, err := p.sweep(ctx, from, to)
-			if err == nil {
-				log.Info("the gap is swept", "calls", n)
-				p.app.metrics.sweeps[sweepDone].Inc()
-				done()
-				return
-			}
-			if ctx.Err() != nil || errors.Is(err, dispatch.ErrStopped) {
-				return // the position stays before the gap: the next start sweeps it
-			}
-			p.app.metrics.sweeps[sweepFailed].Inc()
-			log.Warn("the sweep failed, trying again", "calls", n, "error", err)
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(sweepPause):
-			}
-		}
-	})
-	return nil
-}
-
-// sweep submits every call of the gap and waits until all of them are settled.
-func (p *partition) sweep(ctx context.Context, from, to time.Time) (int, error) {
-	var open sync.WaitGroup
-	n := 0
-	err := p.app.store.Between(ctx, from, to, func(id bson.RawValue) error {
-		if !p.share.Owns(id) {
-			return nil
-		}
-		open.Add(1)
-		if err := p.intake.Submit(ctx, id, open.Done); err != nil {
-			open.Done()
-			return err
-		}
-		p.app.metrics.swept.Inc()
-		n++
-		return nil
-	})
-	if err != nil {
-		return n, err
-	}
-	settled := make(chan struct{})
-	go func() { open.Wait(); close(settled) }()
-	select {
-	case <-settled:
-		return n, nil
-	case <-ctx.Done():
-		return n, context.Cause(ctx)
-	}
+	return p.intake.SubmitAgain(ctx, e.Key, p.past.again(resume.ClockTime(e.Position.ClusterTime)), done)
 }
 
 // Drain implements stream.Handler: what only waits is let go, what is being
