@@ -227,7 +227,9 @@ func (a *App) Run(ctx context.Context) error {
 	serving, stopServing := context.WithCancelCause(context.WithoutCancel(ctx))
 	sending, stopSending := context.WithCancelCause(context.WithoutCancel(ctx))
 	recording, stopRecording := context.WithCancelCause(context.WithoutCancel(ctx))
+	reading, stopReading := context.WithCancelCause(ctx)
 	defer stopServing(nil)
+	defer stopReading(nil)
 
 	var servers, senders, writers sync.WaitGroup
 	failed := make(chan error, 1)
@@ -236,15 +238,13 @@ func (a *App) Run(ctx context.Context) error {
 			failed <- err
 		}
 	})
-	servers.Go(func() { _ = a.bots.Run(serving) })
+	servers.Go(func() { _ = a.bots.Run(reading) }) // those who drain need no newer bots
 	servers.Go(func() { a.settings.run(serving) })
 	servers.Go(func() { a.ensureIndexes(serving) })
 	senders.Go(func() { _ = a.dispatcher.Run(sending) })
 	writers.Go(func() { _ = a.recorder.Run(recording) })
 	a.logger.Info("watcher started", "name", a.cfg.Name, "database", a.cfg.Database, "metrics", a.Addr())
 
-	reading, stopReading := context.WithCancelCause(ctx)
-	defer stopReading(nil)
 	ended := make(chan error, 1)
 	go func() { ended <- a.follow(reading) }()
 
