@@ -27,8 +27,10 @@ const (
 	dataFile   = "localmongo.data"
 	lockFile   = "localmongo.lock"
 	dataFormat = 1
-	// recordHeader is the length and the checksum in front of a record.
-	recordHeader = 8
+	// recordHeader is what stands in front of a record: its length, the checksum of the
+	// length, and the checksum of the document. The first checksum tells a write that was
+	// cut short, which leaves a true length, from a length that was damaged.
+	recordHeader = 12
 	// maxRecord bounds a record: a transaction of documents fits, a wild length does not.
 	maxRecord = 1 << 30
 	// compactAfter is how many bytes of changes are kept before the file is written anew,
@@ -138,6 +140,9 @@ func readRecord(in io.Reader, left int64) (bson.Raw, int64, error) {
 	if _, err := io.ReadFull(in, head[:]); err != nil {
 		return nil, 0, fmt.Errorf("read a record: %w", err)
 	}
+	if crc32.Checksum(head[:4], crcTable) != binary.LittleEndian.Uint32(head[4:]) {
+		return nil, 0, errors.New("length of a record is wrong")
+	}
 	n := int64(binary.LittleEndian.Uint32(head[:]))
 	end := recordHeader + n
 	if n > maxRecord || n < 5 {
@@ -150,7 +155,7 @@ func readRecord(in io.Reader, left int64) (bson.Raw, int64, error) {
 	if _, err := io.ReadFull(in, doc); err != nil {
 		return nil, 0, fmt.Errorf("read a record: %w", err)
 	}
-	if crc32.Checksum(doc, crcTable) != binary.LittleEndian.Uint32(head[4:]) {
+	if crc32.Checksum(doc, crcTable) != binary.LittleEndian.Uint32(head[8:]) {
 		if end == left {
 			return nil, 0, errTorn
 		}
@@ -171,7 +176,8 @@ func appendRecord(dst []byte, d kit.D) ([]byte, error) {
 		return nil, fmt.Errorf("encode a record: %w", err)
 	}
 	binary.LittleEndian.PutUint32(dst[at:], uint32(len(dst)-at-recordHeader))
-	binary.LittleEndian.PutUint32(dst[at+4:], crc32.Checksum(dst[at+recordHeader:], crcTable))
+	binary.LittleEndian.PutUint32(dst[at+4:], crc32.Checksum(dst[at:at+4], crcTable))
+	binary.LittleEndian.PutUint32(dst[at+8:], crc32.Checksum(dst[at+recordHeader:], crcTable))
 	return dst, nil
 }
 
