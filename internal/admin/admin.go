@@ -1,13 +1,14 @@
 // Package admin serves what operators and their machines ask of a running
-// watcher: /metrics, /livez and /readyz, on a listener of their own.
+// watcher, on a listener of their own: the status page, the same as JSON,
+// /metrics, /livez and /readyz; and profiles, on another that is never public.
 //
-// It owns the listener and the form of the answers. What ready means is said
-// by the parts themselves, through checks.
+// It owns the listeners, the form of the answers, and that a page shows nothing
+// of a customer. What ready means is said by the parts themselves, through
+// checks, and so is what stands on the page.
 package admin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,28 +18,34 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
 )
-
-// Check is one condition of readiness. Ready returns nil, or why not.
-type Check struct {
-	Name  string
-	Ready func() error
-}
 
 // Options are what a Server is made of.
 type Options struct {
 	Addr     string // "host:port", ":port"; port 0 takes a free one
 	Gatherer prometheus.Gatherer
 	Checks   []Check
-	Logger   *slog.Logger
+	// Standby says who works while this replica stands by, "" when it works
+	// itself; nil: it never stands by. A standby is ready.
+	Standby func() string
+	// Source is what the status page shows; nil: there is no page.
+	Source Source
+	// PprofAddr, when not "", serves the profiles of net/http/pprof; see
+	// CheckLoopback for what it may be.
+	PprofAddr string
+	Logger    *slog.Logger
 }
 
 // Server is the listener of a watcher for operators.
 type Server struct {
 	listener net.Listener
 	http     *http.Server
+	profiles *profiles // nil: not served
 	checks   []Check
-	logger   *slog.Logger
+	standby  func() string
+	source   Source
+	page     *page
 }
 
 // The limits of a request: everything served here is small and local.
@@ -49,13 +56,9 @@ const (
 	closeTimeout = 2 * time.Second
 )
 
-// New listens on the address, and answers once Run is called.
+// New listens on the addresses, and answers once Run is called.
 func New(o Options) (*Server, error) {
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", o.Addr)
-	if err != nil {
-		return nil, fmt.Errorf("listen for metrics and health: %w", err)
-	}
-	s := &Server{listener: listener, checks: o.Checks, logger: o.Logger}
+	s := &Server{checks: o.Checks, standby: o.Standby, source: o.Source}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{
 		ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
@@ -64,70 +67,82 @@ func New(o Options) (*Server, error) {
 	}))
 	mux.HandleFunc("GET /livez", s.live)
 	mux.HandleFunc("GET /readyz", s.ready)
-	s.http = &http.Server{
-		Handler:           mux,
+	if o.Source != nil {
+		var err error
+		if s.page, err = newPage(); err != nil {
+			return nil, err
+		}
+		mux.HandleFunc("GET /{$}", s.html)
+		mux.HandleFunc("GET /status.json", s.json)
+	}
+	s.http = newHTTP(mux, o.Logger)
+	if o.PprofAddr != "" {
+		var err error
+		if s.profiles, err = newProfiles(o.PprofAddr, o.Logger); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if s.listener, err = listen(o.Addr); err != nil {
+		_ = s.closeProfiles()
+		return nil, fmt.Errorf("listen for metrics and health: %w", err)
+	}
+	return s, nil
+}
+
+func listen(addr string) (net.Listener, error) {
+	return (&net.ListenConfig{}).Listen(context.Background(), "tcp", addr)
+}
+
+func newHTTP(h http.Handler, logger *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
 		ReadHeaderTimeout: readTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
-		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
-	return s, nil
 }
 
 // Addr is the address that the server listens on, as HOST:PORT.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
-// Close frees the listener of a server that never ran.
-func (s *Server) Close() error { return s.listener.Close() }
+// Close frees the listeners of a server that never ran.
+func (s *Server) Close() error { return errors.Join(s.listener.Close(), s.closeProfiles()) }
+
+func (s *Server) closeProfiles() error {
+	if s.profiles == nil {
+		return nil
+	}
+	return s.profiles.listener.Close()
+}
 
 // Run answers until the context ends.
 func (s *Server) Run(ctx context.Context) error {
+	if s.profiles == nil {
+		return serve(ctx, s.http, s.listener)
+	}
+	both, ctx := errgroup.WithContext(ctx)
+	both.Go(func() error { return serve(ctx, s.http, s.listener) })
+	both.Go(func() error { return serve(ctx, s.profiles.http, s.profiles.listener) })
+	return both.Wait()
+}
+
+func serve(ctx context.Context, server *http.Server, listener net.Listener) error {
 	failed := make(chan error, 1)
-	go func() { failed <- s.http.Serve(s.listener) }()
+	go func() { failed <- server.Serve(listener) }()
 	select {
 	case err := <-failed:
-		return fmt.Errorf("serve metrics and health: %w", err)
+		return fmt.Errorf("serve %s: %w", listener.Addr(), err)
 	case <-ctx.Done():
 	}
 	closing, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), closeTimeout,
 		errors.New("admin requests did not end in time"))
 	defer cancel()
-	if err := s.http.Shutdown(closing); err != nil {
-		_ = s.http.Close()
+	if err := server.Shutdown(closing); err != nil {
+		_ = server.Close()
 	}
 	<-failed
 	return nil
-}
-
-func (s *Server) live(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, map[string]any{"status": "ok"})
-}
-
-// readiness is the answer of /readyz.
-type readiness struct {
-	Status string            `json:"status"`           // "ready" or "not ready"
-	Checks map[string]string `json:"checks,omitempty"` // "ok", or why not
-}
-
-func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
-	answer := readiness{Status: "ready", Checks: make(map[string]string, len(s.checks))}
-	code := http.StatusOK
-	for _, c := range s.checks {
-		answer.Checks[c.Name] = "ok"
-		if err := c.Ready(); err != nil {
-			answer.Checks[c.Name] = err.Error()
-			answer.Status, code = "not ready", http.StatusServiceUnavailable
-		}
-	}
-	writeJSON(w, code, answer)
-}
-
-func writeJSON(w http.ResponseWriter, code int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(code)
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	_ = enc.Encode(v) // the client is gone: nobody to tell
 }

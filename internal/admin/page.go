@@ -1,0 +1,165 @@
+package admin
+
+import (
+	"bytes"
+	"crypto/sha256"
+	_ "embed" // the page and its style
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/cxbridge/watcher/internal/plain"
+)
+
+//go:embed page.html
+var pageHTML string
+
+//go:embed page.css
+var pageCSS string
+
+// refreshEvery is how often a browser asks for the page again, in seconds.
+const refreshEvery = 5
+
+// page renders the status page.
+type page struct {
+	template *template.Template
+	policy   string // Content-Security-Policy
+}
+
+func newPage() (*page, error) {
+	t, err := template.New("page").Funcs(template.FuncMap{
+		"ago":       func(now, t time.Time) string { return plain.Duration(max(0, now.Sub(t))) + " ago" },
+		"clock":     clock,
+		"laneState": laneState,
+		"laneTone":  laneTone,
+		"mark":      mark,
+		"since":     func(now, t time.Time) string { return plain.Duration(max(0, now.Sub(t))) },
+		"stamp":     func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"tone":      tone,
+	}).Parse(pageHTML)
+	if err != nil {
+		return nil, fmt.Errorf("parse the status page: %w", err)
+	}
+	sum := sha256.Sum256([]byte(pageCSS))
+	return &page{
+		template: t,
+		// Nothing may be loaded, sent or framed; only the style of the page itself counts.
+		policy: "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
+			"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+	}, nil
+}
+
+// view is what the template gets.
+type view struct {
+	Page
+	Style   template.CSS
+	Refresh int // seconds; 0: not at all
+}
+
+// Worst is the worst of all partitions that this replica reads.
+func (v view) Worst() Partition {
+	var w Partition
+	for i := range v.Partitions {
+		p := &v.Partitions[i]
+		if p.Lag != nil && (w.Lag == nil || *p.Lag > *w.Lag) {
+			w.Lag = p.Lag
+		}
+		if p.Headroom != nil && (w.Headroom == nil || *p.Headroom < *w.Headroom) {
+			w.Headroom = p.Headroom
+		}
+		if p.Oldest != nil && *p.Oldest > 0 && (w.Oldest == nil || *p.Oldest > *w.Oldest) {
+			w.Oldest = p.Oldest
+		}
+	}
+	return w
+}
+
+// LaneCount is the number of all destinations.
+func (v view) LaneCount() int { return len(v.Lanes) + v.LanesLeft }
+
+// FaultyCount is the number of all bots that cannot push.
+func (v view) FaultyCount() int { return len(v.Faulty) + v.FaultyLeft }
+
+// SkipList is the reasons for which there was nothing to do, with their counts.
+func (v view) SkipList() []string {
+	var list []string
+	for _, reason := range sortedKeys(v.Skipped) {
+		list = append(list, strconv.FormatUint(v.Skipped[reason], 10)+" "+reason)
+	}
+	return list
+}
+
+func (s *Server) html(w http.ResponseWriter, r *http.Request) {
+	v := view{Page: s.current(), Style: template.CSS(pageCSS), Refresh: refreshEvery} //nolint:gosec // our own file
+	if r.URL.Query().Get("refresh") == "0" {
+		v.Refresh = 0
+	}
+	var out bytes.Buffer
+	if err := s.page.template.Execute(&out, v); err != nil {
+		http.Error(w, "the page cannot be rendered", http.StatusInternalServerError)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Security-Policy", s.page.policy)
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	_, _ = out.WriteTo(w) // the client is gone: nobody to tell
+}
+
+func (s *Server) json(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, s.current())
+}
+
+// mark shows the state in the title of a browser tab.
+func mark(status string) string {
+	if tone(status) == "good" {
+		return "●"
+	}
+	return "▲"
+}
+
+// tone is the class of a state or an outcome.
+func tone(status string) string {
+	switch status {
+	case StateReady, "ok":
+		return "good"
+	case StateNotReady, "failed":
+		return "bad"
+	case "rejected":
+		return "warn"
+	default: // standby, skipped
+		return "calm"
+	}
+}
+
+// laneState is the state of a lane in a word for people.
+func laneState(l Lane) string {
+	switch l.State {
+	case "open":
+		return "stopped"
+	case "half_open":
+		return "probing"
+	case "held":
+		return "told to wait"
+	}
+	if l.Problem.Times > 0 {
+		return "failing"
+	}
+	return "fine"
+}
+
+func laneTone(l Lane) string {
+	switch l.severity() {
+	case 4, 3:
+		return "bad"
+	case 2, 1:
+		return "warn"
+	default:
+		return "good"
+	}
+}

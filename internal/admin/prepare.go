@@ -1,0 +1,228 @@
+package admin
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/cxbridge/watcher/internal/plain"
+)
+
+// The most rows of each table: a page stays small however much there is.
+const (
+	maxLanes    = 50
+	maxFaulty   = 50
+	maxOutcomes = 50
+	maxBotNames = 3
+	maxAdvice   = 12
+	// maxText is how many characters of a text of others are shown.
+	maxText = 300
+)
+
+// From here on the page says that something needs attention.
+const (
+	muchLag        = time.Minute
+	littleHeadroom = time.Hour
+)
+
+// current is the Source's page as it may be shown.
+func (s *Server) current() Page {
+	p := s.source.Status()
+	p.Now = time.Now().UTC()
+	p.Health = s.health()
+	p.bound()
+	p.mask()
+	p.Attention = p.advice()
+	return p
+}
+
+// bound orders the rows and cuts the tables.
+func (p *Page) bound() {
+	slices.SortFunc(p.Lanes, func(a, b Lane) int {
+		return cmp.Or(
+			cmp.Compare(b.severity(), a.severity()),
+			cmp.Compare(b.Waiting+b.PutOff, a.Waiting+a.PutOff),
+			cmp.Compare(a.Destination, b.Destination),
+		)
+	})
+	slices.SortFunc(p.Faulty, func(a, b FaultyBot) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
+	p.Lanes, p.LanesLeft = first(p.Lanes, maxLanes)
+	p.Faulty, p.FaultyLeft = first(p.Faulty, maxFaulty)
+	p.Outcomes, _ = first(p.Outcomes, maxOutcomes)
+	for i := range p.Lanes {
+		l := &p.Lanes[i]
+		slices.Sort(l.Bots)
+		l.Bots, l.BotsLeft = first(l.Bots, maxBotNames)
+	}
+}
+
+func first[T any](all []T, most int) ([]T, int) {
+	if len(all) <= most {
+		return all, 0
+	}
+	return all[:most], len(all) - most
+}
+
+// severity orders lanes: what takes no call is worse than what refuses some.
+func (l *Lane) severity() int {
+	rank := map[string]int{"open": 4, "half_open": 3, "held": 2}[l.State]
+	if rank == 0 && l.Problem.Times > 0 {
+		rank = 1
+	}
+	return rank
+}
+
+// mask takes out of the page what could lead to a customer, and what could be a
+// credential by its looks. What the watcher knows to be secret is gone already.
+func (p *Page) mask() {
+	for name, why := range p.Health.Checks {
+		p.Health.Checks[name] = shown(why)
+	}
+	for i := range p.Partitions {
+		p.Partitions[i].Error = shown(p.Partitions[i].Error)
+	}
+	for i := range p.Lanes {
+		l := &p.Lanes[i]
+		l.Destination = place(l.Destination)
+		l.Problem.Text = shown(l.Problem.Text)
+		for j, name := range l.Bots {
+			l.Bots[j] = shown(name)
+		}
+	}
+	for i := range p.Outcomes {
+		o := &p.Outcomes[i]
+		o.Destination = place(o.Destination)
+		o.CallID, o.Bot, o.Why = plain.MaskID(cut(o.CallID)), plain.MaskID(cut(o.Bot)), shown(o.Why)
+	}
+	for i := range p.Faulty {
+		b := &p.Faulty[i]
+		b.ID, b.Name, b.Why = plain.MaskID(cut(b.ID)), shown(b.Name), shown(b.Why)
+	}
+}
+
+func shown(text string) string { return cut(plain.Mask(text)) }
+
+func cut(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	n := 0
+	for i := range text {
+		if n++; n > maxText {
+			return text[:i] + "…"
+		}
+	}
+	return text
+}
+
+// place is host and path of a URL. Of a path segment that looks like a
+// credential, as those of incoming webhooks are, only the beginning stays.
+func place(url string) string {
+	if _, rest, ok := strings.Cut(url, "://"); ok {
+		url = rest
+	}
+	url, _, _ = strings.Cut(url, "?")
+	host, path, ok := strings.Cut(url, "/")
+	if !ok {
+		return cut(host)
+	}
+	segments := strings.Split(path, "/")
+	for i, s := range segments {
+		if looksSecret(s) {
+			segments[i] = s[:4] + "…"
+		}
+	}
+	return cut(host + "/" + strings.Join(segments, "/"))
+}
+
+// looksSecret reports whether a path segment is long and mixes letters and
+// digits.
+func looksSecret(s string) bool {
+	return len(s) >= 16 && s[3] < 0x80 && strings.ContainsFunc(s, unicode.IsDigit) && strings.ContainsFunc(s, unicode.IsLetter)
+}
+
+// advice is what to look at, in sentences.
+func (p *Page) advice() []string {
+	var all []string
+	add := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
+	for _, name := range sortedKeys(p.Health.Checks) {
+		if why := p.Health.Checks[name]; why != "ok" {
+			add("Not ready: %s: %s", name, why)
+		}
+	}
+	for i := range p.Partitions {
+		part := &p.Partitions[i]
+		if part.Owner == "" && p.Replicas > 0 {
+			add("Nobody reads partition %s.", part.Name)
+		}
+		if part.Lag != nil && time.Duration(*part.Lag) > muchLag {
+			add("Partition %s is read %s late.", part.Name, part.Lag)
+		}
+		if part.Headroom != nil && time.Duration(*part.Headroom) < littleHeadroom {
+			add("The saved position of partition %s leaves the oplog in %s; after that, results are looked up by time.", part.Name, part.Headroom)
+		}
+	}
+	for i := range p.Lanes {
+		if l := &p.Lanes[i]; l.severity() > 0 {
+			add("%s: %s", l.Destination, l.sentence(p.Now))
+		}
+	}
+	if n := len(p.Faulty) + p.FaultyLeft; n > 0 {
+		add("%s cannot push because of %s configuration.", count(n, "bot"), map[bool]string{true: "its", false: "their"}[n == 1])
+	}
+	if all, left := first(all, maxAdvice); left > 0 {
+		return append(all, fmt.Sprintf("And %d more below.", left))
+	}
+	return all
+}
+
+// sentence says in plain words what is wrong with a lane.
+func (l *Lane) sentence(now time.Time) string {
+	var parts []string
+	if l.Problem.Text != "" {
+		parts = append(parts, strings.TrimSuffix(l.Problem.Text, "."))
+	}
+	if l.Problem.Times > 0 {
+		parts = append(parts, "since "+clock(now, l.Problem.Since))
+	}
+	switch l.State {
+	case "open":
+		parts = append(parts, "next try at "+clock(now, l.Until))
+	case "held":
+		parts = append(parts, "it asked to wait until "+clock(now, l.Until))
+	case "half_open":
+		parts = append(parts, "one call is tried now")
+	}
+	if n := l.Waiting + l.PutOff; n > 0 {
+		parts = append(parts, count(n, "call")+" waiting")
+	}
+	return strings.Join(parts, ", ") + "."
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// clock is the time of day in UTC, with the date when that is another.
+func clock(now, t time.Time) string {
+	t = t.UTC()
+	if y, m, d := t.Date(); now.UTC().Truncate(24*time.Hour) != time.Date(y, m, d, 0, 0, 0, 0, time.UTC) {
+		return t.Format("2 Jan 15:04")
+	}
+	return t.Format("15:04:05")
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
