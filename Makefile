@@ -5,10 +5,12 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 IMAGE    ?= watcher:$(VERSION)
 FUZZTIME ?= 30s
 BENCH    ?= .
+CHAOS_SECONDS ?= 600
+CHAOS_SEED ?=
 LINT      = go tool -modfile=tools/go.mod golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fmt bench fuzz cover demo vectors image ci clean
+.PHONY: help build test lint fmt bench fuzz chaos cover demo vectors image ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +30,10 @@ fmt: ## format all Go files
 
 bench: ## benchmarks; BENCH=Payload picks some by name
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+chaos: ## random faults on real processes for CHAOS_SECONDS (600); CHAOS_SEED repeats a run
+	WATCHER_CHAOS_SECONDS=$(CHAOS_SECONDS) WATCHER_CHAOS_SEED=$(CHAOS_SEED) \
+	  go test -race -count=1 -timeout 0 -v -run TestNoCallIsLost ./internal/chaos
 
 # go test takes one fuzz target at a time.
 fuzz: ## every fuzz target for FUZZTIME (30s)
