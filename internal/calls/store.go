@@ -191,30 +191,3 @@ func (s *Store) EnsureIndexes(ctx context.Context) error {
 	}
 	return nil
 }
-
-// Between hands over the id of every call whose result was stored from one time
-// to another, both included, in no order. It stops at the first error of fn.
-// It works without an index on completed_at, by reading the whole collection.
-func (s *Store) Between(ctx context.Context, from, to time.Time, fn func(id bson.RawValue) error) error {
-	cursor, err := s.coll.Find(ctx,
-		bson.D{{Key: fieldCompleted, Value: bson.D{
-			{Key: "$gte", Value: bson.NewDateTimeFromTime(from)},
-			{Key: "$lte", Value: bson.NewDateTimeFromTime(to)},
-		}}},
-		options.Find().SetProjection(bson.D{{Key: "_id", Value: 1}}))
-	if err != nil {
-		return fmt.Errorf("find the calls of a time: %w", err)
-	}
-	defer closeCursor(ctx, cursor)
-	for cursor.Next(ctx) {
-		id := cursor.Current.Lookup("_id")
-		id.Value = slices.Clone(id.Value)
-		if err := fn(id); err != nil {
-			return err
-		}
-	}
-	if err := cursor.Err(); err != nil {
-		return fmt.Errorf("find the calls of a time: %w", err)
-	}
-	return nil
-}

@@ -144,12 +144,15 @@ func (m *Mark) model() mongo.WriteModel {
 		filter = append(filter,
 			bson.E{Key: fieldResult + ".completed_at", Value: completed},
 			bson.E{Key: fieldResult + ".pushed_at", Value: pushed})
-		return mongo.NewUpdateOneModel().SetFilter(filter).SetUpdate(bson.D{{Key: "$set", Value: bson.D{
-			{Key: fieldNextAttempt, Value: bson.NewDateTimeFromTime(m.At)},
-			{Key: fieldSlot, Value: int32(m.Slot)}, //nolint:gosec // less than 4096
-			{Key: fieldReplay, Value: m.ReplayID},
-			{Key: fieldResult + ".attempts", Value: int32(0)},
-		}}})
+		return mongo.NewUpdateOneModel().SetFilter(filter).SetUpdate(bson.D{
+			{Key: "$set", Value: bson.D{
+				{Key: fieldNextAttempt, Value: bson.NewDateTimeFromTime(m.At)},
+				{Key: fieldSlot, Value: int32(m.Slot)}, //nolint:gosec // less than 4096
+				{Key: fieldReplay, Value: m.ReplayID},
+				{Key: fieldResult + ".attempts", Value: int32(0)},
+			}},
+			{Key: "$unset", Value: bson.D{{Key: fieldFirst, Value: ""}}}, // its age begins anew
+		})
 	}
 	fresh := Outcome{
 		Status: StatusFailed, Error: replayNote, CompletedAt: call.CompletedAt, DeliveryID: call.DeliveryID(),

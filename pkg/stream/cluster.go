@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -23,6 +24,20 @@ func ReplicaSet(ctx context.Context, client *mongo.Client) (string, error) {
 		return "", fmt.Errorf("ask for the name of the replica set: %w", err)
 	}
 	return reply.SetName, nil
+}
+
+// ServerTime asks for the server's clock and for the time of its newest
+// operation. A position is as far behind as the second is ahead of it.
+func ServerTime(ctx context.Context, client *mongo.Client) (clock time.Time, newest bson.Timestamp, err error) {
+	var reply struct {
+		Clock  time.Time      `bson:"localTime"`
+		Newest bson.Timestamp `bson:"operationTime"`
+	}
+	err = client.Database("admin").RunCommand(ctx, bson.D{{Key: "hello", Value: 1}}).Decode(&reply)
+	if err != nil {
+		return time.Time{}, bson.Timestamp{}, fmt.Errorf("ask for the server's time: %w", err)
+	}
+	return reply.Clock.UTC(), reply.Newest, nil
 }
 
 // OplogWindow reads the first and the last time in the oplog. It needs the right
