@@ -1,0 +1,120 @@
+package replay
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
+
+	"github.com/cxbridge/watcher/internal/calls"
+)
+
+// State is how far the marking of a replay is.
+type State string
+
+// The states of a replay.
+const (
+	StateMarking     State = "marking"     // or its process died: then UpdatedAt is old
+	StateInterrupted State = "interrupted" // by the operator, or by an error
+	StateMarked      State = "marked"      // all of it
+)
+
+// Record is a replay as it stands beside the saved positions.
+type Record struct {
+	ID        string         `bson:"-"          json:"id"`
+	State     State          `bson:"state"      json:"state"`
+	Since     time.Time      `bson:"since"      json:"since"`
+	Until     time.Time      `bson:"until"      json:"until"`
+	Bots      []string       `bson:"bots"       json:"bots,omitempty"`
+	Sessions  []string       `bson:"sessions"   json:"session_ids,omitempty"`
+	Statuses  []calls.Status `bson:"statuses"   json:"statuses"`
+	Rate      float64        `bson:"rate"       json:"rate"`
+	Found     int            `bson:"found"      json:"found"`   // calls to mark
+	Marked    int            `bson:"marked"     json:"marked"`  // calls that were made due
+	Passed    int            `bson:"passed"     json:"passed"`  // calls that changed before they could be
+	Skipped   int            `bson:"skipped"    json:"skipped"` // calls that would not be pushed
+	Due       time.Time      `bson:"due"        json:"due"`     // when the last call that is marked is due
+	By        string         `bson:"by"         json:"by"`
+	StartedAt time.Time      `bson:"started_at" json:"started_at"`
+	UpdatedAt time.Time      `bson:"updated_at" json:"updated_at"`
+}
+
+// Ask is what was asked for.
+func (r *Record) Ask() Ask {
+	return Ask{Since: r.Since, Until: r.Until, Bots: r.Bots, Sessions: r.Sessions, Statuses: r.Statuses, Rate: r.Rate}
+}
+
+// NewID names a replay: its day and time, to be recognised in a list, and six
+// random letters.
+func NewID(now time.Time) string {
+	return now.UTC().Format("20060102-150405") + "-" + strings.ToLower(rand.Text()[:6])
+}
+
+// Records are the replays of one name, in the collection of the saved positions.
+// Package resume keeps its hands off them: their ids are "name/replay/ID".
+type Records struct {
+	coll *mongo.Collection
+	name string
+}
+
+// NewRecords returns the records of a name in the resume collection.
+func NewRecords(coll *mongo.Collection, name string) *Records {
+	return &Records{coll: coll.Clone(options.Collection().SetWriteConcern(writeconcern.Majority())), name: name}
+}
+
+func (s *Records) prefix() string { return s.name + "/replay/" }
+
+// Save writes a record.
+func (s *Records) Save(ctx context.Context, r Record) error {
+	_, err := s.coll.UpdateOne(ctx, bson.D{{Key: "_id", Value: s.prefix() + r.ID}},
+		bson.D{{Key: "$set", Value: r}}, options.UpdateOne().SetUpsert(true))
+	if err != nil {
+		return fmt.Errorf("save the record of the replay: %w", err)
+	}
+	return nil
+}
+
+// Find returns the record of a replay; false when there is none.
+func (s *Records) Find(ctx context.Context, id string) (Record, bool, error) {
+	r := Record{ID: id}
+	err := s.coll.FindOne(ctx, bson.D{{Key: "_id", Value: s.prefix() + id}}).Decode(&r)
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		return Record{}, false, nil
+	}
+	if err != nil {
+		return Record{}, false, fmt.Errorf("read the record of the replay: %w", err)
+	}
+	return r, true, nil
+}
+
+// List returns all replays of the name, the newest first.
+func (s *Records) List(ctx context.Context) ([]Record, error) {
+	filter := bson.D{{Key: "_id", Value: bson.D{
+		{Key: "$gte", Value: s.prefix()}, {Key: "$lt", Value: strings.TrimSuffix(s.prefix(), "/") + "0"}, // '0' is after '/'
+	}}}
+	cursor, err := s.coll.Find(ctx, filter, options.Find().SetSort(bson.D{{Key: "_id", Value: -1}}))
+	if err != nil {
+		return nil, fmt.Errorf("read the records of the replays: %w", err)
+	}
+	var raws []bson.Raw
+	if err := cursor.All(ctx, &raws); err != nil {
+		return nil, fmt.Errorf("read the records of the replays: %w", err)
+	}
+	all := make([]Record, 0, len(raws))
+	for _, raw := range raws {
+		id, _ := raw.Lookup("_id").StringValueOK()
+		r := Record{ID: strings.TrimPrefix(id, s.prefix())}
+		if err := bson.Unmarshal(raw, &r); err != nil {
+			return nil, fmt.Errorf("read the record of the replay %s: %w", r.ID, err)
+		}
+		all = append(all, r)
+	}
+	return all, nil
+}

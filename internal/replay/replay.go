@@ -1,0 +1,221 @@
+// Package replay is an operator's wish to push stored results once more: which
+// calls it takes, how they are made due a few at a time, its own record, and
+// what became of it.
+//
+// It owns the record of a replay, which stands beside the saved positions, and
+// the pace of the marking. It pushes nothing: a marked call is due on its
+// document, and a running watcher finds it there. It does not own the decision
+// to push, nor the fields of a call.
+package replay
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/cxbridge/watcher/internal/bots"
+	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/dispatch"
+)
+
+// Missing is the status of a call whose present result was never pushed.
+const Missing calls.Status = "missing"
+
+// Statuses is what a replay can select by, a closed set.
+var Statuses = []calls.Status{Missing, calls.StatusFailed, calls.StatusRejected, calls.StatusOK, calls.StatusSkipped}
+
+// DefaultStatuses are those of a replay that names none.
+var DefaultStatuses = []calls.Status{calls.StatusFailed, calls.StatusRejected, Missing}
+
+// Ask is what an operator asked for. Empty Bots and Sessions are all.
+type Ask struct {
+	Since, Until time.Time // of completed_at, both included
+	Bots         []string  // ids in text form
+	Sessions     []string
+	Statuses     []calls.Status
+	Rate         float64 // calls made due in a second
+}
+
+// StatusOf is the status of a call's present result. What the platform pushed by
+// itself counts, though it does not say of which result it was.
+func StatusOf(call *calls.Call) calls.Status {
+	p := &call.Pushed
+	if p.Status == "" || !p.CompletedAt.Equal(call.CompletedAt) && !p.ByPlatform() {
+		return Missing
+	}
+	return p.Status
+}
+
+// Selector finds stored results; *calls.Store is the real one.
+type Selector interface {
+	Select(ctx context.Context, q calls.Stored, fn func(calls.Call) error) error
+}
+
+// MostCalls is how many calls one replay may take: about 200 MB in memory.
+const MostCalls = 500_000
+
+// ErrTooMany says that a replay would take more than MostCalls.
+var ErrTooMany = fmt.Errorf("more than %d calls: ask for a shorter time, or for fewer bots", MostCalls)
+
+// Count is how many calls of one bot have one status.
+type Count struct {
+	Bot    string       // text form of bot_id
+	Name   string       // of the bot, "" when there is none
+	Status calls.Status // of the present result
+	Calls  int
+}
+
+// Skip is how many calls of one bot would not be pushed, and why.
+type Skip struct {
+	Bot    string
+	Reason dispatch.Reason
+	Calls  int
+}
+
+// Plan is what a replay would do.
+type Plan struct {
+	Counts []Count // by bot and status
+	Skips  []Skip  // by bot and reason; not marked
+
+	calls []calls.Call // to mark, the oldest result first
+}
+
+// Calls is how many calls would be made due.
+func (p *Plan) Calls() int { return len(p.calls) }
+
+// Takes is how long it takes to make them due.
+func (p *Plan) Takes(rate float64) time.Duration {
+	return time.Duration(float64(max(0, len(p.calls)-1)) / rate * float64(time.Second))
+}
+
+// Survey finds the calls of an ask, and changes nothing. Calls that the replay
+// with this id has marked already are left out; "" is a new replay.
+func Survey(ctx context.Context, store Selector, set *bots.Set, ask Ask, id string) (*Plan, error) {
+	query := calls.Stored{From: ask.Since, To: ask.Until, Sessions: ask.Sessions}
+	for _, bot := range ask.Bots {
+		query.Bots = append(query.Bots, formsOf(bot)...)
+	}
+	p := &Plan{}
+	counts := make(map[Count]int)
+	skips := make(map[Skip]int)
+	err := store.Select(ctx, query, func(call calls.Call) error {
+		status := StatusOf(&call)
+		if !slices.Contains(ask.Statuses, status) || id != "" && call.Pushed.ReplayID == id {
+			return nil
+		}
+		bot := set.Bot(call.BotID)
+		if reason := dispatch.SkipReason(&call, bot); reason != "" {
+			if reason != dispatch.ReasonAgentCall { // no result of a bot at all
+				skips[Skip{Bot: call.BotID, Reason: reason}]++
+			}
+			return nil
+		}
+		if len(p.calls) == MostCalls {
+			return ErrTooMany
+		}
+		counts[Count{Bot: call.BotID, Name: bot.Name, Status: status}]++
+		p.calls = append(p.calls, call)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(p.calls, func(a, b calls.Call) int { return a.CompletedAt.Compare(b.CompletedAt) })
+	for c, n := range counts {
+		c.Calls = n
+		p.Counts = append(p.Counts, c)
+	}
+	for s, n := range skips {
+		s.Calls = n
+		p.Skips = append(p.Skips, s)
+	}
+	slices.SortFunc(p.Counts, func(a, b Count) int {
+		return cmp.Or(cmp.Compare(a.Bot, b.Bot), cmp.Compare(a.Status, b.Status))
+	})
+	slices.SortFunc(p.Skips, func(a, b Skip) int {
+		return cmp.Or(cmp.Compare(a.Bot, b.Bot), cmp.Compare(a.Reason, b.Reason))
+	})
+	return p, nil
+}
+
+// formsOf are the forms in which a call may hold the id of its bot.
+func formsOf(id string) []bson.RawValue {
+	var forms []bson.RawValue
+	add := func(v any) {
+		if t, data, err := bson.MarshalValue(v); err == nil { // strings and ObjectIds always marshal
+			forms = append(forms, bson.RawValue{Type: t, Value: data})
+		}
+	}
+	add(id)
+	if oid, err := bson.ObjectIDFromHex(id); err == nil {
+		add(oid)
+	}
+	return forms
+}
+
+// Report is what became of a replay.
+type Report struct {
+	Record
+
+	// Waiting calls are due, or will be, and were not tried yet; Retrying ones
+	// were tried and are tried again.
+	Waiting  int                  `json:"waiting"`
+	Retrying int                  `json:"retrying"`
+	Done     map[calls.Status]int `json:"done"` // by final status
+	// Replaced calls were marked, and have a newer result or were pushed by the
+	// watcher before the replay came to them.
+	Replaced int `json:"replaced"`
+}
+
+// Look finds what became of a replay.
+func Look(ctx context.Context, store Selector, r Record) (Report, error) {
+	report := Report{Record: r, Done: make(map[calls.Status]int)}
+	found := 0
+	err := store.Select(ctx, calls.Stored{From: r.Since, To: r.Until, ReplayID: r.ID}, func(call calls.Call) error {
+		found++
+		switch p := &call.Pushed; {
+		case p.NextAttemptAt.IsZero():
+			report.Done[p.Status]++
+		case p.Attempts == 0:
+			report.Waiting++
+		default:
+			report.Retrying++
+		}
+		return nil
+	})
+	report.Replaced = max(0, r.Marked-found)
+	return report, err
+}
+
+// Finished reports whether nothing is left to mark or to wait for.
+func (r *Report) Finished() bool {
+	return r.State == StateMarked && r.Waiting == 0 && r.Retrying == 0
+}
+
+// Marker makes calls due; *calls.Store is the real one.
+type Marker interface {
+	MarkDue(ctx context.Context, marks []calls.Mark) (int, error)
+}
+
+// ErrInterrupted says that the marking stopped before its end, and can be
+// continued.
+var ErrInterrupted = errors.New("interrupted: what is not marked yet can be continued")
+
+// ParseStatuses reads "failed,rejected"; each is one of Statuses.
+func ParseStatuses(texts []string) ([]calls.Status, error) {
+	known := make(map[calls.Status]bool)
+	for _, text := range texts {
+		s := calls.Status(text)
+		if !slices.Contains(Statuses, s) {
+			return nil, fmt.Errorf("%q is not failed, rejected, missing, ok or skipped", text)
+		}
+		known[s] = true
+	}
+	return slices.Sorted(maps.Keys(known)), nil
+}
