@@ -61,8 +61,8 @@ const (
 const slowly = 700 * time.Millisecond
 
 // oldPolicy begins the numbers of policies for which the renewals' CRM answers
-// 503 at first, as if it were being deployed. They are the fewer ones, or the
-// watcher would leave that CRM alone for a while, as it does with one that is down.
+// 503 at first, as if it were being deployed. They are few, or the watcher would
+// leave that CRM alone for a while, as it does with one that is down.
 const oldPolicy = "OLD-"
 
 // badPhone is a number that the survey's CRM refuses, with status 200.
@@ -110,7 +110,7 @@ func cast() []*bot {
 			callKey: "reference", linkKey: "audio",
 			answers: func(try int, field func(string) string) answer {
 				if try == 1 && strings.HasPrefix(field("policy"), oldPolicy) {
-					return answer{status: 503, body: `{"error":"deploying, come back"}`}
+					return answer{status: 503, body: `{"error":"deploying, come back"}`, after: 15 * time.Millisecond}
 				}
 				return answer{status: 201, body: `{"stored":true}`, after: 15 * time.Millisecond}
 			},

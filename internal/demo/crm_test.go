@@ -84,18 +84,20 @@ func TestCRMNoticesWhatMustNotHappen(t *testing.T) {
 }
 
 func TestCRMKeepsFewRequestsInFull(t *testing.T) {
-	bots := cast()
-	c := newCRM(bots)
-	for i := range 10 * maxExamples {
-		id := string(rune('A' + i))
-		ask(c, bots[collections], id, `{"call_id":"`+id+`"}`)
-	}
-	if len(c.examples) != maxExamples {
-		t.Errorf("%d requests kept, want %d", len(c.examples), maxExamples)
-	}
-	if r, ok := c.example("A"); !ok || string(r.body) != `{"call_id":"A"}` {
-		t.Errorf("the first request is kept as %q, %v", r.body, ok)
-	}
+	synctest.Test(t, func(t *testing.T) { // the CRM thinks each time
+		bots := cast()
+		c := newCRM(bots)
+		for i := range 10 * maxExamples {
+			id := string(rune('A' + i))
+			ask(c, bots[collections], id, `{"call_id":"`+id+`"}`)
+		}
+		if len(c.examples) != maxExamples {
+			t.Errorf("%d requests kept, want %d", len(c.examples), maxExamples)
+		}
+		if r, ok := c.example("A"); !ok || string(r.body) != `{"call_id":"A"}` {
+			t.Errorf("the first request is kept as %q, %v", r.body, ok)
+		}
+	})
 }
 
 func TestSlowCRMAnswersLate(t *testing.T) {

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"time"
 
@@ -156,7 +155,7 @@ func (d *Demo) Run(ctx context.Context, metrics string) (Summary, error) {
 		return Summary{}, errors.New("demo: Run before Prepare")
 	}
 	d.print.opening(d.o, d.CRMURL(), metrics)
-	script := newScript(rand.New(rand.NewPCG(d.o.Seed, 0)), d.bots)
+	script := newScript(d.o.Seed, d.bots)
 	plan := make([]*call, d.o.Calls)
 	for i := range plan {
 		plan[i] = script.next(i + 1)

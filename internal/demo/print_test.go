@@ -81,7 +81,7 @@ func TestEveryCallHasALineThatSaysWhatBecameOfIt(t *testing.T) {
 	text, _ := performance(t, plan, false)
 	for i, says := range []string{
 		"✓ ok, 12 ms", "✓ ok, 12 ms", "✓ ok, 12 ms", "✓ ok, try 2 (503, 201)", "✓ ok, 12 ms", "✓ ok, 12 ms", "· bot has no push",
-		"✓ ok, 12 ms", "✗ rejected (422)", "✓ ok, 12 ms", "· skip_post_push", "✗ rejected (200)", "– skipped (no url)", "· agent call", "✓ ok, 12 ms",
+		"✓ ok, 12 ms", "✗ rejected (422)", "✓ ok, 12 ms", "· skip_post_push", "✗ rejected (200)", "– skipped (no url)", "· agent call", "✓ ok, try 2 (503, 201)", "✓ ok, 12 ms",
 	} {
 		found := ""
 		for line := range strings.Lines(text) {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strings"
@@ -187,7 +186,7 @@ func stage(t *testing.T, o Options, spoil func(*call) bool) (*Demo, *standIn) {
 // a seed are the same again, but for their ids.
 func together(t *testing.T, ctx context.Context, d *Demo, s *standIn) (Summary, error) {
 	t.Helper()
-	script := newScript(rand.New(rand.NewPCG(d.o.Seed, 0)), d.bots)
+	script := newScript(d.o.Seed, d.bots)
 	for n := range d.o.Calls {
 		c := script.next(n + 1)
 		s.script[c.session] = c

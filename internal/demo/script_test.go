@@ -1,7 +1,6 @@
 package demo
 
 import (
-	"math/rand/v2"
 	"reflect"
 	"testing"
 
@@ -10,7 +9,7 @@ import (
 
 // planned makes the calls of a seed.
 func planned(seed uint64, n int) []*call {
-	script := newScript(rand.New(rand.NewPCG(seed, 0)), cast())
+	script := newScript(seed, cast())
 	plan := make([]*call, n)
 	for i := range plan {
 		plan[i] = script.next(i + 1)
