@@ -1,0 +1,111 @@
+package dashboards_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/goleak"
+
+	"github.com/cxbridge/watcher/internal/app"
+	"github.com/cxbridge/watcher/internal/app/apptest"
+	"github.com/cxbridge/watcher/internal/config"
+	"github.com/cxbridge/watcher/internal/localmongo"
+	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
+	"github.com/cxbridge/watcher/pkg/secret"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// site is a watcher at work: a database, a CRM, and a platform that writes calls.
+type site struct {
+	*apptest.Platform
+	*app.App
+	server *localmongo.Server
+	crm    *apptest.CRM
+
+	mu    sync.Mutex
+	calls int
+}
+
+var errOver = errors.New("the test is over")
+
+// startSite runs a watcher with one bot, until the end of the test.
+func startSite(t *testing.T) *site {
+	t.Helper()
+	s := &site{server: localmongotest.Start(t, localmongo.Options{}), crm: apptest.NewCRM(t)}
+	s.Platform = apptest.NewPlatform(t, s.server.URI())
+	s.PutBot(apptest.Bot("bot-1", s.crm.URL+"/hook"))
+	cfg := config.Default()
+	cfg.MongoURI = secret.Text(s.server.URI())
+	cfg.Listen = "127.0.0.1:0"
+	cfg.AllowNetworks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	cfg.RetrySchedule = []time.Duration{2 * time.Second, 2 * time.Second}
+	cfg.ShutdownGrace = time.Second
+	cfg.MetricsBotLabel = 10
+	var err error
+	s.App, err = app.New(cfg, app.Deps{Logger: slog.New(slog.DiscardHandler), Version: "1.2.3", Owner: "replica-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.App.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel(errOver)
+		if err := <-ended; err != nil {
+			t.Errorf("watcher: %v", err)
+		}
+	})
+	s.waitReady(t)
+	return s
+}
+
+// waitReady waits until both checks of /readyz pass: what is stored before that
+// is not the watcher's.
+func (s *site) waitReady(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Second, errors.New("the watcher did not get ready"))
+	defer cancel()
+	ok := apptest.Poll(ctx, func() bool {
+		return testutil.GatherAndCompare(s.Gatherer(), strings.NewReader(allReady), "watcher_app_ready") == nil
+	})
+	if !ok {
+		t.Fatal(context.Cause(ctx))
+	}
+}
+
+const allReady = `
+# HELP watcher_app_ready 1 while this check of /readyz passes; a standby passes too.
+# TYPE watcher_app_ready gauge
+watcher_app_ready{check="bots"} 1
+watcher_app_ready{check="stream"} 1
+`
+
+// settle stores calls and waits until the CRM has each of them.
+func (s *site) settle(t *testing.T, calls int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 30*time.Second, errors.New("the CRM did not get the calls"))
+	defer cancel()
+	want := len(s.crm.Requests()) + calls
+	for range calls {
+		s.Call(s.name(), "bot-1")
+	}
+	if !s.crm.Wait(ctx, func(all []apptest.Request) bool { return len(all) >= want }) {
+		t.Fatal(context.Cause(ctx))
+	}
+}
+
+func (s *site) name() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls++
+	return fmt.Sprintf("call-%d", s.calls)
+}
