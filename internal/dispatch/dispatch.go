@@ -97,6 +97,7 @@ type Dispatcher struct {
 	intakes  map[*Intake]struct{}
 	nextDue  time.Time     // the earliest try that this process scheduled
 	dueWake  chan struct{} // has a token when nextDue moved forward
+	dueRest  time.Duration // until it looks again for those that could not take all; only the retrier touches it
 
 	work sync.WaitGroup // attempts under way
 }

@@ -31,6 +31,7 @@ func (d *Dispatcher) dueLoop(ctx context.Context) {
 		case <-d.dueWake:
 		}
 		now := time.Now()
+		d.dueRest = min(2*d.dueRest, duePoll) // unless something is taken
 		more, err := d.takeDue(ctx, now)
 		if err == nil && now.Sub(lastAge) >= ageEvery {
 			lastAge = now
@@ -148,6 +149,7 @@ func (d *Dispatcher) takeOne(ctx context.Context, it *item) (bool, error) {
 		return false, nil // live calls come first; the rest is still due later
 	}
 	it.key, it.held = idKey(it.id), 1
+	d.dueRest = dueMinimum
 	if !d.claimDue(it) {
 		d.pending.Release(1)
 		return true, nil
@@ -202,7 +204,7 @@ func (d *Dispatcher) untilDue(now time.Time, more bool) time.Duration {
 	for _, in := range d.open() {
 		for c := range in.behind {
 			if len(in.behind[c]) > 0 {
-				rest = dueMinimum
+				rest = d.dueRest
 			}
 		}
 	}

@@ -42,6 +42,7 @@ type road struct {
 	settled  map[string]int
 	due      map[string]time.Time
 	replay   map[string]string
+	dueReads int
 }
 
 // newRoad starts a dispatcher; it must be called inside a synctest bubble.
@@ -165,14 +166,23 @@ func (r *road) Load(_ context.Context, ids []bson.RawValue, _ []string, fn func(
 }
 
 func (r *road) Due(_ context.Context, q calls.DueQuery) ([]calls.DueCall, error) {
+	named := make(map[string]bool)
+	for _, v := range slices.Concat(q.Except, q.Only) {
+		named[v.StringValue()] = true
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.dueReads++
 	var due []calls.DueCall
 	for id, at := range r.due {
+		if len(due) == q.Limit {
+			break
+		}
+		if at.After(q.Now) || (r.replay[id] != "") != q.Replay {
+			continue
+		}
 		bot := r.docs[id]["bot_id"].(string)
-		held := slices.ContainsFunc(q.Except, func(v bson.RawValue) bool { return v.StringValue() == bot })
-		replay := r.replay[id] != ""
-		if !at.After(q.Now) && !held && replay == q.Replay && len(due) < q.Limit {
+		if named[bot] == (len(q.Only) > 0) {
 			due = append(due, calls.DueCall{ID: rawID(r.t, id), Bot: bot, At: at})
 		}
 	}
