@@ -24,7 +24,7 @@ type demoCmd struct {
 	Rate     string `default:"8" placeholder:"R" help:"How many calls arrive in a second."`
 	Seed     string `default:"1" placeholder:"S" help:"The same seed gives the same calls."`
 	Keep     bool   `help:"Go on until interrupted, for looking at the metrics."`
-	Listen   string `default:"127.0.0.1:0" placeholder:"ADDR" help:"Address of /metrics, /livez and /readyz; port 0 takes a free one."`
+	Listen   string `default:"127.0.0.1:0" placeholder:"ADDR" help:"Address of the status page, /metrics, /livez and /readyz; port 0 takes a free one."`
 	LogLevel string `default:"error" placeholder:"LEVEL" help:"What the watcher logs to standard error: debug, info, warn or error."`
 }
 

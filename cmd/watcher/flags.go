@@ -11,6 +11,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/cxbridge/watcher/internal/admin"
 	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/pkg/secret"
 )
@@ -68,7 +69,8 @@ type runFlags struct {
 	CAFile                 string   `name:"ca-file" group:"delivery" placeholder:"FILE" help:"PEM file of certificate authorities trusted besides the system's."`
 	ProxyFromEnvironment   bool     `group:"delivery" help:"Reach CRMs through the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name."`
 
-	Listen          string `group:"process" default:":9090" placeholder:"ADDR" help:"Address of /metrics, /livez and /readyz."`
+	Listen          string `group:"process" default:":9090" placeholder:"ADDR" help:"Address of the status page, /metrics, /livez and /readyz."`
+	Pprof           string `group:"process" placeholder:"ADDR" help:"Serve the profiles of net/http/pprof here; only an address of this machine alone, such as 127.0.0.1:6060."`
 	MetricsBotLabel string `group:"process" default:"0" placeholder:"N" help:"How many bots have metrics of their own, with their id as a label; the others share one."`
 	ShutdownGrace   string `group:"process" default:"25s" placeholder:"DURATION" help:"How long a stop may take to finish what was begun."`
 	logFlags
@@ -132,6 +134,9 @@ func (r *runFlags) config() (config.Config, error) {
 	r.renderFlags.apply(&c, &bad)
 	r.logFlags.apply(&c, &bad)
 	c.ResumeCollection, c.Name, c.Listen = r.ResumeCollection, r.Name, r.Listen
+	if c.Pprof = r.Pprof; c.Pprof != "" {
+		bad.add("pprof", admin.CheckLoopback(c.Pprof))
+	}
 	c.OnHistoryLost = r.OnHistoryLost
 
 	var err error

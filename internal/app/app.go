@@ -38,8 +38,9 @@ type Deps struct {
 
 // App is one watcher. Two of them run side by side in one process.
 type App struct {
-	cfg    config.Config
-	logger *slog.Logger
+	cfg     config.Config
+	version string
+	logger  *slog.Logger
 	// secrets takes credentials out of everything that is logged: those of the
 	// settings, the settings document and the bots, as they come and go.
 	secrets *secret.Redactor
@@ -63,7 +64,7 @@ type App struct {
 // New builds a watcher and listens for operators. It does not ask MongoDB for
 // anything; Run does.
 func New(cfg config.Config, deps Deps) (a *App, err error) {
-	a = &App{cfg: cfg, registry: prometheus.NewRegistry(), secrets: secret.NewRedactor(cfg.Secrets()...)}
+	a = &App{cfg: cfg, version: deps.Version, registry: prometheus.NewRegistry(), secrets: secret.NewRedactor(cfg.Secrets()...)}
 	a.logger = slog.New(secret.NewHandler(deps.Logger.Handler(), a.secrets))
 	defer func() {
 		if err != nil {
@@ -140,12 +141,12 @@ func New(cfg config.Config, deps Deps) (a *App, err error) {
 		return nil, err
 	}
 	a.partitions = newPartitions(a, callsColl)
-	checks := []admin.Check{
-		{Name: "bots", Ready: a.bots.Ready},
-		{Name: "stream", Ready: a.partitions.ready},
-	}
+	checks := a.checks()
 	registerChecks(a.registry, checks)
-	a.admin, err = admin.New(admin.Options{Addr: cfg.Listen, Gatherer: a.registry, Logger: a.logger, Checks: checks})
+	a.admin, err = admin.New(admin.Options{
+		Addr: cfg.Listen, PprofAddr: cfg.Pprof, Gatherer: a.registry, Logger: a.logger,
+		Checks: checks, Standby: a.partitions.standby, Source: a,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -24,12 +24,15 @@ type partitions struct {
 	replicaSet string
 	begun      time.Time
 
-	mu        sync.Mutex
-	followers map[int]*stream.Follower
+	mu         sync.Mutex
+	followers  map[int]*stream.Follower
+	trackers   map[int]*resume.Tracker
+	oplog      resume.Window // as it was asked last, twice a minute
+	oplogKnown bool
 }
 
 func newPartitions(a *App, coll *mongo.Collection) *partitions {
-	return &partitions{app: a, coll: coll, begun: time.Now(), followers: make(map[int]*stream.Follower)}
+	return &partitions{app: a, coll: coll, begun: time.Now(), followers: make(map[int]*stream.Follower), trackers: make(map[int]*resume.Tracker)}
 }
 
 // learnCluster asks for the name of the replica set, until it is told or ctx
@@ -81,11 +84,11 @@ func (p *partitions) hold(ctx context.Context, lease *resume.Lease) error {
 		Handler:    part,
 		First:      p.first(),
 		ReplicaSet: p.replicaSet,
-		Window:     stream.WindowOf(p.app.client),
-		Started: func(f *stream.Follower, _ *resume.Tracker, _ string) {
+		Window:     p.window,
+		Started: func(f *stream.Follower, tracker *resume.Tracker, _ string) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			p.followers[index] = f
+			p.followers[index], p.trackers[index] = f, tracker
 		},
 	})
 	part.sweeps.Wait()
@@ -114,6 +117,7 @@ func (p *partitions) forget(index int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.followers, index)
+	delete(p.trackers, index)
 }
 
 // first is where a stream without a saved position begins.
@@ -123,28 +127,6 @@ func (p *partitions) first() stream.Start {
 		return stream.Start{}
 	}
 	return stream.Start{Position: resume.At(from)}
-}
-
-// ready is nil when each partition that this replica holds has an open stream,
-// or when others hold all of them.
-func (p *partitions) ready() error {
-	status := p.app.group.Status()
-	if !status.Known {
-		return errors.New("the leases are not known yet")
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, part := range status.Partitions {
-		switch f := p.followers[part.Partition.Index]; {
-		case f != nil:
-			if err := f.Status().Ready(time.Now()); err != nil {
-				return fmt.Errorf("partition %s: %w", part.Partition, err)
-			}
-		case part.Ours || part.Owner == "":
-			return fmt.Errorf("partition %s: nobody reads it yet", part.Partition)
-		}
-	}
-	return nil
 }
 
 // partition hands the events of one partition to the dispatcher.

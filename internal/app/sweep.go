@@ -12,6 +12,7 @@ import (
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/internal/dispatch"
+	"github.com/cxbridge/watcher/internal/outage"
 	"github.com/cxbridge/watcher/pkg/stream"
 )
 
@@ -89,6 +90,7 @@ func (p *partition) sweepAll(ctx context.Context, w window, done func()) {
 		log.Warn("nothing is known of where the gap began; 'watcher resume reset --to' reaches further back", "guess", unknownPast)
 	}
 	p.adviseIndex(ctx, log)
+	failing := outage.New(log, "the sweep failed, trying again", "the sweep goes on")
 	for {
 		n, err := p.sweep(ctx, w)
 		if err == nil {
@@ -102,7 +104,7 @@ func (p *partition) sweepAll(ctx context.Context, w window, done func()) {
 			return
 		}
 		p.app.metrics.sweeps[sweepFailed].Inc()
-		log.Warn("the sweep failed, trying again", "found", n.found(), "error", err)
+		failing.Failed(ctx, err, slog.Int("found", n.found()))
 		select {
 		case <-ctx.Done():
 			return

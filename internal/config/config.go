@@ -53,7 +53,8 @@ type Config struct {
 	TimeFormat           string
 	AnalysisKeys         []string // pre-seeded besides the platform's own
 
-	Listen string // metrics and health
+	Listen string // status page, metrics and health
+	Pprof  string // profiles, on an address of this machine alone; "" is none
 	// MetricsBotLabel is how many bots have metrics of their own; 0 is none.
 	MetricsBotLabel int
 	ShutdownGrace   time.Duration
