@@ -20,6 +20,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/cxbridge/watcher/internal/localmongo"
 	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
@@ -34,29 +35,37 @@ type standIn struct {
 	http   *http.Client
 	script map[string]*call
 	spoil  func(c *call) bool // calls that are pushed against the script
+	begun  map[string]bool
 }
 
 func (s *standIn) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return s.unlessOver(ctx, g.Wait())
 		case <-tick.C:
 		}
-		if err := s.round(ctx); err != nil && ctx.Err() == nil {
-			return err
+		if err := s.round(ctx, g); err != nil {
+			return errors.Join(s.unlessOver(ctx, err), s.unlessOver(ctx, g.Wait()))
 		}
 	}
 }
 
-// round pushes every call that is stored and has no outcome.
-func (s *standIn) round(ctx context.Context) error {
-	cursor, err := s.calls.Find(ctx, bson.D{
-		{Key: "completed_at", Value: bson.D{{Key: "$exists", Value: true}}},
-		{Key: "post_call_push_result", Value: bson.D{{Key: "$exists", Value: false}}},
-	})
+// unlessOver is an error of a stand-in that nobody has stopped.
+func (s *standIn) unlessOver(ctx context.Context, err error) error {
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// round begins to push every call that is stored and was not begun; a slow CRM
+// keeps it from nothing.
+func (s *standIn) round(ctx context.Context, g *errgroup.Group) error {
+	cursor, err := s.calls.Find(ctx, bson.D{{Key: "completed_at", Value: bson.D{{Key: "$exists", Value: true}}}})
 	if err != nil {
 		return err
 	}
@@ -69,12 +78,11 @@ func (s *standIn) round(ctx context.Context) error {
 	}
 	for _, d := range docs {
 		c := s.script[d.Session]
-		if c.want.status == "" && !s.spoil(c) {
+		if s.begun[d.Session] || c.want.status == "" && !s.spoil(c) {
 			continue
 		}
-		if err := s.push(ctx, c, d.CompletedAt); err != nil {
-			return err
-		}
+		s.begun[d.Session] = true
+		g.Go(func() error { return s.push(ctx, c, d.CompletedAt) })
 	}
 	return nil
 }
@@ -177,6 +185,7 @@ func stage(t *testing.T, o Options, spoil func(*call) bool) (*Demo, *standIn) {
 		http:   &http.Client{Transport: &http.Transport{}},
 		script: map[string]*call{},
 		spoil:  spoil,
+		begun:  map[string]bool{},
 	}
 	t.Cleanup(s.http.CloseIdleConnections)
 	return d, s
