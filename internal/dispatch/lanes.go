@@ -20,6 +20,7 @@ type lanes struct {
 	free   int
 	replay int // slots that replayed calls hold
 	slow   int // slots that slow lanes hold
+	busy   int // lanes that hold a slot
 	slots  int
 	byKey  map[string]*lane
 	ready  []*lane // lanes that may have a call to start, in turn
@@ -40,6 +41,10 @@ const (
 	// keptSlots is the part of the slots that is left for lanes that are not
 	// slow, also when each slow one asks for its first.
 	keptSlots = 8
+	// scarceSlots is the part of the slots that is left for lanes which hold less
+	// than an equal share: until it shows that lanes are down, they may not take
+	// all there is.
+	scarceSlots = 4
 	// leastRoom is how many calls may wait in a lane whatever the others hold.
 	leastRoom = 4
 )
@@ -117,7 +122,13 @@ func (s *lanes) classify(l *lane, now time.Time) {
 
 // mayStart reports whether there is a slot for this lane.
 func (s *lanes) mayStart(l *lane) bool {
-	return !l.slow || s.slow < max(1, s.slots/slowSlots) || l.active == 0 && s.free > s.slots/keptSlots
+	switch {
+	case l.slow && s.slow >= max(1, s.slots/slowSlots):
+		return l.active == 0 && s.free > s.slots/keptSlots
+	case s.free <= s.slots/scarceSlots:
+		return l.active == 0 || l.active < s.slots/s.busy
+	}
+	return true
 }
 
 // The jitter of calls that come back together: over this long after the lane
@@ -139,8 +150,11 @@ func (s *lanes) done(d *delivery, res *push.Result, now time.Time) (put []*deliv
 	if l.slow {
 		s.slow--
 	}
-	unhold := l.slow || d.class == classReplay || s.free <= s.slots/keptSlots
+	unhold := l.slow || d.class == classReplay || s.free <= s.slots/scarceSlots
 	l.took(d, res, now)
+	if l.active == 0 {
+		s.busy--
+	}
 	s.classify(l, now)
 	s.free++
 	if d.class == classReplay {
@@ -205,6 +219,9 @@ func (s *lanes) startable(now time.Time) []*delivery {
 			s.throttled(l, now)
 			s.left(d)
 			s.free--
+			if l.active == 1 {
+				s.busy++
+			}
 			if l.slow {
 				s.slow++
 			}

@@ -92,8 +92,8 @@ func (y *yard) end(n int, res push.Result) {
 	}
 }
 
-// busy is how many calls are under way.
-func (y *yard) busy() int {
+// underWay is how many calls are under way.
+func (y *yard) underWay() int {
 	y.notes.Lock()
 	defer y.notes.Unlock()
 	return len(y.under)
@@ -101,12 +101,13 @@ func (y *yard) busy() int {
 
 // check holds the accounts against what is the case.
 func (y *yard) check() {
-	under := y.busy()
+	under := y.underWay()
 	y.mu.Lock()
 	defer y.mu.Unlock()
-	active, slow, replay, waiting, bytes := 0, 0, 0, 0, int64(0)
+	active, busy, slow, replay, waiting, bytes := 0, 0, 0, 0, 0, int64(0)
 	for key, l := range y.byKey {
 		active += l.active
+		busy += min(1, l.active)
 		replay += l.replay
 		waiting += l.waiting()
 		bytes += int64(l.waiting()) * 100
@@ -120,7 +121,7 @@ func (y *yard) check() {
 	if y.free < 0 || y.free != y.slots-active || active != under {
 		y.fatal("%d slots are free of %d; %d or %d are in use", y.free, y.slots, active, under)
 	}
-	if y.slow != slow || y.replay != replay || y.waiting != waiting || y.bytes != bytes {
+	if y.busy != busy || y.slow != slow || y.replay != replay || y.waiting != waiting || y.bytes != bytes {
 		y.fatal("accounts: slow %d (%d) replay %d (%d) waiting %d (%d) bytes %d (%d)",
 			y.slow, slow, y.replay, replay, y.waiting, waiting, y.bytes, bytes)
 	}
@@ -188,8 +189,8 @@ func play(s script) (wrong string) {
 				y.offerOne(fmt.Sprint(s.next(destinations)), class(s.next(int(classes))))
 			}
 		case 4, 5, 6, 7:
-			if y.busy() > 0 {
-				y.end(s.next(y.busy()), s.result())
+			if y.underWay() > 0 {
+				y.end(s.next(y.underWay()), s.result())
 			}
 		case 8:
 			time.Sleep(time.Duration(1+s.next(20_000)) * time.Millisecond)
@@ -239,7 +240,7 @@ func (y *yard) sweep(s *script) {
 func (y *yard) drainAll() {
 	for range 2000 {
 		synctest.Wait()
-		for y.busy() > 0 {
+		for y.underWay() > 0 {
 			y.end(0, push.Result{Duration: 10 * time.Millisecond})
 		}
 		synctest.Wait()
@@ -308,11 +309,11 @@ func TestReplaysGoOnWhenThoseOfOthersEnd(t *testing.T) {
 		defer y.close()
 		y.offerOne("a", classReplay)
 		y.offerOne("b", classReplay)
-		if y.busy() != 1 {
+		if y.underWay() != 1 {
 			t.Fatalf("%d replays under way", len(y.under))
 		}
 		y.end(0, push.Result{Duration: time.Millisecond})
-		if y.busy() != 1 || y.started["b"] != 1 {
+		if y.underWay() != 1 || y.started["b"] != 1 {
 			t.Errorf("started %v", y.started)
 		}
 	})
@@ -329,8 +330,8 @@ func TestBotsOfOneDestinationShareTheLowestLimits(t *testing.T) {
 		}
 		most := 0
 		for time.Since(begun) < 4*time.Second {
-			most = max(most, y.busy())
-			for y.busy() > 0 {
+			most = max(most, y.underWay())
+			for y.underWay() > 0 {
 				y.end(0, push.Result{Duration: 5 * time.Millisecond})
 			}
 			time.Sleep(10 * time.Millisecond)
@@ -354,7 +355,7 @@ func TestADestinationThatThrottlesIsSentLess(t *testing.T) {
 			for range 10 {
 				y.offerOne("crm", classLive)
 			}
-			for n := y.busy(); n > 0; n-- {
+			for n := y.underWay(); n > 0; n-- {
 				now := time.Now()
 				recent = slices.DeleteFunc(recent, func(at time.Time) bool { return now.Sub(at) >= time.Second })
 				if len(recent) >= allows {
