@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/cxbridge/watcher/internal/plain"
@@ -36,6 +35,7 @@ func newPage() (*page, error) {
 		"laneState": laneState,
 		"laneTone":  laneTone,
 		"mark":      mark,
+		"number":    number,
 		"since":     func(now, t time.Time) string { return plain.Duration(max(0, now.Sub(t))) },
 		"stamp":     func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 		"tone":      tone,
@@ -87,7 +87,7 @@ func (v view) FaultyCount() int { return len(v.Faulty) + v.FaultyLeft }
 func (v view) SkipList() []string {
 	var list []string
 	for _, reason := range sortedKeys(v.Skipped) {
-		list = append(list, strconv.FormatUint(v.Skipped[reason], 10)+" "+reason)
+		list = append(list, number(v.Skipped[reason])+" "+reason)
 	}
 	return list
 }
@@ -113,6 +113,15 @@ func (s *Server) html(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) json(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, s.current())
+}
+
+// number is a whole number with its thousands apart.
+func number(n any) string {
+	text := fmt.Sprint(n)
+	for i := len(text) - 3; i > 0 && text[i-1] != '-'; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
 }
 
 // mark shows the state in the title of a browser tab.

@@ -25,7 +25,7 @@ const (
 // From here on the page says that something needs attention.
 const (
 	muchLag        = time.Minute
-	littleHeadroom = time.Hour
+	littleHeadroom = 4 // one part of the oplog in: a position in its oldest quarter
 )
 
 // current is the Source's page as it may be shown.
@@ -161,8 +161,9 @@ func (p *Page) advice() []string {
 		if part.Lag != nil && time.Duration(*part.Lag) > muchLag {
 			add("Partition %s is read %s late.", part.Name, part.Lag)
 		}
-		if part.Headroom != nil && time.Duration(*part.Headroom) < littleHeadroom {
-			add("The saved position of partition %s leaves the oplog in %s; after that, results are looked up by time.", part.Name, part.Headroom)
+		if part.Headroom != nil && part.Oplog != nil && *part.Headroom < *part.Oplog/littleHeadroom {
+			add("The saved position of partition %s is %s from the end of an oplog of %s; once behind it, results are looked up by time.",
+				part.Name, part.Headroom, part.Oplog)
 		}
 	}
 	for i := range p.Lanes {

@@ -76,7 +76,8 @@ type Partition struct {
 	Lag      *Span     `json:"lag_seconds,omitempty"`
 	Pending  int       `json:"pending"` // events that are not settled
 	Oldest   *Span     `json:"oldest_pending_seconds,omitempty"`
-	Headroom *Span     `json:"headroom_seconds,omitempty"` // until the saved position leaves the oplog
+	Headroom *Span     `json:"headroom_seconds,omitempty"` // from the oldest entry of the oplog to the saved position
+	Oplog    *Span     `json:"oplog_window_seconds,omitempty"`
 }
 
 // Lane is one destination.

@@ -150,7 +150,9 @@ func (p *partitions) status(group resume.GroupStatus) []admin.Partition {
 			row.Oldest = spanOf(t.OldestPending(now))
 		}
 		if row.Ours && p.oplogKnown && !row.Position.IsZero() {
-			row.Headroom = spanOf(max(0, row.Position.Sub(resume.ClockTime(p.oplog.Oldest))))
+			oldest := resume.ClockTime(p.oplog.Oldest)
+			row.Headroom = spanOf(max(0, row.Position.Sub(oldest)))
+			row.Oplog = spanOf(resume.ClockTime(p.oplog.Newest).Sub(oldest))
 		}
 		all = append(all, row)
 	}

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -47,10 +48,17 @@ func said(body string) string {
 		return tidy(strings.Trim(line, `" `))
 	}
 	best, text := len(saidKeys), ""
-	visitStrings(body, func(key, value string) {
+	visitStrings(body, func(above []string, key, value string) {
 		rank := rankOf(key)
-		if value = tidy(value); value != "" && rank < best {
-			best, text = rank, value
+		if value = strings.TrimSpace(value); value == "" {
+			return
+		}
+		// {"errors": {"city": ["is unknown"]}} names the field by its key.
+		if rank == len(saidKeys) && slices.ContainsFunc(above, func(k string) bool { return strings.EqualFold(k, "errors") }) {
+			rank, value = rankOf("errors"), key+": "+value
+		}
+		if rank < best {
+			best, text = rank, tidy(value)
 		}
 	})
 	return text
@@ -66,8 +74,9 @@ func rankOf(key string) int {
 }
 
 // visitStrings calls visit for each text of a JSON document with the key that
-// it stands under, also in an array, as far as the document can be read.
-func visitStrings(doc string, visit func(key, value string)) {
+// it stands under, also in an array, and the keys above that, as far as the
+// document can be read.
+func visitStrings(doc string, visit func(above []string, key, value string)) {
 	dec := json.NewDecoder(strings.NewReader(doc))
 	var keys []string // of the open objects and arrays
 	key, isKey := "", false
@@ -94,7 +103,7 @@ func visitStrings(doc string, visit func(key, value string)) {
 			if !inObject && len(keys) > 0 {
 				key = keys[len(keys)-1]
 			}
-			visit(key, t)
+			visit(keys, key, t)
 		}
 		isKey = len(objects) > 0 && objects[len(objects)-1]
 	}

@@ -28,6 +28,7 @@ func TestSaid(t *testing.T) {
 		`{"Status":"Error","ExceptionType":"MXException","ExceptionMessage":"Lead not found"}`:      "Lead not found",
 		`{"error":{"code":40,"message":"no such list"}}`:                                            "no such list",
 		`{"errors":[{"field":"x"},{"detail":"is no date"}]}`:                                        "is no date",
+		`{"errors":{"patient_id":["must not be empty"]}}`:                                           "patient_id: must not be empty",
 		`{"errors":["first is wrong","second too"]}`:                                                "first is wrong",
 		`[{"message":"required field missing","errorCode":"REQUIRED_FIELD_MISSING","fields":[]}]`:   "required field missing",
 		`{"data":[{"code":"INVALID_DATA","details":{"api_name":"City"},"message":"invalid data"}]}`: "invalid data",
