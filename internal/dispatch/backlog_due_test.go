@@ -1,0 +1,175 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/cxbridge/watcher/internal/bots"
+	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/localmongo"
+	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
+	"github.com/cxbridge/watcher/pkg/push"
+	"github.com/cxbridge/watcher/pkg/resume"
+)
+
+// database is a dispatcher on a database, with a receiver that is alive only at
+// one address.
+type database struct {
+	t      *testing.T
+	server *localmongo.Server
+	coll   *mongo.Collection
+	store  *calls.Store
+	set    *bots.Set
+	pushed chan string // delivery ids that the living one took
+	d      *Dispatcher
+}
+
+const aliveURL = "https://alive.example.com/hook"
+
+func newDatabase(t *testing.T) *database {
+	t.Helper()
+	server := localmongotest.Start(t, localmongo.Options{})
+	client, err := mongo.Connect(options.Client().ApplyURI(server.URI()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Disconnect(context.WithoutCancel(t.Context())) })
+	db := &database{
+		t: t, server: server, coll: client.Database("cxbridge").Collection("calls"), pushed: make(chan string, 100),
+		set: bots.NewSet([]*bots.Bot{
+			bots.Compile(marshal(t, botOf("dead", "https://dead.example.com/hook")), bots.Options{}),
+			bots.Compile(marshal(t, botOf("zalive", aliveURL)), bots.Options{}), // behind the dead one in the index
+		}),
+	}
+	db.store = calls.NewStore(db.coll)
+	if err := db.store.EnsureIndexes(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
+
+// Send implements Sender.
+func (db *database) Send(_ context.Context, r *push.Request) push.Result {
+	if r.URL == aliveURL {
+		db.pushed <- r.DeliveryID
+		return answered(200)
+	}
+	return push.Result{Class: push.ClassUnreached, Err: errNoAnswer}
+}
+
+// Set implements Bots.
+func (db *database) Set() *bots.Set { return db.set }
+
+// Link implements Links.
+func (db *database) Link(*calls.Call, time.Time) string { return "" }
+
+// due inserts calls of a bot whose next try is due.
+func (db *database) due(bot string, from, n int) {
+	db.t.Helper()
+	past := time.Now().Add(-time.Hour)
+	for n > 0 {
+		batch := make([]any, min(n, 5000))
+		for i := range batch {
+			id := fmt.Sprintf("%s-%06d", bot, from)
+			batch[i] = bson.D{
+				{Key: "_id", Value: id}, {Key: "session_id", Value: id}, {Key: "bot_id", Value: bot}, {Key: "completed_at", Value: past},
+				{Key: "post_call_push_result", Value: bson.D{
+					{Key: "status", Value: "failed"}, {Key: "attempts", Value: 1}, {Key: "completed_at", Value: past},
+					{Key: "next_attempt_at", Value: past}, {Key: "slot", Value: from % 4096},
+				}},
+			}
+			from++
+		}
+		if _, err := db.coll.InsertMany(db.t.Context(), batch); err != nil {
+			db.t.Fatal(err)
+		}
+		n -= len(batch)
+	}
+}
+
+// run starts the dispatcher until the end of the test.
+func (db *database) run() {
+	logger, registry := slog.New(slog.NewTextHandler(io.Discard, nil)), prometheus.NewRegistry()
+	recorder := calls.NewRecorder(db.coll, logger, registry)
+	db.d = New(Options{
+		Loader: db.store, Recorder: recorder, Bots: db, Sender: db, Links: db,
+		Schedule: push.DefaultSchedule(), Slot: resume.Slot, Concurrency: 256, DestinationConcurrency: 16,
+		Logger: logger, Registerer: registry,
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended, written := make(chan struct{}), make(chan struct{})
+	go func() { _ = recorder.Run(context.Background()); close(written) }()
+	go func() { _ = db.d.Run(ctx); close(ended) }()
+	intake := db.d.Open(context.Background(), Share{})
+	db.t.Cleanup(func() {
+		intake.Stop()
+		<-intake.Idle()
+		cancel()
+		<-ended
+		recorder.Close()
+		<-written
+	})
+}
+
+// examined is how many documents and index entries the server looked at for one
+// look-up like those of the retrier.
+func (db *database) examined(now time.Time) int64 {
+	db.t.Helper()
+	dead := db.set.Bot("dead").Push.Destination
+	before := db.server.Examined()
+	found, err := db.store.Due(db.t.Context(), calls.DueQuery{
+		Now: now, Except: db.set.IDsOf(map[string]bool{dead: true}), Limit: dueBatch,
+	})
+	if err != nil || len(found) != 1 {
+		db.t.Fatalf("found %d due calls: %v", len(found), err)
+	}
+	return db.server.Examined() - before
+}
+
+func TestABacklogOfADeadDestinationIsNotInTheWay(t *testing.T) {
+	const small, large = 1_000, 100_000
+	db := newDatabase(t)
+	db.due("zalive", 0, 1)
+	db.due("dead", 0, small)
+	few := db.examined(time.Now())
+	db.due("dead", small, large-small)
+	if many := db.examined(time.Now()); many != few || many > 20 {
+		t.Errorf("a look-up examines %d with %d due calls and %d with %d", few, small, many, large)
+	}
+
+	db.run()
+	wait := func(what string) {
+		t.Helper()
+		begun := time.Now()
+		select {
+		case <-db.pushed:
+			t.Logf("%s after %v", what, time.Since(begun))
+			if took := time.Since(begun); took > 2*time.Second {
+				t.Errorf("%s only after %v", what, took)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s: never", what)
+		}
+	}
+	wait("the one that was due at the start was pushed")
+	db.due("zalive", 1, 1) // now that the breaker is open
+	wait("the one that became due was pushed")
+	if held := db.d.pendingNow(); held > 64 {
+		t.Errorf("%d calls of the dead destination are in memory", held)
+	}
+}
+
+// pendingNow is how many calls the dispatcher holds.
+func (d *Dispatcher) pendingNow() int64 {
+	_, pending := d.account()
+	return pending
+}
