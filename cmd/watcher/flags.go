@@ -19,6 +19,7 @@ import (
 // flagGroups order the help of the larger commands.
 var flagGroups = []kong.Group{
 	{Key: "mongo", Title: "MongoDB:"},
+	{Key: "which", Title: "Which calls:"},
 	{Key: "progress", Title: "Progress:"},
 	{Key: "delivery", Title: "Delivery:"},
 	{Key: "render", Title: "Rendering:"},

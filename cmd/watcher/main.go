@@ -31,6 +31,9 @@ type cli struct {
 	Run     runCmd     `cmd:"" help:"Follow the calls and push each stored result to its bot's CRM."`
 	Preview previewCmd `cmd:"" help:"Print what would be sent for a call, without sending it."`
 	Lint    lintCmd    `cmd:"" help:"Check the configuration of bots."`
+	Check   checkCmd   `cmd:"" help:"Check what a deployment needs of MongoDB and of its bots."`
+	Resume  resumeCmd  `cmd:"" help:"Look at the saved position, or move it."`
+	Replay  replayCmd  `cmd:"" help:"Push stored results once more."`
 	Demo    demoCmd    `cmd:"" help:"Show the whole road on this machine, with calls, a CRM and a MongoDB of its own."`
 
 	Localmongo localmongoCmd `cmd:"" help:"Serve a MongoDB-compatible replica set of one member on this machine."`

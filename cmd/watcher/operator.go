@@ -1,0 +1,160 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/cxbridge/watcher/internal/config"
+)
+
+// operatorFlags are those of the commands that look at, or change, what a
+// watcher keeps.
+type operatorFlags struct {
+	mongoFlags
+
+	ResumeCollection string `group:"progress" default:"watcher_resume" placeholder:"NAME" help:"Collection of the saved positions."`
+	Name             string `group:"progress" default:"default" placeholder:"NAME" help:"Identity of the saved position."`
+}
+
+func (o *operatorFlags) config(bad faults) (config.Config, error) {
+	c := config.Default()
+	o.apply(&c)
+	c.ResumeCollection, c.Name = o.ResumeCollection, o.Name
+	return c, checked(&c, bad)
+}
+
+// parseMoment reads now, a duration ago, or an RFC 3339 time that is not to come.
+func parseMoment(text string, now time.Time) (time.Time, error) {
+	start, err := config.ParseStart(strings.TrimSpace(text))
+	if err != nil {
+		return time.Time{}, err
+	}
+	at := start.From(now)
+	switch {
+	case at.IsZero() && text != "":
+		return now, nil
+	case at.IsZero():
+		return time.Time{}, errors.New("is required: a duration ago such as 2h, or an RFC 3339 time")
+	case at.After(now):
+		return time.Time{}, fmt.Errorf("%s is in the future: it is %s now", at.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+	case at.Unix() <= 0:
+		return time.Time{}, fmt.Errorf("%q is before 1970", text)
+	}
+	return at, nil
+}
+
+func parseOutput(bad *faults, output string) {
+	if output != "table" && output != "json" {
+		bad.add("output", fmt.Errorf("%q is not table or json", output))
+	}
+}
+
+// errNotAsked says that there is nobody to ask.
+var errNotAsked = errors.New("is required where there is no terminal to ask on")
+
+// confirm asks on a terminal whether to go on. Without one, only --yes is an answer.
+func confirm(std streams, yes bool) error {
+	switch {
+	case yes:
+		return nil
+	case !isTerminalInput(std.in):
+		return usageError{config.Fault{Setting: "yes", Reason: errNotAsked.Error()}}
+	}
+	return ask(std.in, std.out)
+}
+
+// ask is confirm on a terminal. Nothing typed at all means that there is none:
+// /dev/null looks like one.
+func ask(in io.Reader, out io.Writer) error {
+	fmt.Fprint(out, "Go on? [y/N] ")
+	line, err := bufio.NewReader(in).ReadString('\n')
+	switch strings.ToLower(strings.TrimSpace(line)) {
+	case "y", "yes":
+		return nil
+	case "":
+		if err != nil {
+			fmt.Fprintln(out)
+			return usageError{config.Fault{Setting: "yes", Reason: errNotAsked.Error()}}
+		}
+	}
+	fmt.Fprintln(out, "Nothing was changed.")
+	return silentError{}
+}
+
+func isTerminalInput(r io.Reader) bool {
+	f, ok := r.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// asker names who typed a command, for the record.
+func asker() string {
+	user := os.Getenv("USER")
+	if user == "" {
+		user = "uid " + fmt.Sprint(os.Getuid())
+	}
+	if host, err := os.Hostname(); err == nil {
+		user += "@" + host
+	}
+	return user
+}
+
+// knownNames are the identities under which something is saved.
+func knownNames(ctx context.Context, coll *mongo.Collection) ([]string, error) {
+	cursor, err := coll.Find(ctx, bson.D{}, options.Find().SetProjection(bson.D{{Key: "_id", Value: 1}}).SetSort(bson.D{{Key: "_id", Value: 1}}))
+	if err != nil {
+		return nil, fmt.Errorf("read from %s: %w", coll.Name(), err)
+	}
+	var docs []bson.Raw
+	if err := cursor.All(ctx, &docs); err != nil {
+		return nil, fmt.Errorf("read from %s: %w", coll.Name(), err)
+	}
+	var names []string
+	for _, doc := range docs {
+		id, _ := doc.Lookup("_id").StringValueOK()
+		name, _, _ := strings.Cut(id, "/")
+		if name != "" && (len(names) == 0 || names[len(names)-1] != name) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// span is a duration for people: two units at most.
+func span(d time.Duration) string {
+	sign := ""
+	if d < 0 {
+		sign, d = "-", -d
+	}
+	const day = 24 * time.Hour
+	switch {
+	case d >= 2*day:
+		return fmt.Sprintf("%s%dd%dh", sign, d/day, d%day/time.Hour)
+	case d >= time.Hour:
+		return fmt.Sprintf("%s%dh%dm", sign, d/time.Hour, d%time.Hour/time.Minute)
+	case d >= time.Minute:
+		return fmt.Sprintf("%s%dm%ds", sign, d/time.Minute, d%time.Minute/time.Second)
+	}
+	return fmt.Sprintf("%s%ds", sign, d/time.Second)
+}
+
+// stamp is a time for people.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format(time.RFC3339)
+}

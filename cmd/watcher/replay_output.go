@@ -1,0 +1,124 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/replay"
+)
+
+// printPlan says what a replay will do.
+func printPlan(w io.Writer, plan *replay.Plan, ask replay.Ask) error {
+	var out strings.Builder
+	fmt.Fprintf(&out, "Results stored from %s to %s:\n\n", stamp(ask.Since), stamp(ask.Until))
+	table := tabwriter.NewWriter(&out, 0, 4, 2, ' ', 0)
+	if len(plan.Counts) > 0 {
+		fmt.Fprintln(table, "BOT\tNAME\tSTATUS\tCALLS")
+	}
+	for _, c := range plan.Counts {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%d\n", oneLine(c.Bot), oneLine(c.Name), c.Status, c.Calls)
+	}
+	_ = table.Flush() // into memory
+	if len(plan.Skips) > 0 {
+		fmt.Fprintln(&out, "\nNot replayed, because they would not be pushed:")
+		table = tabwriter.NewWriter(&out, 0, 4, 2, ' ', 0)
+		for _, s := range plan.Skips {
+			bot := s.Bot
+			if bot == "" {
+				bot = "(no bot)"
+			}
+			fmt.Fprintf(table, "%s\t%s\t%d\n", oneLine(bot), s.Reason, s.Calls)
+		}
+		_ = table.Flush()
+	}
+	if plan.Calls() == 0 {
+		fmt.Fprintln(&out, "Nothing to replay.")
+	} else {
+		fmt.Fprintf(&out, "\n%s at %v a second: %s.\n", count(plan.Calls(), "call"), ask.Rate, span(plan.Takes(ask.Rate)+time.Second))
+	}
+	_, err := io.WriteString(w, out.String())
+	return err
+}
+
+// progressLine shows how far a replay is: one line that changes on a terminal,
+// else a line every ten seconds.
+type progressLine struct {
+	w       io.Writer
+	updates bool
+	total   int
+	shown   time.Time
+	open    bool // the line has no end yet
+}
+
+const progressEvery = 10 * time.Second
+
+func (p *progressLine) show(r replay.Record, now time.Time) {
+	if !p.updates && now.Sub(p.shown) < progressEvery {
+		return
+	}
+	p.shown = now
+	done := r.Marked + r.Passed
+	left := time.Duration(float64(max(0, p.total-done)) / r.Rate * float64(time.Second))
+	text := fmt.Sprintf("marked %d of %d, %s left", done, p.total, span(left))
+	if !p.updates {
+		fmt.Fprintln(p.w, text)
+		return
+	}
+	p.open = true
+	fmt.Fprintf(p.w, "\r%s\x1b[K", text)
+}
+
+func (p *progressLine) end(r replay.Record) {
+	if p.open {
+		fmt.Fprintln(p.w)
+	}
+	fmt.Fprintf(p.w, "%s marked", count(r.Marked, "call"))
+	if r.Passed > 0 {
+		fmt.Fprintf(p.w, ", %d left alone: pushed or stored again meanwhile", r.Passed)
+	}
+	fmt.Fprintln(p.w)
+}
+
+func printReport(w io.Writer, r *replay.Report) error {
+	var out strings.Builder
+	table := tabwriter.NewWriter(&out, 0, 4, 2, ' ', 0)
+	row := func(name string, value any) { fmt.Fprintf(table, "%s\t%v\n", name, value) }
+	row("replay", fmt.Sprintf("%s, %s, by %s", r.ID, r.State, oneLine(r.By)))
+	row("results", fmt.Sprintf("from %s to %s", stamp(r.Since), stamp(r.Until)))
+	row("found", r.Found)
+	row("marked", r.Marked)
+	if r.Passed > 0 {
+		row("left alone", fmt.Sprintf("%d (pushed or stored again before they were marked)", r.Passed))
+	}
+	if r.Skipped > 0 {
+		row("not pushable", r.Skipped)
+	}
+	row("waiting", r.Waiting)
+	row("retrying", r.Retrying)
+	for _, s := range calls.Statuses {
+		row("done "+string(s), r.Done[s])
+	}
+	if r.Replaced > 0 {
+		row("replaced", fmt.Sprintf("%d (pushed or stored again after they were marked)", r.Replaced))
+	}
+	_ = table.Flush() // into memory
+	_, err := io.WriteString(w, out.String())
+	return err
+}
+
+func printReplays(w io.Writer, all []replay.Record) error {
+	var out strings.Builder
+	table := tabwriter.NewWriter(&out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(table, "REPLAY\tSTATE\tSINCE\tUNTIL\tFOUND\tMARKED\tBY")
+	for i := range all {
+		r := &all[i]
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%d\t%s\n", r.ID, r.State, stamp(r.Since), stamp(r.Until), r.Found, r.Marked, oneLine(r.By))
+	}
+	_ = table.Flush() // into memory
+	_, err := io.WriteString(w, out.String())
+	return err
+}
