@@ -76,6 +76,9 @@ func offers(list value.Raw, name string) bool {
 	return false
 }
 
+// topologyVersion numbers the states of this server.
+func topologyVersion(ver int64) kit.D { return reply("processId", processID, "counter", ver) }
+
 // describe is the server's picture of itself. The address is the one that the client
 // reached, so that a server that listens on every interface is found again.
 func (c *call) describe(primary bool, ver int64) kit.D {
@@ -84,7 +87,7 @@ func (c *call) describe(primary bool, ver int64) kit.D {
 	op := reply("ts", primitive.Timestamp(now), "t", c.faults.term())
 	date := primitive.NewDateTimeFromTime(time.Unix(int64(now.T), 0))
 	d := reply(
-		"topologyVersion", reply("processId", processID, "counter", ver),
+		"topologyVersion", topologyVersion(ver),
 		"hosts", kit.A{me}, "setName", c.opts.ReplicaSet, "setVersion", int32(1))
 	if c.name == "hello" {
 		d = append(d, kit.E{Key: "isWritablePrimary", Value: primary})

@@ -211,6 +211,11 @@ func (c *call) errorReply(err error) kit.D {
 	if e.KeyPattern != nil {
 		d = append(d, reply("keyPattern", e.KeyPattern, "keyValue", e.KeyValue)...)
 	}
+	if mongoerr.StateChange(e.Code) {
+		// Drivers tell by it whether they know of the change already.
+		_, ver, _ := c.faults.topology()
+		d = append(d, kit.E{Key: "topologyVersion", Value: topologyVersion(ver)})
+	}
 	return d
 }
 

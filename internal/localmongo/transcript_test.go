@@ -206,7 +206,7 @@ func newerName(name string) string {
 // clean takes out of a reply what is compared nowhere, or what only one of the two
 // servers has.
 func clean(reply bson.D) bson.D {
-	drop := []string{"$clusterTime", "operationTime", "errmsg", "note", "wallTime", "truncatedArrays", "keyValue"}
+	drop := []string{"$clusterTime", "operationTime", "errmsg", "note", "wallTime", "truncatedArrays", "keyValue", "topologyVersion"}
 	if len(reply) > 0 && reply[0].Key == "v" { // an index; ns is gone from these since 4.4
 		drop = append(drop, "ns")
 	}

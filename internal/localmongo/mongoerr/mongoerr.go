@@ -196,6 +196,17 @@ func Retryable(code int32) bool {
 	return false
 }
 
+// StateChange says whether the code tells that the server is no longer what it was: not
+// the primary any more, or going down.
+func StateChange(code int32) bool {
+	switch code {
+	case NotWritablePrimary, NotPrimaryNoSecondaryOk, NotPrimaryOrSecondary, InterruptedDueToReplStateChange,
+		PrimarySteppedDown, ShutdownInProgress, InterruptedAtShutdown:
+		return true
+	}
+	return false
+}
+
 // TransientInTxn says whether a 4.4+ server marks the code with LabelTransient inside a
 // transaction.
 func TransientInTxn(code int32) bool {
