@@ -205,11 +205,11 @@ func sample() Page {
 			{Destination: "https://crm.example.org/api/calls", Bots: []string{"Renewals"}, State: "closed", Active: 2, Allowed: 16, Limit: 16,
 				Problem: Problem{Text: "no answer within 10s", Last: now.Add(-3 * time.Hour)}},
 		},
-		Faulty: []FaultyBot{{ID: "665f1c2e9876543210123456", Name: "Old survey", Why: `post_call_push.url: "ftp://files.example" is not an http or https URL`}},
+		Faulty: []FaultyBot{{ID: "665f1c2e8a61b3c0d4e5f607", Name: "Old survey", Why: `post_call_push.url: "ftp://files.example" is not an http or https URL`}},
 	}
 	whys := []string{"", "", "", "CRM answered HTTP 422 Unprocessable Entity: field mx_City unknown", "", "connect: connection refused"}
 	for i := range 24 {
-		o := Outcome{At: now.Add(-time.Duration(i*i) * time.Second), Bot: "Admissions", CallID: fmt.Sprintf("665f1c2e98765432101234%02d", i),
+		o := Outcome{At: now.Add(-time.Duration(i*i) * time.Second), Bot: "Admissions", CallID: fmt.Sprintf("665f1c2e8a61b3c0d4e5f6%02d", i),
 			Destination: "https://eu.leadsquared.example/v2/LeadManagement.svc/Lead.Capture", Status: "ok", HTTPStatus: 200, Attempts: 1, Elapsed: Span(time.Duration(120+37*i) * time.Millisecond)}
 		if o.Why = whys[i%len(whys)]; i%len(whys) == 3 {
 			o.Status, o.HTTPStatus = "rejected", 422
