@@ -198,6 +198,9 @@ func (r *road) Record(o calls.Outcome, done func()) {
 	delete(r.due, o.ID.StringValue())
 	if !o.Final() {
 		result["next_attempt_at"] = o.NextAttemptAt
+		if !o.FirstAttemptAt.IsZero() {
+			result["first_attempt_at"] = o.FirstAttemptAt
+		}
 		r.due[o.ID.StringValue()] = o.NextAttemptAt
 	}
 	if doc != nil {
