@@ -76,7 +76,7 @@ func (d *demoCmd) Run(ctx context.Context, std streams) error {
 	if err := play.Prepare(running); err != nil {
 		return err
 	}
-	defer play.Close()
+	defer func() { _ = play.Close() }() // closed by Run already, if it came to that
 
 	watcher, err := app.New(cfg, app.Deps{Logger: logger, Version: version})
 	if err != nil {

@@ -125,7 +125,8 @@ func TestCRMStopsWithItsContext(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- c.run(ctx) }()
 
-	resp, err := http.Post("http://"+ln.Addr().String()+"/nobody", "application/json", strings.NewReader("{}"))
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Post("http://"+ln.Addr().String()+"/nobody", "application/json", strings.NewReader("{}"))
 	if err != nil {
 		t.Fatal(err)
 	}

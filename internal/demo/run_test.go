@@ -40,26 +40,24 @@ type standIn struct {
 
 func (s *standIn) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return s.unlessOver(ctx, g.Wait())
-		case <-tick.C:
+	g.Go(func() error {
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+			}
+			if err := s.round(ctx, g); err != nil {
+				return err
+			}
 		}
-		if err := s.round(ctx, g); err != nil {
-			return errors.Join(s.unlessOver(ctx, err), s.unlessOver(ctx, g.Wait()))
-		}
+	})
+	if err := g.Wait(); !errors.Is(err, context.Canceled) {
+		return err
 	}
-}
-
-// unlessOver is an error of a stand-in that nobody has stopped.
-func (s *standIn) unlessOver(ctx context.Context, err error) error {
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		return nil
-	}
-	return err
+	return nil // it was stopped in the middle of something
 }
 
 // round begins to push every call that is stored and was not begun; a slow CRM
