@@ -92,7 +92,7 @@ func (d *demoCmd) Run(ctx context.Context, std streams) error {
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return errInterrupted
-	case err != nil && running.Err() != nil:
+	case running.Err() != nil && ctx.Err() == nil:
 		return fmt.Errorf("a part of the demo ended: %w", context.Cause(running))
 	case err != nil:
 		return err
