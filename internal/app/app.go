@@ -252,6 +252,7 @@ func (a *App) Run(ctx context.Context) error {
 	var err error
 	select {
 	case err = <-ended:
+		stopReading(err) // it may have ended by itself, and the bots are read on
 	case err = <-failed:
 		stopReading(err)
 		<-ended
