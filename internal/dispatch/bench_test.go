@@ -126,7 +126,7 @@ func BenchmarkIsolation(b *testing.B) {
 
 const (
 	benchWell  = 47
-	benchRate  = 1000 // calls a second to those that are well, all together
+	benchRate  = 500 // calls a second to those that are well, all together
 	benchLeast = 5 * time.Second
 )
 
@@ -134,7 +134,7 @@ func isolation(b *testing.B, with bool) {
 	ending := make(chan struct{})
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
-		wait := 10 * time.Millisecond
+		wait := 60 * time.Millisecond // of a quick CRM
 		if r.URL.Path == "/slow" {
 			wait = 9 * time.Second
 		}
