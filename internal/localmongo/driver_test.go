@@ -30,7 +30,7 @@ func dial(t testing.TB, s *localmongo.Server, more ...*options.ClientOptions) *m
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		if err := c.Disconnect(ctx); err != nil {
+		if err := c.Disconnect(ctx); err != nil && !errors.Is(err, mongo.ErrClientDisconnected) {
 			t.Errorf("disconnect: %v", err)
 		}
 	})

@@ -126,7 +126,7 @@ func (c *call) execute(cmd command) (kit.D, error) {
 			return nil, err
 		}
 		d, err := cmd.run(c)
-		if err != nil && c.name != "commitTransaction" {
+		if (err != nil || hasField(d, "writeErrors")) && s.state == txnOpen {
 			s.state, s.txn = txnAborted, nil // a server aborts on any error
 		}
 		return d, err
