@@ -97,11 +97,19 @@ func (r *road) launch() *running {
 	return w
 }
 
-// start starts a watcher and waits until it is ready.
+// start starts a watcher and waits until its stream is open: what is stored then
+// comes through. Readiness takes a second more, for the first poll.
 func (r *road) start() *running {
 	r.t.Helper()
 	w := r.launch()
-	r.eventually("the watcher is ready", w.readiness)
+	r.eventually("the watcher follows the calls", func() error {
+		for _, line := range w.logs.find("the stream is open") {
+			if line["stream"] == "calls" {
+				return w.bots.Ready()
+			}
+		}
+		return errors.New("its stream is not open")
+	})
 	return w
 }
 

@@ -319,11 +319,22 @@ func TestMongoDBFaultsWhileRunning(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRoad(t, "bot")
-			r.crm.Answers(func(q apptest.Request) apptest.Answer { r.notLogged(q); return apptest.Answer{} })
+			r.crm.Answers(func(q apptest.Request) apptest.Answer {
+				if err := r.NotLogged(q); err != nil {
+					t.Error(err)
+				}
+				return apptest.Answer{}
+			})
 			w := r.start()
-			stored := make(chan error, 1)
-			const n = 150
-			go func() { stored <- r.storeMany("bot", n, 2*time.Millisecond) }()
+			feeding, stop := context.WithTimeout(t.Context(), time.Second)
+			defer stop()
+			var n int
+			fed := make(chan error, 1)
+			go func() {
+				var err error
+				n, err = r.Feed(feeding, 2*time.Millisecond, "bot")
+				fed <- err
+			}()
 			begun := w.metric("watcher_dispatch_outcomes_total")
 			r.eventually("the first outcomes are there", func() error {
 				if w.metric("watcher_dispatch_outcomes_total") < begun+10 {
@@ -337,7 +348,7 @@ func TestMongoDBFaultsWhileRunning(t *testing.T) {
 				case <-t.Context().Done():
 				}
 			})
-			must(t, <-stored)
+			must(t, <-fed)
 			r.allPushed(n)
 			if got := len(r.crm.Requests()); got != n {
 				t.Errorf("%d requests for %d calls; no attempt was cut off, so none is repeated", got, n)
@@ -385,43 +396,9 @@ func TestTwoWatchersInOneProcess(t *testing.T) {
 	}
 }
 
-// storeMany stores the results of n calls of a bot, one after the other, through
-// whatever happens to the database.
-func (r *road) storeMany(bot string, n int, pause time.Duration) error {
-	ctx, cancel := context.WithTimeout(r.t.Context(), limit)
-	defer cancel()
-	for i := range n {
-		session := fmt.Sprintf("s%04d", i)
-		if err := insisting(ctx, func() error {
-			_, err := r.StoreResults(session, bson.E{Key: "bot_id", Value: bot},
-				bson.E{Key: "call_start_time", Value: time.Now().Add(-time.Minute)})
-			return err
-		}); err != nil {
-			return fmt.Errorf("store %s: %w", session, err)
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	return nil
-}
-
-// insisting repeats a write that MongoDB is away for.
-func insisting(ctx context.Context, write func() error) error {
-	var err error
-	for ctx.Err() == nil {
-		if err = write(); err == nil {
-			return nil
-		}
-	}
-	return err
-}
-
 // allPushed waits until n calls have a final outcome, each with one log entry
 // for its one try.
-func (r *road) allPushed(n int64) {
+func (r *road) allPushed(n int) {
 	r.t.Helper()
 	done := bson.D{
 		{Key: "post_call_push_result.status", Value: "ok"},
@@ -429,7 +406,7 @@ func (r *road) allPushed(n int64) {
 	}
 	r.eventually(fmt.Sprintf("%d calls are pushed", n), func() error {
 		got, err := r.Calls.CountDocuments(r.t.Context(), done)
-		if err == nil && got != n {
+		if err == nil && got != int64(n) {
 			err = fmt.Errorf("%d are", got)
 		}
 		return err
@@ -446,24 +423,4 @@ func (r *road) allPushed(n int64) {
 		}
 	}
 	must(r.t, cursor.Err())
-}
-
-// notLogged complains about a request for a delivery whose outcome stands on the
-// call already, with no other try scheduled.
-func (r *road) notLogged(q apptest.Request) {
-	ctx, cancel := context.WithTimeout(r.t.Context(), limit)
-	defer cancel()
-	err := insisting(ctx, func() error {
-		n, err := r.Calls.CountDocuments(ctx, bson.D{
-			{Key: "post_call_push_result.delivery_id", Value: q.Delivery},
-			{Key: "post_call_push_result.next_attempt_at", Value: bson.D{{Key: "$exists", Value: false}}},
-		})
-		if n > 0 {
-			r.t.Errorf("delivery %s came for the %d. time, after its outcome was logged", q.Delivery, q.Number)
-		}
-		return err
-	})
-	if err != nil && r.t.Context().Err() == nil {
-		r.t.Errorf("look up %s: %v", q.Delivery, err)
-	}
 }

@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -51,14 +52,16 @@ type CRM struct {
 	perID    map[string]int
 	epoch    int
 	changed  chan struct{} // closed at the next request
-	open     int           // requests that have no answer yet
+	conns    map[net.Conn]struct{}
 }
 
 // NewCRM starts a CRM that answers 200 to everything, until the end of the test.
 func NewCRM(t testing.TB) *CRM {
 	t.Helper()
-	c := &CRM{perID: make(map[string]int), changed: make(chan struct{})}
-	server := httptest.NewServer(c)
+	c := &CRM{perID: make(map[string]int), changed: make(chan struct{}), conns: make(map[net.Conn]struct{})}
+	server := httptest.NewUnstartedServer(c)
+	server.Config.ConnState = c.connection
+	server.Start()
 	t.Cleanup(func() {
 		server.CloseClientConnections()
 		server.Close()
@@ -95,7 +98,6 @@ func (c *CRM) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		gone: r.Context().Done(),
 	}
 	a := c.take(&req)
-	defer c.answered()
 	if a.Until != nil {
 		select {
 		case <-a.Until:
@@ -120,7 +122,6 @@ func (c *CRM) take(r *Request) Answer {
 	c.perID[r.Delivery]++
 	r.Number, r.Epoch = c.perID[r.Delivery], c.epoch
 	c.requests = append(c.requests, *r)
-	c.open++
 	close(c.changed)
 	c.changed = make(chan struct{})
 	answer := c.answer
@@ -131,17 +132,23 @@ func (c *CRM) take(r *Request) Answer {
 	return answer(*r)
 }
 
-func (c *CRM) answered() {
+func (c *CRM) connection(conn net.Conn, state http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.open--
+	switch state {
+	case http.StateNew:
+		c.conns[conn] = struct{}{}
+	case http.StateClosed, http.StateHijacked:
+		delete(c.conns, conn)
+	}
 }
 
-// Open is how many requests have no answer yet.
-func (c *CRM) Open() int {
+// Connections is how many connections are open. After the death of the sender
+// it falls to 0 once all that it had sent is read.
+func (c *CRM) Connections() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.open
+	return len(c.conns)
 }
 
 // Requests returns what came so far, in order.

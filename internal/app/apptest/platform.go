@@ -25,6 +25,10 @@ type Platform struct {
 	t testing.TB
 }
 
+// indexed are the fields by which calls are looked up here, as the platform has
+// them indexed too.
+var indexed = []string{"session_id", "stream_id", "post_call_push_result.delivery_id"}
+
 // NewPlatform connects to a server until the end of the test.
 func NewPlatform(t testing.TB, uri string) *Platform {
 	t.Helper()
@@ -34,7 +38,13 @@ func NewPlatform(t testing.TB, uri string) *Platform {
 	}
 	t.Cleanup(func() { _ = client.Disconnect(context.WithoutCancel(t.Context())) })
 	db := client.Database(Database)
-	return &Platform{Client: client, DB: db, Calls: db.Collection("calls"), Bots: db.Collection("bots"), t: t}
+	p := &Platform{Client: client, DB: db, Calls: db.Collection("calls"), Bots: db.Collection("bots"), t: t}
+	for _, field := range indexed {
+		if _, err := p.Calls.Indexes().CreateOne(t.Context(), mongo.IndexModel{Keys: bson.D{{Key: field, Value: 1}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p
 }
 
 // Bot is a bot that posts to a URL. The fields are added to its post_call_push,
