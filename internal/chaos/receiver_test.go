@@ -121,6 +121,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		panic(http.ErrAbortHandler)
 	case refuseMood:
 		w.WriteHeader(http.StatusUnprocessableEntity)
+	case wellMood, moods:
 	}
 }
 

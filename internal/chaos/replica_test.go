@@ -122,10 +122,3 @@ func (r *replica) resume() {
 	r.mu.Unlock()
 	r.signal(syscall.SIGCONT)
 }
-
-// resumedAgo is how long ago the last pause ended.
-func (r *replica) resumedAgo() time.Duration {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return time.Since(r.resumed)
-}
