@@ -60,7 +60,7 @@ func (c *call) bulkWrite() (kit.D, error) {
 
 func (b *bulk) fail(i int, err error) (more bool, fatal error) {
 	e, ok := errors.AsType[*mongoerr.Error](err)
-	if !ok || b.inTxn {
+	if !ok || b.inTxn || ofCommand(e.Code) {
 		return false, err
 	}
 	b.failed++

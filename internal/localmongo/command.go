@@ -191,6 +191,9 @@ func (c *call) ready(cmd command) error {
 // collection reads the collection name that is the value of the command itself.
 func (c *call) collection() (string, error) {
 	name := c.args.str(c.name)
+	if c.args.err != nil {
+		return "", c.args.err
+	}
 	if name == "" {
 		return "", mongoerr.New(mongoerr.InvalidNamespace, "collection name has invalid type or is empty for command %s", c.name)
 	}

@@ -25,7 +25,7 @@ type writeErrors struct {
 // more says whether the writes after it are still to be tried.
 func (w *writeErrors) add(index int, err error) (more bool, fatal error) {
 	e, ok := errors.AsType[*mongoerr.Error](err)
-	if !ok || e.Code == mongoerr.OperationNotSupportedInTxn {
+	if !ok || ofCommand(e.Code) {
 		return false, err
 	}
 	d := reply("index", int32(index), "code", e.Code)
@@ -34,6 +34,15 @@ func (w *writeErrors) add(index int, err error) (more bool, fatal error) {
 	}
 	w.list = append(w.list, append(d, kit.E{Key: "errmsg", Value: e.Message}))
 	return !w.ordered, nil
+}
+
+// ofCommand says whether an error is one of the whole command and not of a single write.
+func ofCommand(code int32) bool {
+	switch code {
+	case mongoerr.OperationNotSupportedInTxn, mongoerr.InvalidNamespace, mongoerr.IllegalOperation, mongoerr.InterruptedAtShutdown:
+		return true
+	}
+	return false
 }
 
 // each runs the writes of one command one after the other.
