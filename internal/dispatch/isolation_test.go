@@ -180,8 +180,8 @@ func compare(t *testing.T, alone, with figures) {
 // 10 s to open.
 func TestManyDestinationsThatDieAtOnceLeaveTheOthersTheirSlots(t *testing.T) {
 	load := traffic{
-		destinations: 50, rate: 20, lasts: 16 * time.Second, concurrency: 112, perLane: 16,
-		ignore: 30, faultsFrom: 4 * time.Second, measuredAfter: 4 * time.Second,
+		destinations: 50, rate: 20, lasts: 9 * time.Second, concurrency: 112, perLane: 16,
+		ignore: 30, faultsFrom: 3 * time.Second, measuredAfter: 3 * time.Second,
 		answers: make(map[int]func() push.Result),
 	}
 	var alone, with figures
@@ -196,7 +196,7 @@ func TestManyDestinationsThatDieAtOnceLeaveTheOthersTheirSlots(t *testing.T) {
 // The same from the first moment on, when nothing is known of any destination.
 func TestDestinationsThatAreDeadAtTheStartLeaveTheOthersTheirSlots(t *testing.T) {
 	load := traffic{
-		destinations: 50, rate: 10, lasts: 30 * time.Second, concurrency: 64, perLane: 16, ignore: 40,
+		destinations: 50, rate: 10, lasts: 15 * time.Second, concurrency: 64, perLane: 16, ignore: 40,
 		answers: make(map[int]func() push.Result),
 	}
 	var alone, with figures

@@ -120,7 +120,7 @@ func TestABreakerOpensForLongerEachTimeUpToALimit(t *testing.T) {
 // A CRM that fails for ten minutes gets what waited bit by bit when it is back.
 func TestWhatWaitedForADestinationComesBackBitByBit(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		const n = 3000
+		const n = 1500
 		r := newRoad(t)
 		defer r.stop()
 		r.d.o.Schedule = push.DefaultSchedule()
@@ -143,7 +143,7 @@ func TestWhatWaitedForADestinationComesBackBitByBit(t *testing.T) {
 		}
 		for i := range n {
 			r.store(fmt.Sprintf("c%04d", i), nil)
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(200 * time.Millisecond)
 		}
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
@@ -306,7 +306,7 @@ func TestADeliveryIsGivenUpAtItsAge(t *testing.T) {
 // lane takes only a probe now and then.
 func TestCallsOfADestinationThatStaysDownAreGivenUpAtTheirAge(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		const n = 600
+		const n = 150
 		r := newRoad(t)
 		defer r.stop()
 		r.d.o.Schedule = push.Schedule{Delays: []time.Duration{10 * time.Minute}, MaxAttempts: 500, MaxAge: 6 * time.Hour}
