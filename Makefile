@@ -10,7 +10,7 @@ CHAOS_SEED ?=
 LINT      = go tool -modfile=tools/go.mod golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fmt bench fuzz chaos cover demo vectors image ci clean
+.PHONY: help build test lint fmt bench fuzz chaos cover demo vectors rules dashboards image ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,14 @@ demo: ## the whole road on this machine, nothing needed but Go
 
 vectors: build ## acceptance cases, where ../shared has them
 	python3 ../shared/vectors/run bin/watcher
+
+rules: ## the Prometheus rules and every expression; needs promtool
+	promtool check rules dashboards/rules.yaml
+	promtool test rules dashboards/rules_test.yaml
+	cd dashboards/promql && go test ./...
+
+dashboards: ## write the JSON of the dashboards and the table of metrics
+	go test ./dashboards -run 'TestGenerated|TestReadme' -update
 
 image: ## container image IMAGE (watcher:VERSION)
 	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .
