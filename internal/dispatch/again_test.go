@@ -1,0 +1,113 @@
+package dispatch
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/pkg/push"
+)
+
+// Which calls an operator's wish leaves alone.
+func TestWhatNeedsNothingMore(t *testing.T) {
+	at := time.Date(2026, 6, 5, 10, 0, 0, 0, time.UTC)
+	asked := at.Add(time.Hour)
+	result := func(status calls.Status, fields bson.M) bson.M {
+		r := bson.M{"status": string(status), "completed_at": at, "delivery_id": "d", "pushed_at": at.Add(time.Second)}
+		for k, v := range fields {
+			r[k] = v
+		}
+		return r
+	}
+	platform := bson.M{"status": "rejected", "http_status": 500, "response_body": ""}
+	tests := map[string]struct {
+		result                    any
+		missing, failed, all, new bool // settled under each wish; new is no wish at all
+	}{
+		"never pushed":           {nil, false, false, false, false},
+		"ok":                     {result("ok", nil), true, true, false, true},
+		"rejected":               {result("rejected", nil), true, false, false, true},
+		"of an older result":     {result("ok", bson.M{"completed_at": at.Add(-time.Minute)}), false, false, false, false},
+		"pushed since asked":     {result("failed", bson.M{"pushed_at": asked}), true, true, true, true},
+		"a try is scheduled":     {result("failed", bson.M{"next_attempt_at": at.Add(5 * time.Hour)}), true, true, true, true},
+		"pushed by the platform": {platform, true, false, false, false},
+	}
+	for name, tt := range tests {
+		call := calls.Decode(marshal(t, bson.M{"_id": "c", "completed_at": at, "post_call_push_result": tt.result}))
+		for wish, want := range map[Again]bool{
+			{}: tt.new,
+			{Repush: RepushMissing, Asked: asked, Past: true}: tt.missing,
+			{Repush: RepushFailed, Asked: asked, Past: true}:  tt.failed,
+			{Repush: RepushAll, Asked: asked, Past: true}:     tt.all,
+		} {
+			if got := wish.Settled(&call); got != want {
+				t.Errorf("%s, %q: settled %v, want %v", name, wish.Repush, got, want)
+			}
+		}
+	}
+}
+
+// Two wishes for one call that is on its way: the one that asks for more counts,
+// and a new event makes it a live call.
+func TestWishesForOneCallAreJoined(t *testing.T) {
+	past := Again{Repush: RepushMissing, Past: true, Yields: true}
+	all := Again{Repush: RepushAll, Asked: time.Unix(9, 0), Past: true}
+	for _, tt := range []struct{ a, b, want Again }{
+		{past, Again{}, Again{Repush: RepushMissing}},
+		{Again{}, past, Again{}},
+		{past, all, all},
+		{all, past, all},
+		{all, Again{}, Again{Repush: RepushAll, Asked: time.Unix(9, 0)}},
+		{past, past, past},
+	} {
+		if got := tt.a.and(tt.b); got != tt.want {
+			t.Errorf("%+v and %+v: %+v, want %+v", tt.a, tt.b, got, tt.want)
+		}
+	}
+}
+
+// A backlog that is looked up waits behind the live calls of its destination.
+func TestCallsOfABacklogYieldToLiveOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoad(t)
+		r.answer = func(*push.Request, int) push.Result {
+			time.Sleep(time.Second) // of the bubble
+			return answered(200)
+		}
+		const backlog, live = 40, 8
+		ids := make(map[string]bool)
+		for i := range backlog {
+			id := "old-" + string(rune('A'+i))
+			ids[id] = true
+			r.write(id, nil)
+			if err := r.intake.SubmitAgain(context.Background(), rawID(t, id), Again{Past: true, Yields: true}, func() {}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		begun := time.Now()
+		for i := range live {
+			r.store("live-"+string(rune('A'+i)), nil)
+		}
+		time.Sleep(time.Minute)
+		r.stop()
+		last, behind := time.Time{}, 0
+		for _, o := range r.outcomes {
+			if !ids[o.ID.StringValue()] && o.PushedAt.After(last) {
+				last = o.PushedAt
+			}
+		}
+		for _, o := range r.outcomes {
+			if ids[o.ID.StringValue()] && o.PushedAt.After(last) {
+				behind++
+			}
+		}
+		if len(r.outcomes) != backlog+live || behind < backlog/3 || last.Sub(begun) > 10*time.Second {
+			t.Errorf("%d outcomes; the last live one came after %v, %d of the backlog after it", len(r.outcomes), last.Sub(begun), behind)
+		}
+	})
+}
