@@ -218,30 +218,25 @@ type query struct{ expr, legend string }
 type look struct {
 	unit    string
 	noValue string
-	steps   []threshold // from green; nil for one colour
+	steps   []threshold // nil for one colour
 	stacked bool
 	max     float64 // 0: by the data
 	links   []Link
 }
 
-func steps(pairs ...any) []threshold {
-	all := []threshold{{Color: "green"}}
-	if first, ok := pairs[0].(string); ok { // another colour to begin with
-		all[0].Color = first
-		pairs = pairs[1:]
-	}
-	for i := 0; i+1 < len(pairs); i += 2 {
-		value, color := number(pairs[i]), pairs[i+1].(string) //nolint:forcetypeassert,errcheck // written here
-		all = append(all, threshold{Color: color, Value: &value})
-	}
-	return all
+// step is the colour from a number on.
+type step struct {
+	from  float64
+	color string
 }
 
-func number(v any) float64 {
-	if n, ok := v.(int); ok {
-		return float64(n)
+// steps is a colour to begin with, and those that follow upwards.
+func steps(first string, rest ...step) []threshold {
+	all := []threshold{{Color: first}}
+	for _, s := range rest {
+		all = append(all, threshold{Color: s.color, Value: &s.from})
 	}
-	return v.(float64) //nolint:forcetypeassert,errcheck // written here
+	return all
 }
 
 func (l look) fields() *fieldConfig {

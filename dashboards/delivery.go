@@ -10,7 +10,7 @@ func Delivery() Dashboard {
 	b.graph("Outcomes by bot", "Outcomes written onto calls each second.", look{unit: "ops", stacked: true}, 12,
 		query{`sum by (bot_id, status) (rate(watcher_dispatch_bot_outcomes_total{` + bots + `}[$__rate_interval]))`, "{{bot_id}} {{status}}"})
 	b.graph("Failing part by bot", "The part of the attempts that did not deliver, over 15 minutes.",
-		look{unit: "percentunit", max: 1, steps: steps(0.5, "red"), links: runbook("watcherbotfailing")}, 12,
+		look{unit: "percentunit", max: 1, steps: steps("green", step{0.5, "red"}), links: runbook("watcherbotfailing")}, 12,
 		query{`sum by (bot_id) (increase(watcher_dispatch_bot_attempts_total{class!~"ok|canceled", ` + bots + `}[15m])) / (sum by (bot_id) (increase(watcher_dispatch_bot_attempts_total{class!="canceled", ` + bots + `}[15m])) > 0)`, "{{bot_id}}"})
 	b.table("Why, by bot", "Attempts of the last hour by what they came to.", look{unit: "short", noValue: "start with --metrics-bot-label"}, 12,
 		query{`sum by (bot_id, class) (increase(watcher_dispatch_bot_attempts_total{` + bots + `}[1h])) > 0`, ""})

@@ -165,7 +165,7 @@ scrape_configs:
 `)
 	addr := freeAddr(t)
 	var out strings.Builder                                                             // read only after the process has ended
-	cmd := exec.Command(binary, "--config.file="+filepath.Join(dir, "prometheus.yaml"), //nolint:gosec,noctx // ended below
+	cmd := exec.Command(binary, "--config.file="+filepath.Join(dir, "prometheus.yaml"), //nolint:gosec // ended below
 		"--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+addr, "--log.level=warn")
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
@@ -235,7 +235,7 @@ func (p *prom) waitFor(t *testing.T, state string, names ...string) {
 
 // get asks the API; nil when it does not answer.
 func (p *prom) get(path string, into any) error {
-	resp, err := p.client.Get(p.url + path) //nolint:noctx // the client has a timeout
+	resp, err := p.client.Get(p.url + path) // the client has a timeout
 	if err != nil {
 		return err
 	}

@@ -8,22 +8,22 @@ func Overview() Dashboard {
 	b := &board{}
 	b.row("Are calls reaching the CRMs?")
 	b.stat("Delivered", "Attempts of the last 15 minutes that a CRM took. No value: nothing was tried.",
-		look{unit: "percentunit", noValue: "nothing tried", max: 1, steps: steps("red", 0.5, "orange", 0.95, "green"), links: runbook("watchereverythingfailing")},
+		look{unit: "percentunit", noValue: "nothing tried", max: 1, steps: steps("red", step{0.5, "orange"}, step{0.95, "green"}), links: runbook("watchereverythingfailing")},
 		query{`sum(increase(watcher_push_attempts_total{class="ok", ` + sel + `}[15m])) / (sum(increase(watcher_push_attempts_total{class!="canceled", ` + sel + `}[15m])) > 0)`, ""})
 	b.stat("Reading", "How long ago the slowest stream of the calls last answered. A standby does not read.",
-		look{unit: "s", noValue: "nobody reads", steps: steps(30, "orange", 60, "red"), links: runbook("watchernotreading")},
+		look{unit: "s", noValue: "nobody reads", steps: steps("green", step{30, "orange"}, step{60, "red"}), links: runbook("watchernotreading")},
 		query{`max(time() - watcher_stream_last_poll_timestamp_seconds{stream=~"calls.*", ` + sel + `})`, ""})
 	b.stat("Due now", "Tries whose time has come. A few are normal while a CRM is down.",
-		look{unit: "short", steps: steps(100, "orange", 1000, "red"), links: runbook("watcherduebackloggrowing")},
+		look{unit: "short", steps: steps("green", step{100, "orange"}, step{1000, "red"}), links: runbook("watcherduebackloggrowing")},
 		query{`sum(watcher_dispatch_due_calls{class="due", ` + sel + `})`, ""})
 	b.stat("Oldest due", "How long the oldest due try has been due. It is made when its destination answers again.",
-		look{unit: "s", steps: steps(300, "orange", 900, "red"), links: runbook("watcheroldestdue")},
+		look{unit: "s", steps: steps("green", step{300, "orange"}, step{900, "red"}), links: runbook("watcheroldestdue")},
 		query{`max(watcher_dispatch_oldest_due_seconds{` + sel + `})`, ""})
 	b.stat("Destinations down", "CRMs that are given up for now and only probed.",
-		look{unit: "short", steps: steps(1, "orange"), links: runbook("watcherbreakeropen")},
+		look{unit: "short", steps: steps("green", step{1, "orange"}), links: runbook("watcherbreakeropen")},
 		query{`sum(watcher_dispatch_lanes{state=~"open|half_open", ` + sel + `})`, ""})
 	b.stat("Unusable bots", "Bots whose push configuration cannot be used; their calls fail. watcher lint names the faults.",
-		look{unit: "short", steps: steps(1, "red"), links: runbook("watcherconfiginvalid")},
+		look{unit: "short", steps: steps("green", step{1, "red"}), links: runbook("watcherconfiginvalid")},
 		query{`max(watcher_bots_invalid{` + sel + `})`, ""})
 	b.graph("Outcomes", "Outcomes written onto calls each second. Those with final=false are tried again.",
 		look{unit: "ops", stacked: true}, 12,
@@ -38,7 +38,7 @@ func Overview() Dashboard {
 		quantile("0.5", "watcher_dispatch_stored_to_logged_seconds"), quantile("0.95", "watcher_dispatch_stored_to_logged_seconds"),
 		quantile("0.99", "watcher_dispatch_stored_to_logged_seconds"))
 	b.graph("Stream lag", "How far reading is behind MongoDB. An idle stream has none.",
-		look{unit: "s", steps: steps(120, "red"), links: runbook("watcherlagging")}, 8,
+		look{unit: "s", steps: steps("green", step{120, "red"}), links: runbook("watcherlagging")}, 8,
 		query{`max by (instance, stream) (watcher_stream_lag_seconds{` + sel + `})`, "{{instance}} {{stream}}"})
 	b.graph("Due and oldest due", "Tries whose time has come, on the left of their sums.",
 		look{unit: "short"}, 8,
