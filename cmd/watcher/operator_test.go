@@ -1,0 +1,559 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/cxbridge/watcher/internal/app"
+	"github.com/cxbridge/watcher/internal/app/apptest"
+	"github.com/cxbridge/watcher/internal/config"
+	"github.com/cxbridge/watcher/internal/localmongo"
+	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
+	"github.com/cxbridge/watcher/pkg/resume"
+	"github.com/cxbridge/watcher/pkg/secret"
+)
+
+// Each refusal is one line, status 2, and needs no server.
+func TestOperatorsCommandsRefuseNonsense(t *testing.T) {
+	future := time.Now().Add(time.Hour).Format(time.RFC3339)
+	tests := map[string]struct {
+		args []string
+		says string
+	}{
+		"reset without a place":   {[]string{"resume", "reset"}, "--to: is required"},
+		"reset to the future":     {[]string{"resume", "reset", "--to", future}, "is in the future"},
+		"reset to a negative ago": {[]string{"resume", "reset", "--to=-2h"}, "--to:"},
+		"reset to words":          {[]string{"resume", "reset", "--to", "yesterday"}, `--to: "yesterday" is not`},
+		"reset to half a token":   {[]string{"resume", "reset", "--to", "8263A1"}, "is not a token"},
+		"reset before 1970":       {[]string{"resume", "reset", "--to", "1901-01-01T00:00:00Z"}, "before 1970"},
+		"reset with a mode":       {[]string{"resume", "reset", "--to", "now", "--repush", "some"}, "--repush:"},
+		"show as a picture":       {[]string{"resume", "show", "--output", "png"}, "--output:"},
+		"a name with a slash":     {[]string{"resume", "show", "--name", "a/b"}, "--name:"},
+		"replay without since":    {[]string{"replay"}, "--since: is required"},
+		"replay from the future":  {[]string{"replay", "--since", future}, "is in the future"},
+		"replay until the future": {[]string{"replay", "--since", "1h", "--until", future}, "--until:"},
+		"replay backwards":        {[]string{"replay", "--since", "1h", "--until", "2h"}, "is after --until"},
+		"replay of a status":      {[]string{"replay", "--since", "1h", "--status", "failed,done"}, `"done" is not failed`},
+		"replay at no rate":       {[]string{"replay", "--since", "1h", "--rate", "0"}, "--rate:"},
+		"replay at a negative":    {[]string{"replay", "--since", "1h", "--rate=-1"}, "--rate:"},
+		"replay at no number":     {[]string{"replay", "--since", "1h", "--rate", "NaN"}, "--rate:"},
+		"check of words":          {[]string{"check", "--outage", "long"}, "--outage:"},
+		"check of the past":       {[]string{"check", "--outage=-1h"}, "is negative"},
+	}
+	for name, tt := range tests {
+		stdout, stderr, code := invoke(t, "", append(tt.args, "--mongo-uri", "mongodb://127.0.0.1:1")...)
+		if code != exitUsage || !strings.Contains(stderr, tt.says) || strings.Count(stderr, "\n") != 1 || stdout != "" {
+			t.Errorf("%s: exit %d, stdout %q, stderr %q", name, code, stdout, stderr)
+		}
+	}
+	_, stderr, code := invoke(t, "", "replay", "--status", "x", "--rate", "y", "--until", future)
+	if code != exitUsage || strings.Count(stderr, "\n") != 5 {
+		t.Errorf("all faults at once: exit %d\n%s", code, stderr)
+	}
+}
+
+func TestMoments(t *testing.T) {
+	now := time.Date(2026, 6, 5, 10, 0, 0, 0, time.UTC)
+	for text, want := range map[string]time.Time{
+		"now": now, "90m": now.Add(-90 * time.Minute), "2026-06-05T10:00:00Z": now,
+		"2026-06-05T11:00:00+05:30": now.Add(-4*time.Hour - 30*time.Minute),
+	} {
+		if got, err := parseMoment(text, now); err != nil || !got.Equal(want) {
+			t.Errorf("%q: %v, %v", text, got, err)
+		}
+	}
+}
+
+func TestAsking(t *testing.T) {
+	for answer, want := range map[string]string{"y\n": "", "YES\n": "", "n\n": "failed", "\n": "failed", "": "--yes: ", "yes": ""} {
+		var out strings.Builder
+		err := ask(strings.NewReader(answer), &out)
+		got := ""
+		if err != nil {
+			got = err.Error()
+		}
+		if !strings.HasPrefix(got, want) || want == "" && got != "" || !strings.HasPrefix(out.String(), "Go on? [y/N] ") {
+			t.Errorf("%q: %q, %q", answer, got, out.String())
+		}
+	}
+	null, err := os.Open(os.DevNull) // looks like a terminal, and has nothing to say
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	if err := confirm(streams{in: null, out: io.Discard}, false); exitCode(err, io.Discard) != exitUsage {
+		t.Errorf("asked of the null device: %v", err)
+	}
+}
+
+func TestSpans(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0s", 59 * time.Second: "59s", 61 * time.Second: "1m1s", 47 * time.Hour: "47h0m",
+		49*time.Hour + time.Minute: "2d1h", -90 * time.Second: "-1m30s",
+	} {
+		if got := span(d); got != want {
+			t.Errorf("%v: %s, want %s", d, got, want)
+		}
+	}
+}
+
+// desk is a database, a CRM and a platform, with operators' commands to try on them.
+type desk struct {
+	*apptest.Platform
+	t      *testing.T
+	server *localmongo.Server
+	crm    *apptest.CRM
+}
+
+func newDesk(t *testing.T, bots ...string) *desk {
+	t.Helper()
+	server := localmongotest.Start(t, localmongo.Options{})
+	d := &desk{Platform: apptest.NewPlatform(t, server.URI()), t: t, server: server, crm: apptest.NewCRM(t)}
+	for _, id := range bots {
+		d.PutBot(apptest.Bot(id, d.crm.URL+"/"+id))
+	}
+	return d
+}
+
+// watch runs a watcher until the returned function is called, or the test ends.
+func (d *desk) watch() (stop func()) {
+	d.t.Helper()
+	cfg := config.Default()
+	cfg.MongoURI = secret.Text(d.server.URI())
+	cfg.Listen = "127.0.0.1:0"
+	cfg.AllowNetworks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	cfg.RetrySchedule = []time.Duration{50 * time.Millisecond}
+	w, err := app.New(cfg, app.Deps{Logger: slog.New(slog.DiscardHandler), Version: "test"})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(d.t.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			d.t.Error(err)
+		}
+	})
+	d.t.Cleanup(stop)
+	if err := waitReady(d.t.Context(), "http://"+w.Addr()+"/readyz"); err != nil {
+		d.t.Fatal(err)
+	}
+	return stop
+}
+
+// run is an operator's command that should succeed.
+func (d *desk) run(args ...string) string {
+	d.t.Helper()
+	stdout, stderr, code := d.try(args...)
+	if code != 0 {
+		d.t.Fatalf("%v: exit %d\n%s%s", args, code, stdout, stderr)
+	}
+	return stdout
+}
+
+func (d *desk) try(args ...string) (stdout, stderr string, code int) {
+	d.t.Helper()
+	return invoke(d.t, "", append(args, "--mongo-uri", d.server.URI(), "--database", apptest.Database)...)
+}
+
+// eventually waits for what has to happen, for far longer than it takes.
+func (d *desk) eventually(what string, check func() error) {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(d.t.Context(), 20*time.Second)
+	defer cancel()
+	var last error
+	if !apptest.Poll(ctx, func() bool { last = check(); return last == nil }) {
+		d.t.Fatalf("%s: %v", what, last)
+	}
+}
+
+// pushed waits until the CRM had this many requests at a path.
+func (d *desk) pushed(path string, n int) {
+	d.t.Helper()
+	d.eventually(fmt.Sprintf("%d pushes to %s", n, path), func() error {
+		if got := len(d.crm.At(path)); got != n {
+			return fmt.Errorf("%d", got)
+		}
+		return nil
+	})
+}
+
+func (d *desk) status(session string) string {
+	s, _ := d.Doc(session).Lookup("post_call_push_result", "status").StringValueOK()
+	return s
+}
+
+func (d *desk) settled(session, status string) {
+	d.t.Helper()
+	d.eventually(session+" is "+status, func() error {
+		if got := d.status(session); got != status {
+			return errors.New(got)
+		}
+		return nil
+	})
+}
+
+// has fails the test unless a text holds all parts.
+func has(t *testing.T, text string, parts ...string) {
+	t.Helper()
+	for _, p := range parts {
+		if !regexp.MustCompile(p).MatchString(text) {
+			t.Errorf("%q is not in:\n%s", p, text)
+		}
+	}
+}
+
+func TestResumeShowAndReset(t *testing.T) {
+	d := newDesk(t, "bot")
+	has(t, d.run("resume", "show"), "No position is saved", "oplog window  .*since")
+	stdout, stderr, code := d.try("resume", "reset", "--to", "now", "--yes")
+	if code != exitUsage || !strings.Contains(stderr, `no position is saved as "default"`) || stdout != "" {
+		t.Errorf("nothing was ever saved: exit %d, %s%s", code, stdout, stderr)
+	}
+
+	d.watch()
+	d.Call("s-1", "bot")
+	d.settled("s-1", "ok")
+	_, stderr, code = d.try("resume", "reset", "--to", "now", "--name", "defualt", "--yes")
+	if code != exitUsage || !strings.Contains(stderr, "known: default") {
+		t.Errorf("a name with a slip: exit %d, %s", code, stderr)
+	}
+	var shown progressOutput
+	d.eventually("a token is saved", func() error {
+		if err := json.Unmarshal([]byte(d.run("resume", "show", "--output", "json")), &shown); err != nil {
+			return err
+		}
+		if len(shown.Partitions) != 1 || shown.Partitions[0].Token == "" {
+			return fmt.Errorf("%+v", shown)
+		}
+		return nil
+	})
+	p := shown.Partitions[0]
+	if p.Position == nil || *p.AgeSeconds > 60 || *p.LagSeconds > 60 || *p.Headroom < 0 || p.Owner == "" || p.Term != 1 || p.SavedAt == nil || shown.Window == nil {
+		t.Errorf("%+v", shown)
+	}
+	table := d.run("resume", "show")
+	has(t, table, "1 replica alive", "PARTITION +POSITION +TOKEN", `0-of-1 +20\S+Z +82`)
+
+	before := d.record()
+	_, stderr, code = d.try("resume", "reset", "--to", "1h")
+	if code != exitUsage || !strings.Contains(stderr, "--yes: is required") {
+		t.Errorf("nobody to ask: exit %d, %s", code, stderr)
+	}
+	if after := d.record(); after.Term != before.Term || after.Reset != nil {
+		t.Errorf("the position moved though nobody said yes: %+v", after)
+	}
+	out := d.run("resume", "reset", "--to", "1h", "--repush", "all", "--yes")
+	has(t, out, "back (59m|1h0m)", "swept by completed_at", `1 result from there to now; 1 to be pushed \(--repush all\)`, "Reset.")
+	d.pushed("/bot", 2)
+	reqs := d.crm.At("/bot")
+	if reqs[0].Delivery != reqs[1].Delivery || string(reqs[0].Body) != string(reqs[1].Body) {
+		t.Errorf("the second push is another: %+v", reqs)
+	}
+	has(t, d.run("resume", "show"), "0-of-1 was reset at .* --repush all")
+
+	// Back to the token of before, which pushes nothing again.
+	out = d.run("resume", "reset", "--to", p.Token, "--yes")
+	has(t, out, "The oplog reaches back to", "read again")
+	d.Call("s-2", "bot")
+	d.settled("s-2", "ok")
+	if n := len(d.crm.At("/bot")); n != 3 {
+		t.Errorf("%d pushes, want 3", n)
+	}
+	future := p.Token[:2] + "7FFFFFFF" + p.Token[10:]
+	if _, stderr, code = d.try("resume", "reset", "--to", future, "--yes"); code != exitUsage || !strings.Contains(stderr, "in the future") {
+		t.Errorf("a token to come: exit %d, %s", code, stderr)
+	}
+}
+
+func (d *desk) record() resume.Record {
+	d.t.Helper()
+	store, err := resume.NewStore(d.DB.Collection("watcher_resume"), "default")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	r, _, err := store.Record(d.t.Context(), resume.Partition{Of: 1})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return r
+}
+
+// A reset ahead says what it passes over.
+func TestResetAheadSaysWhatItPassesOver(t *testing.T) {
+	d := newDesk(t, "bot")
+	stop := d.watch()
+	d.Call("s-1", "bot")
+	d.settled("s-1", "ok")
+	stop()
+	d.Call("s-2", "bot", bson.E{Key: "completed_at", Value: time.Now().Add(time.Second)})
+	for at := time.Now().Add(2 * time.Second); time.Now().Before(at); { // positions have whole seconds
+		d.server.Tick()
+		d.pause()
+	}
+	has(t, d.run("resume", "reset", "--to", "now", "--yes"), "ahead", "0 results from there to now", "Passed over: 1 result")
+	d.watch()
+	d.Call("s-3", "bot")
+	d.settled("s-3", "ok")
+	if s := d.status("s-2"); s != "" {
+		t.Errorf("the call that was passed over is %q", s)
+	}
+	d.run("replay", "--since", "1h", "--status", "missing", "--yes")
+	d.settled("s-2", "ok")
+}
+
+// pause gives others a moment.
+func (d *desk) pause() {
+	ctx, cancel := context.WithTimeout(d.t.Context(), 20*time.Millisecond)
+	defer cancel()
+	apptest.Poll(ctx, func() bool { return false })
+}
+
+func TestReplay(t *testing.T) {
+	d := newDesk(t, "bot", "other")
+	d.PutBot(apptest.Bot("quiet", ""))
+	d.PutBot(apptest.Bot("off", d.crm.URL+"/off", bson.E{Key: "enabled", Value: false}))
+	down := true
+	var mu sync.Mutex
+	d.crm.Answers(func(q apptest.Request) apptest.Answer {
+		mu.Lock()
+		defer mu.Unlock()
+		if down && q.Path == "/bot" {
+			return apptest.Answer{Status: 400, Body: "closed for today"}
+		}
+		return apptest.Answer{}
+	})
+	ago := bson.E{Key: "completed_at", Value: time.Now().Add(-30 * time.Minute)}
+	d.Call("never", "bot", ago) // before the watcher
+	d.Call("platform-ok", "bot", ago, bson.E{Key: "post_call_push_result", Value: bson.D{{Key: "status", Value: "ok"}}})
+	d.Call("platform-failed", "bot", ago, bson.E{Key: "post_call_push_result", Value: bson.D{{Key: "status", Value: "failed"}}})
+	d.Call("off", "off", ago)
+	d.watch()
+	for i := range 3 {
+		d.Call(fmt.Sprintf("refused-%d", i), "bot")
+	}
+	d.Call("fine", "other")
+	d.Call("skipped", "quiet")
+	for i := range 3 {
+		d.settled(fmt.Sprintf("refused-%d", i), "rejected")
+	}
+	d.settled("fine", "ok")
+	d.settled("skipped", "skipped")
+	mu.Lock()
+	down = false
+	mu.Unlock()
+
+	_, stderr, code := d.try("replay", "--since", "1h", "--bot", "bto", "--bot", "bot", "--yes")
+	if code != exitUsage || !strings.Contains(stderr, `--bot: there is no bot "bto"`) || strings.Count(stderr, "\n") != 1 {
+		t.Errorf("an unknown bot: exit %d, %s", code, stderr)
+	}
+	args := []string{"replay", "--since", "1h", "--rate", "1000"}
+	dry := d.run(append(args, "--dry-run")...)
+	has(t, dry, "bot +bot bot +failed +1\n", "bot +bot bot +missing +1\n", "bot +bot bot +rejected +3\n", "off +disabled +1\n", "5 calls at 1000 a second")
+	if strings.Contains(dry, "other") || strings.Contains(dry, "Replay ") {
+		t.Errorf("a dry run:\n%s", dry)
+	}
+	if _, stderr, code := d.try(args...); code != exitUsage || !strings.Contains(stderr, "--yes") {
+		t.Errorf("nobody to ask: exit %d, %s", code, stderr)
+	}
+	if has := d.run("replay", "list"); strings.Count(has, "\n") != 1 {
+		t.Errorf("nothing is replayed yet:\n%s", has)
+	}
+	before := len(d.crm.At("/bot"))
+	out := d.run(append(args, "--yes")...)
+	id := regexp.MustCompile(`Replay (\S+)\.`).FindStringSubmatch(out)
+	if id == nil {
+		t.Fatalf("no id:\n%s", out)
+	}
+	has(t, out, "5 calls marked", "watcher replay status "+id[1])
+	d.pushed("/bot", before+5)
+	for _, s := range []string{"refused-0", "refused-1", "refused-2", "never", "platform-failed"} {
+		d.settled(s, "ok")
+		if got, _ := d.Doc(s).Lookup("post_call_push_result", "replay_id").StringValueOK(); got != id[1] {
+			t.Errorf("replay_id of %s is %q", s, got)
+		}
+	}
+	perDelivery := map[string]int{}
+	for _, q := range d.crm.At("/bot") {
+		perDelivery[q.Delivery]++
+	}
+	if len(perDelivery) != 5 {
+		t.Errorf("pushes by delivery: %v", perDelivery)
+	}
+	d.eventually("the replay has ended", func() error {
+		report := d.report(id[1])
+		if report.Found != 5 || report.Marked != 5 || report.Waiting != 0 || report.Done["ok"] != 5 || report.State != "marked" || report.Skipped != 1 {
+			return fmt.Errorf("%+v", report)
+		}
+		return nil
+	})
+	has(t, d.run("replay", "status", id[1]), "done ok +5\n", "waiting +0\n", "not pushable +1\n")
+	has(t, d.run("replay", "list"), id[1]+" +marked")
+	if _, stderr, code := d.try("replay", "continue", id[1]); code != exitUsage || !strings.Contains(stderr, "has marked all") {
+		t.Errorf("continued after its end: exit %d, %s", code, stderr)
+	}
+	if _, stderr, code := d.try("replay", "status", "nope"); code != exitUsage || !strings.Contains(stderr, `no replay "nope"`) {
+		t.Errorf("an unknown replay: exit %d, %s", code, stderr)
+	}
+
+	// Nothing is left to do, and what went well is only replayed when asked for.
+	has(t, d.run(append(args, "--yes")...), "Nothing to replay")
+	d.run("replay", "--since", "1h", "--status", "ok", "--session-id", "fine", "--yes")
+	d.pushed("/other", 2)
+
+	// A newer result is no part of the replay.
+	d.Call("refused-0", "bot")
+	d.pushed("/bot", before+6)
+	d.eventually("the mark is gone", func() error {
+		if _, err := d.Doc("refused-0").LookupErr("post_call_push_result", "replay_id"); err == nil {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	if r := d.report(id[1]); r.Replaced != 1 || r.Done["ok"] != 4 {
+		t.Errorf("%+v", r)
+	}
+	// The record of a replay is no position, and a reset leaves it.
+	d.run("resume", "reset", "--to", "now", "--yes")
+	has(t, d.run("resume", "show"), "0-of-1")
+	has(t, d.run("replay", "list"), id[1])
+}
+
+type replayReport struct {
+	State                                                       string
+	Found, Marked, Passed, Skipped, Waiting, Retrying, Replaced int
+	Done                                                        map[string]int
+}
+
+func (d *desk) report(id string) replayReport {
+	d.t.Helper()
+	var r replayReport
+	if err := json.Unmarshal([]byte(d.run("replay", "status", id, "--output", "json")), &r); err != nil {
+		d.t.Fatal(err)
+	}
+	return r
+}
+
+// A replay that is interrupted stops soon, and goes on where it was.
+func TestReplayInterruptedAndContinued(t *testing.T) {
+	d := newDesk(t, "bot")
+	const calls = 60
+	for i := range calls {
+		d.Call(fmt.Sprintf("s-%02d", i), "bot")
+	}
+	ctx, interrupt := context.WithCancel(t.Context())
+	out := &watched{says: make(chan struct{}), on: "marked"}
+	ended := make(chan error, 1)
+	noEnv := func(string) (string, bool) { return "", false }
+	go func() {
+		args := []string{"replay", "--since", "1h", "--rate", "2", "--yes", "--mongo-uri", d.server.URI(), "--database", apptest.Database}
+		ended <- run(ctx, args, noEnv, streams{in: strings.NewReader(""), out: out, err: io.Discard})
+	}()
+	<-out.says
+	interrupt()
+	if code := exitCode(<-ended, io.Discard); code != exitFailed {
+		t.Errorf("interrupted: exit %d", code)
+	}
+	text := out.String()
+	has(t, text, "60 calls at 2 a second: 30s", "Interrupted")
+	id := regexp.MustCompile(`Replay (\S+)\.`).FindStringSubmatch(text)[1]
+	r := d.report(id)
+	// No more than ten seconds ahead, and one batch of two seconds.
+	if r.State != "interrupted" || r.Found != calls || r.Marked == 0 || r.Marked > 28 || r.Waiting != r.Marked {
+		t.Fatalf("%+v", r)
+	}
+	var late time.Time
+	cursor, err := d.Calls.Find(t.Context(), bson.D{{Key: "post_call_push_result.replay_id", Value: id}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var marked []bson.Raw
+	if err := cursor.All(t.Context(), &marked); err != nil {
+		t.Fatal(err)
+	}
+	for _, doc := range marked {
+		slot := int(doc.Lookup("post_call_push_result", "slot").Int32())
+		if want := resume.Slot(doc.Lookup("_id")); slot != want {
+			t.Errorf("slot %d, want %d", slot, want)
+		}
+		if at := doc.Lookup("post_call_push_result", "next_attempt_at").Time(); at.After(late) {
+			late = at
+		}
+	}
+	// A higher rate from here on, as an operator with little time would want it.
+	if _, err := d.DB.Collection("watcher_resume").UpdateByID(t.Context(), "default/replay/"+id,
+		bson.D{{Key: "$set", Value: bson.D{{Key: "rate", Value: 1000.0}, {Key: "due", Value: time.Now()}}}}); err != nil {
+		t.Fatal(err)
+	}
+	has(t, d.run("replay", "continue", id, "--yes"), fmt.Sprintf("%d calls of replay", calls-r.Marked), "60 calls marked")
+	if n, err := d.Calls.CountDocuments(t.Context(), bson.D{{Key: "post_call_push_result.replay_id", Value: id}}); err != nil || n != calls {
+		t.Errorf("%d calls are marked, %v", n, err)
+	}
+	if r := d.report(id); r.Marked != calls || r.Waiting != calls || r.State != "marked" {
+		t.Errorf("%+v", r)
+	}
+	if wait := time.Until(late); wait > 30*time.Second {
+		t.Errorf("the first part was due %v from now", wait)
+	}
+}
+
+// watched is an output that tells when something was printed.
+type watched struct {
+	mu   sync.Mutex
+	text strings.Builder
+	on   string
+	told bool
+	says chan struct{}
+}
+
+func (w *watched) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n, err := w.text.Write(p)
+	if !w.told && strings.Contains(w.text.String(), w.on) {
+		w.told = true
+		close(w.says)
+	}
+	return n, err
+}
+
+func (w *watched) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.String()
+}
+
+func TestCheckOfADeployment(t *testing.T) {
+	d := newDesk(t, "bot")
+	out := d.run("check")
+	has(t, out, "ok +connect", "ok +topology +replica set rs0", `ok +version +\d`, "ok +watch calls", "ok +watch bots", "ok +write watcher_resume",
+		"warn +oplog window", `warn +index completed_at .*\{completed_at: 1\}`, "warn +index for retries", "ok +bots +1 bot, 1 with a push, 0 that cannot")
+	if n, err := d.DB.Collection("watcher_resume").CountDocuments(t.Context(), bson.D{}); err != nil || n != 0 {
+		t.Errorf("it leaves %d documents behind, %v", n, err)
+	}
+	if _, err := d.Calls.Indexes().CreateOne(t.Context(), mongo.IndexModel{Keys: bson.D{{Key: "completed_at", Value: 1}}}); err != nil {
+		t.Fatal(err)
+	}
+	d.PutBot(apptest.Bot("broken", "ftp://x"))
+	has(t, d.run("check", "--outage", "0s"), "ok +oplog window", "ok +index completed_at", "warn +bots .*1 that cannot push; 'watcher lint'")
+	stdout, _, code := invoke(t, "", "check", "--mongo-uri", "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200&replicaSet=rs0")
+	if code != exitFailed || !strings.HasPrefix(stdout, "fail  connect") {
+		t.Errorf("no server: exit %d, %s", code, stdout)
+	}
+}
