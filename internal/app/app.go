@@ -63,8 +63,8 @@ type App struct {
 
 // New builds a watcher and listens for operators. It does not ask MongoDB for
 // anything; Run does.
-func New(cfg config.Config, deps Deps) (a *App, err error) {
-	a = &App{cfg: cfg, version: deps.Version, registry: prometheus.NewRegistry(), secrets: secret.NewRedactor(cfg.Secrets()...)}
+func New(cfg config.Config, deps Deps) (_ *App, err error) {
+	a := &App{cfg: cfg, version: deps.Version, registry: prometheus.NewRegistry(), secrets: secret.NewRedactor(cfg.Secrets()...)}
 	a.logger = slog.New(secret.NewHandler(deps.Logger.Handler(), a.secrets))
 	defer func() {
 		if err != nil {
@@ -189,9 +189,9 @@ const (
 
 func connect(cfg config.Config) (*mongo.Client, error) {
 	opts := options.Client().
-		ApplyURI(cfg.MongoURI.Reveal()).
 		SetAppName("watcher").
-		SetServerSelectionTimeout(selectionTimeout)
+		SetServerSelectionTimeout(selectionTimeout).
+		ApplyURI(cfg.MongoURI.Reveal()) // last: what it sets wins
 	client, err := mongo.Connect(opts)
 	if err != nil {
 		return nil, fmt.Errorf("connect to MongoDB: %w", config.RedactURI(err, cfg.MongoURI))

@@ -28,6 +28,7 @@ func (d *Dispatcher) deliver(dl *delivery) {
 		env.RecordingURL = d.o.Links.Link(dl.call, begun)
 	}
 	req := Prepare(dl.call, dl.bot, env)
+	req.Redact = redactor(dl.call, dl.bot, env.RecordingURL)
 	res := d.o.Sender.Send(dl.intake.sends, req)
 
 	now := time.Now()

@@ -40,7 +40,7 @@ type figures struct {
 	reads  int // look-ups of due calls
 }
 
-func url(n int) string { return fmt.Sprintf("https://crm%d.example.com/hook", n) }
+func crmURL(n int) string { return fmt.Sprintf("https://crm%d.example.com/hook", n) }
 
 // usual is a CRM that answers within 20 to 60 ms.
 func usual(id string) push.Result {
@@ -70,7 +70,7 @@ func (l traffic) run(t *testing.T) figures {
 	t.Helper()
 	var docs []bson.M
 	for i := range l.destinations {
-		docs = append(docs, botOf(fmt.Sprint(i), url(i)))
+		docs = append(docs, botOf(fmt.Sprint(i), crmURL(i)))
 	}
 	r := newRoadOf(t, func(o *Options) {
 		o.Schedule = push.DefaultSchedule()
@@ -80,7 +80,7 @@ func (l traffic) run(t *testing.T) figures {
 	begun := time.Now()
 	number := make(map[string]int)
 	for i := range l.destinations {
-		number[url(i)] = i
+		number[crmURL(i)] = i
 	}
 	var f figures
 	underWay := 0

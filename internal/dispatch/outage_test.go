@@ -185,7 +185,7 @@ func TestTriesAfterACommonFailureAreSpread(t *testing.T) {
 		const n = 400
 		var docs []bson.M
 		for i := range n { // each its own destination, so that no lane spreads them
-			docs = append(docs, botOf(fmt.Sprint(i), url(i)))
+			docs = append(docs, botOf(fmt.Sprint(i), crmURL(i)))
 		}
 		r := newRoad(t, docs...)
 		defer r.stop()
