@@ -14,7 +14,7 @@ import (
 // newLogger writes text for people on a terminal and JSON for machines.
 func newLogger(w io.Writer, format string, level slog.Level) *slog.Logger {
 	if format == config.LogText || format == config.LogAuto && isTerminal(w) {
-		return slog.New(tint.NewHandler(w, &tint.Options{
+		return slog.New(tint.NewTextHandler(w, &tint.Options{
 			Level:      level,
 			TimeFormat: "15:04:05.000",
 			NoColor:    !wantsColor(w),

@@ -143,6 +143,6 @@ func serve(ctx context.Context, server *http.Server, listener net.Listener) erro
 	if err := server.Shutdown(closing); err != nil {
 		_ = server.Close()
 	}
-	<-failed
+	_ = <-failed // http.ErrServerClosed: it was told to
 	return nil
 }

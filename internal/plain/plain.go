@@ -126,14 +126,15 @@ func zeroless(n int, unit string) string {
 // Attr is a ReplaceAttr for slog's handlers: durations as "8.523s" instead of
 // a number of nanoseconds, and errors as Error gives them.
 func Attr(_ []string, a slog.Attr) slog.Attr {
-	switch a.Value.Kind() {
-	case slog.KindDuration:
+	// By kind first: most values are texts, and taking those out would allocate.
+	if a.Value.Kind() == slog.KindDuration {
 		d := a.Value.Duration()
 		if d.Abs() >= time.Millisecond {
 			d = d.Round(time.Millisecond)
 		}
 		return slog.String(a.Key, d.String())
-	case slog.KindAny:
+	}
+	if a.Value.Kind() == slog.KindAny {
 		if err, ok := a.Value.Any().(error); ok {
 			return slog.String(a.Key, Error(err))
 		}
