@@ -7,6 +7,7 @@ import (
 	"iter"
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -208,6 +209,34 @@ func TestAlertsAreTested(t *testing.T) {
 	for _, a := range regexp.MustCompile(`(?m)^ *- alert: (\S+)$`).FindAllStringSubmatch(read(t, "rules.yaml"), -1) {
 		if !fires[a[1]] || !rests[a[1]] {
 			t.Errorf("alert %s: a case that fires: %v, one that must not: %v", a[1], fires[a[1]], rests[a[1]])
+		}
+	}
+}
+
+// TestTheRunbookTypesWhatExists looks for each subcommand that the runbook names
+// where it is written, one file each, and for its flags anywhere beside it.
+func TestTheRunbookTypesWhatExists(t *testing.T) {
+	sources, err := filepath.Glob("../cmd/watcher/*.go")
+	if err != nil || len(sources) == 0 {
+		t.Fatalf("no sources of the commands: %v", err)
+	}
+	var all strings.Builder
+	for _, file := range sources {
+		all.WriteString(read(t, file))
+	}
+	commands := regexp.MustCompile(`(?m)^watcher (\w+)(.*)$`).FindAllStringSubmatch(read(t, "RUNBOOK.md"), -1)
+	if len(commands) == 0 {
+		t.Fatal("the runbook has no command to type")
+	}
+	for _, c := range commands {
+		if !slices.Contains(sources, "../cmd/watcher/"+c[1]+".go") {
+			t.Errorf("there is no command watcher %s", c[1])
+		}
+		for _, flag := range regexp.MustCompile(`--([a-z-]+)`).FindAllStringSubmatch(c[2], -1) {
+			field := regexp.MustCompile(`(?i)\b` + strings.ReplaceAll(flag[1], "-", "") + `\s+(\[\]string|string|bool)`)
+			if !field.MatchString(all.String()) {
+				t.Errorf("no command has the flag --%s", flag[1])
+			}
 		}
 	}
 }
