@@ -224,7 +224,8 @@ func TestTheRunbookTypesWhatExists(t *testing.T) {
 	for _, file := range sources {
 		all.WriteString(read(t, file))
 	}
-	commands := regexp.MustCompile(`(?m)^watcher (\w+)(.*)$`).FindAllStringSubmatch(read(t, "RUNBOOK.md"), -1)
+	blocks := regexp.MustCompile("(?s)```sh\n.*?\n```").FindAllString(read(t, "RUNBOOK.md"), -1)
+	commands := regexp.MustCompile(`(?m)^watcher (\w+)(.*)$`).FindAllStringSubmatch(strings.Join(blocks, "\n"), -1)
 	if len(commands) == 0 {
 		t.Fatal("the runbook has no command to type")
 	}
