@@ -121,6 +121,7 @@ func (d *demoCmd) config() (config.Config, demo.Options, error) {
 	bad.add("retry-schedule", err)
 	cfg.AllowNetworks = []netip.Prefix{netip.MustParsePrefix(demo.Network)}
 	cfg.PublicBaseURL = demo.PublicBaseURL
+	cfg.MetricsBotLabel = 20 // more bots than a demo has
 	cfg.Listen = d.Listen
 	cfg.MongoURI = "mongodb://127.0.0.1" // until the server has its port
 	return cfg, script, checked(&cfg, bad)

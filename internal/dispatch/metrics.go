@@ -15,6 +15,7 @@ type metrics struct {
 	outcomes     map[calls.Status]outcomeCounters
 	skips        map[Reason]prometheus.Counter
 	parked       prometheus.Counter
+	replayed     map[calls.Status]prometheus.Counter
 	throttled    prometheus.Counter
 	loadErrors   prometheus.Counter
 	due          [2]prometheus.Gauge // tries, replays
@@ -49,7 +50,12 @@ func newMetrics(reg prometheus.Registerer, botLabel int) *metrics {
 		Name: "watcher_dispatch_unresolved_tokens_total",
 		Help: "Tokens of mappers that were sent as nothing: unknown names no variable of the call, empty one without a value.",
 	}, []string{"kind"})
+	replayed := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "watcher_dispatch_replayed_calls_total",
+		Help: "Final outcomes of calls that a replay had pushed again, by status; those still to come are due calls of class replay.",
+	}, []string{"status"})
 	m := &metrics{
+		replayed: make(map[calls.Status]prometheus.Counter),
 		outcomes: make(map[calls.Status]outcomeCounters),
 		skips:    make(map[Reason]prometheus.Counter),
 		parked: prometheus.NewCounter(prometheus.CounterOpts{
@@ -83,6 +89,7 @@ func newMetrics(reg prometheus.Registerer, botLabel int) *metrics {
 		}),
 	}
 	for _, s := range calls.Statuses {
+		m.replayed[s] = replayed.WithLabelValues(string(s))
 		m.outcomes[s] = outcomeCounters{
 			final: outcomes.WithLabelValues(string(s), "true"),
 			again: outcomes.WithLabelValues(string(s), "false"),
@@ -102,7 +109,7 @@ func newMetrics(reg prometheus.Registerer, botLabel int) *metrics {
 		Name: "watcher_dispatch_sending_calls",
 		Help: "Attempts under way.",
 	}, func() float64 { return float64(m.sendingNow.Load()) })
-	reg.MustRegister(outcomes, skips, m.parked, m.throttled, m.loadErrors, due,
+	reg.MustRegister(outcomes, skips, replayed, m.parked, m.throttled, m.loadErrors, due,
 		m.oldestDue, misses, m.queueSeconds, m.sinceStored, sending)
 	return m
 }
@@ -124,5 +131,9 @@ func (m *metrics) recorded(o *calls.Outcome, now time.Time) {
 		return
 	}
 	c.final.Inc()
+	if o.ReplayID != "" {
+		m.replayed[o.Status].Inc()
+		return // its result was stored long ago, which says nothing of today
+	}
 	m.sinceStored.Observe(max(0, now.Sub(o.CompletedAt).Seconds()))
 }
