@@ -189,70 +189,71 @@ func (p *Projection) keep(f value.Field) (value.Raw, bool) {
 		if !named {
 			return f.Val, true
 		}
-		return without(f.Val, kid)
+		return kid.trim(f.Val, true)
 	}
 	if !named {
 		return value.Raw{}, false
 	}
-	return only(f.Val, kid)
+	return kid.trim(f.Val, false)
 }
 
-// only keeps what a node names of a value.
-func only(v value.Raw, n *projNode) (value.Raw, bool) {
+// trim keeps what a node names of a value, or with drop everything else. It reports false
+// when nothing is left to stand for the value.
+func (n *projNode) trim(v value.Raw, drop bool) (value.Raw, bool) {
 	if n.kids == nil {
-		return v, true
+		return v, !drop
 	}
-	return reshape(v, func(key string, kid value.Raw, inArray bool) (value.Raw, bool) {
-		if inArray {
-			return only(kid, n)
-		}
-		sub, named := n.kids[key]
-		if !named {
-			return value.Raw{}, false
-		}
-		return only(kid, sub)
-	}, false)
+	if v.Document() == nil {
+		return v, drop
+	}
+	data, _ := n.append(make([]byte, 0, min(len(v.Data), 1024)), v, drop)
+	return value.Raw{Type: v.Type, Data: data}, true
 }
 
-// without drops what a node names from a value.
-func without(v value.Raw, n *projNode) (value.Raw, bool) {
-	if n.kids == nil {
-		return value.Raw{}, false
+// append writes the bytes of a trimmed value, all into one buffer; with false nothing was
+// written.
+func (n *projNode) append(dst []byte, v value.Raw, drop bool) ([]byte, bool) {
+	if n.kids == nil && drop {
+		return dst, false
 	}
-	return reshape(v, func(key string, kid value.Raw, inArray bool) (value.Raw, bool) {
-		if inArray {
-			return without(kid, n)
-		}
-		sub, named := n.kids[key]
-		if !named {
-			return kid, true
-		}
-		return without(kid, sub)
-	}, true)
-}
-
-// reshape rebuilds a document or an array from what pick keeps; any other value is kept
-// or dropped as plain says.
-func reshape(v value.Raw, pick func(string, value.Raw, bool) (value.Raw, bool), plain bool) (value.Raw, bool) {
 	doc := v.Document()
-	if doc == nil {
-		return v, plain
+	if n.kids == nil || doc == nil && drop {
+		return append(dst, v.Data...), true
 	}
-	start, dst := value.Open(make([]byte, 0, len(doc)))
-	inArray, n := v.Type == bson.TypeArray, 0
+	if doc == nil {
+		return dst, false
+	}
+	start, dst := value.Open(dst)
+	inArray, count := v.Type == bson.TypeArray, 0
 	for key, kid := range value.Elements(doc) {
-		got, keep := pick(string(key), kid, inArray)
-		if !keep {
+		sub, named := n, true
+		if !inArray {
+			sub, named = n.kids[string(key)]
+		}
+		if !named && !drop {
 			continue
 		}
-		name := string(key)
+		at := len(dst)
+		dst = append(dst, byte(kid.Type))
 		if inArray {
-			name = strconv.Itoa(n)
+			dst = strconv.AppendInt(dst, int64(count), 10)
+		} else {
+			dst = append(dst, key...)
 		}
-		dst = value.AppendRaw(dst, name, got)
-		n++
+		dst = append(dst, 0)
+		kept := true
+		if named {
+			dst, kept = sub.append(dst, kid, drop)
+		} else {
+			dst = append(dst, kid.Data...)
+		}
+		if !kept {
+			dst = dst[:at]
+			continue
+		}
+		count++
 	}
-	return value.Raw{Type: v.Type, Data: value.Close(dst, start)}, true
+	return value.Close(dst, start), true
 }
 
 // compute adds the computed fields.

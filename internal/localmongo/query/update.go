@@ -332,42 +332,36 @@ func clone(v any) any {
 }
 
 // assemble puts the new document together: bytes of the old one for fields that no
-// modifier named, fresh ones for the others.
+// modifier named, fresh ones for the others. It is made in memory of its exact size, as it
+// will be kept.
 func (u *Update) assemble(old bson.Raw, after kit.D) (bson.Raw, error) {
-	start, dst := value.Open(make([]byte, 0, len(old)+256))
-	seen := make(map[string]bool, len(after))
-	var err error
+	fresh := make(value.Row, len(after))
+	for i, e := range after {
+		v, err := value.EncodeValue(e.Value)
+		if err != nil {
+			return nil, mongoerr.New(mongoerr.BadValue, "field '%s': %s", e.Key, err)
+		}
+		fresh[i] = value.Field{Key: e.Key, Val: v}
+	}
+	row := make(value.Row, 0, 64)
+	used := 0
 	for key, v := range value.Elements(old) {
 		if !u.need.Has(string(key)) {
-			dst = value.AppendRaw(dst, string(key), v)
+			row = append(row, value.Field{Key: string(key), Val: v})
 			continue
 		}
-		for _, e := range after {
-			if e.Key == string(key) {
-				seen[e.Key] = true
-				if dst, err = value.AppendField(dst, e.Key, e.Value); err != nil {
-					return nil, mongoerr.New(mongoerr.BadValue, "%s", err)
-				}
-				if e.Key == "_id" {
-					if id, _ := value.EncodeValue(e.Value); !id.Equal(v) {
-						return nil, mongoerr.New(mongoerr.ImmutableField, "Performing an update on the path '_id' would modify the immutable field '_id'")
-					}
-				}
-			}
+		// Fields that stay keep their order, so the next one is this one or is gone.
+		now := value.Raw{}
+		if used < len(fresh) && fresh[used].Key == string(key) {
+			now = fresh[used].Val
+			row = append(row, fresh[used])
+			used++
 		}
-		if string(key) == "_id" && !seen["_id"] {
+		if string(key) == "_id" && !now.Equal(v) {
 			return nil, mongoerr.New(mongoerr.ImmutableField, "Performing an update on the path '_id' would modify the immutable field '_id'")
 		}
 	}
-	for _, e := range after {
-		if seen[e.Key] {
-			continue
-		}
-		if dst, err = value.AppendField(dst, e.Key, e.Value); err != nil {
-			return nil, mongoerr.New(mongoerr.BadValue, "%s", err)
-		}
-	}
-	return value.Close(dst, start), nil
+	return append(row, fresh[used:]...).Document(), nil
 }
 
 // Insert makes the document of an upsert that found nothing: the equalities of the query

@@ -6,7 +6,6 @@ package wire
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -28,7 +27,7 @@ const (
 	MaxMessage = 48_000_000
 	// eagerAlloc is what is allocated on the word of a header alone; a longer message
 	// grows its buffer only as the bytes arrive.
-	eagerAlloc = 1 << 16
+	eagerAlloc = 1 << 18
 )
 
 // ErrFrame marks input that is no message of the protocol; the connection cannot go on.
@@ -71,17 +70,18 @@ func ReadFrame(r *bufio.Reader) (Header, []byte, error) {
 
 // readBody reads n bytes without trusting n with more than eagerAlloc.
 func readBody(r io.Reader, n int) ([]byte, error) {
-	if n <= eagerAlloc {
-		body := make([]byte, n)
-		_, err := io.ReadFull(r, body)
-		return body, noEOF(err)
+	body := make([]byte, 0, min(n, eagerAlloc))
+	for {
+		have := len(body)
+		body = body[:cap(body)]
+		if _, err := io.ReadFull(r, body[have:]); err != nil {
+			return nil, noEOF(err)
+		}
+		if len(body) == n {
+			return body, nil
+		}
+		body = append(make([]byte, 0, min(n, 4*len(body))), body...)
 	}
-	var buf bytes.Buffer
-	buf.Grow(eagerAlloc)
-	if _, err := io.CopyN(&buf, r, int64(n)); err != nil {
-		return nil, noEOF(err)
-	}
-	return buf.Bytes(), nil
 }
 
 // noEOF turns the end of the stream inside a message into what it is.
