@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -303,7 +304,10 @@ func judge(res *push.Result) health {
 	case push.ClassUnreached, push.ClassUnknown:
 		return down
 	case push.ClassBusy:
-		if res.HTTPStatus == 429 || res.HTTPStatus == 425 {
+		// Below 500 it works and says when to come back: 429, 425, and what a
+		// bot's retry_when takes for a limit, as Salesforce's 403. 408 is a
+		// request that did not get through.
+		if res.HTTPStatus < http.StatusInternalServerError && res.HTTPStatus != http.StatusRequestTimeout {
 			return strained
 		}
 		return down

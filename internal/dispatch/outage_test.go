@@ -96,6 +96,31 @@ func TestABreakerLetsOneProbeThroughAndIsNeverStuck(t *testing.T) {
 	})
 }
 
+// What an attempt says of a destination, and not of its call.
+func TestJudgementOfAnAttempt(t *testing.T) {
+	for _, tc := range []struct {
+		class  push.Class
+		status int
+		want   health
+	}{
+		{push.ClassOK, 200, healthy},
+		{push.ClassRefused, 200, healthy},
+		{push.ClassRejected, 404, healthy},
+		{push.ClassRejected, 500, healthy}, // a validation error by retry_when
+		{push.ClassBusy, 429, strained},
+		{push.ClassBusy, 403, strained}, // a limit by retry_when
+		{push.ClassBusy, 408, down},
+		{push.ClassBusy, 500, down},
+		{push.ClassBusy, 503, down},
+		{push.ClassUnreached, 0, down},
+		{push.ClassUnknown, 0, down},
+	} {
+		if got := judge(&push.Result{Class: tc.class, HTTPStatus: tc.status}); got != tc.want {
+			t.Errorf("%s with %d: %d, want %d", tc.class, tc.status, got, tc.want)
+		}
+	}
+}
+
 func TestABreakerOpensForLongerEachTimeUpToALimit(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		y := opened(t)
