@@ -143,6 +143,8 @@ func serve(ctx context.Context, server *http.Server, listener net.Listener) erro
 	if err := server.Shutdown(closing); err != nil {
 		_ = server.Close()
 	}
-	_ = <-failed // http.ErrServerClosed: it was told to
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve %s: %w", listener.Addr(), err)
+	}
 	return nil
 }
