@@ -81,7 +81,7 @@ func newMetrics(reg prometheus.Registerer, botLabel int) *metrics {
 		}),
 		sinceStored: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "watcher_dispatch_stored_to_logged_seconds",
-			Help: "Time from the result being stored (completed_at) to its final outcome being written.",
+			Help: "Time from the result being stored (completed_at) to its final outcome being written, replays left out.",
 			// Retries run for most of a day, so the classic buckets do too.
 			Buckets:                        []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600},
 			NativeHistogramBucketFactor:    1.1,
