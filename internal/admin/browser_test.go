@@ -43,7 +43,7 @@ func TestInABrowser(t *testing.T) {
 		dark          bool
 	}{
 		{"wide-light", 1240, 1500, false}, {"wide-dark", 1240, 1500, true},
-		{"narrow-light", 500, 2400, false}, {"narrow-dark", 500, 2400, true},
+		{"narrow-light", 375, 2400, false}, {"narrow-dark", 375, 2400, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			file := filepath.Join(dir, c.name+".png")

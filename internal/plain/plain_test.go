@@ -86,8 +86,18 @@ func TestAttr(t *testing.T) {
 	}
 }
 
+// gives checks a function of texts.
+func gives(t *testing.T, f func(string) string, cases map[string]string) {
+	t.Helper()
+	for text, want := range cases {
+		if got := f(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestMask(t *testing.T) {
-	for text, want := range map[string]string{
+	gives(t, Mask, map[string]string{
 		"mobile 9876543210 is a duplicate":         "mobile ***10 is a duplicate",
 		"+91 98765 43210":                          "***10",
 		"(+91) 98765-43210, again":                 "(***10, again",
@@ -106,25 +116,17 @@ func TestMask(t *testing.T) {
 		"a@b.c, d@e.f":                             "***@b.c, ***@e.f",
 		"@here and x @ y":                          "@here and x @ y",
 		"":                                         "",
-	} {
-		if got := Mask(text); got != want {
-			t.Errorf("%q: %q, want %q", text, got, want)
-		}
-	}
+	})
 }
 
 func TestMaskID(t *testing.T) {
-	for id, want := range map[string]string{
+	gives(t, MaskID, map[string]string{
 		"665f1c2e9876543210123456":             "665f1c2e9876543210123456",
 		"550e8400-e29b-41d4-a716-446655440000": "550e8400-e29b-41d4-a716-446655440000",
 		"demo-000003":                          "demo-000003",
 		"919876543210_1":                       "***10_1",
 		"zzzzzzzz9876543210123456":             "zzzzzzzz***56",
-	} {
-		if got := MaskID(id); got != want {
-			t.Errorf("%q: %q, want %q", id, got, want)
-		}
-	}
+	})
 }
 
 // Whatever surrounds a telephone number, its digits are gone, but for two.
