@@ -193,11 +193,6 @@ func Look(ctx context.Context, store Selector, r Record) (Report, error) {
 	return report, err
 }
 
-// Finished reports whether nothing is left to mark or to wait for.
-func (r *Report) Finished() bool {
-	return r.State == StateMarked && r.Waiting == 0 && r.Retrying == 0
-}
-
 // Marker makes calls due; *calls.Store is the real one.
 type Marker interface {
 	MarkDue(ctx context.Context, marks []calls.Mark) (int, error)

@@ -1,0 +1,272 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"pgregory.net/rapid"
+
+	"github.com/cxbridge/watcher/internal/bots"
+	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/dispatch"
+	"github.com/cxbridge/watcher/pkg/resume"
+)
+
+var noon = time.Date(2026, 6, 5, 12, 0, 0, 0, time.UTC)
+
+// shelf is calls in memory, and what was done to them.
+type shelf struct {
+	calls   []calls.Call
+	query   calls.Stored
+	marks   []calls.Mark
+	at      []time.Time // of each batch
+	records []Record
+	refuse  func(batch int) error // of MarkDue
+	lose    int                   // of each batch that are not marked
+}
+
+func (s *shelf) Select(_ context.Context, q calls.Stored, fn func(calls.Call) error) error {
+	s.query = q
+	for _, c := range s.calls {
+		if q.ReplayID != "" && c.Pushed.ReplayID != q.ReplayID {
+			continue
+		}
+		if err := fn(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *shelf) MarkDue(_ context.Context, marks []calls.Mark) (int, error) {
+	s.at = append(s.at, time.Now())
+	if s.refuse != nil {
+		if err := s.refuse(len(s.at)); err != nil {
+			return 0, err
+		}
+	}
+	s.marks = append(s.marks, marks...)
+	return len(marks) - min(s.lose, len(marks)), nil
+}
+
+func (s *shelf) Save(_ context.Context, r Record) error {
+	s.records = append(s.records, r)
+	return nil
+}
+
+func (s *shelf) last() Record { return s.records[len(s.records)-1] }
+
+func call(t testing.TB, id string, fields bson.M) calls.Call {
+	t.Helper()
+	doc := bson.M{"_id": id, "session_id": id, "bot_id": "bot", "completed_at": noon}
+	for k, v := range fields {
+		doc[k] = v
+	}
+	raw, err := bson.Marshal(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return calls.Decode(raw)
+}
+
+func setOf(t testing.TB, docs ...bson.M) *bots.Set {
+	t.Helper()
+	var all []*bots.Bot
+	for _, doc := range docs {
+		raw, err := bson.Marshal(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, bots.Compile(raw, bots.Options{}))
+	}
+	return bots.NewSet(all)
+}
+
+func pushes(id string) bson.M {
+	return bson.M{"_id": id, "name": "Bot " + id, "post_call_push": bson.M{"url": "https://crm.example.com", "key_mapper": bson.M{"a": "b"}}}
+}
+
+func result(status string, fields bson.M) bson.M {
+	r := bson.M{"status": status, "completed_at": noon, "delivery_id": "d"}
+	for k, v := range fields {
+		r[k] = v
+	}
+	return bson.M{"post_call_push_result": r}
+}
+
+func TestSurveyCountsWhatWouldBeDone(t *testing.T) {
+	oid := bson.NewObjectID()
+	s := &shelf{calls: []calls.Call{
+		call(t, "missing", bson.M{"completed_at": noon.Add(time.Second)}),
+		call(t, "older result", result("ok", bson.M{"completed_at": noon.Add(-time.Hour)})),
+		call(t, "failed", result("failed", nil)),
+		call(t, "rejected", result("rejected", nil)),
+		call(t, "ok", result("ok", nil)),
+		call(t, "platform ok", bson.M{"post_call_push_result": bson.M{"status": "ok"}}),
+		call(t, "platform failed", bson.M{"post_call_push_result": bson.M{"status": "failed"}}),
+		call(t, "this replay's", result("failed", bson.M{"replay_id": "r"})),
+		call(t, "agent", bson.M{"call_type": "agent"}),
+		call(t, "flag", bson.M{"skip_post_push": true}),
+		call(t, "no bot", bson.M{"bot_id": "gone"}),
+	}}
+	ask := Ask{Since: noon, Until: noon.Add(time.Hour), Bots: []string{"bot", oid.Hex()}, Statuses: DefaultStatuses, Rate: 1}
+	plan, err := Survey(t.Context(), s, setOf(t, pushes("bot")), ask, "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantCounts := []Count{{"bot", "Bot bot", "failed", 2}, {"bot", "Bot bot", "missing", 2}, {"bot", "Bot bot", "rejected", 1}}
+	wantSkips := []Skip{{"bot", dispatch.ReasonSkipFlag, 1}, {"gone", dispatch.ReasonNoConfig, 1}}
+	if !slices.Equal(plan.Counts, wantCounts) || !slices.Equal(plan.Skips, wantSkips) {
+		t.Errorf("counts %v, skips %v", plan.Counts, plan.Skips)
+	}
+	if n := plan.Calls(); n != 5 || plan.calls[4].SessionID != "missing" || plan.Takes(2) != 2*time.Second {
+		t.Errorf("%d calls, the last is %s, they take %v", n, plan.calls[4].SessionID, plan.Takes(2))
+	}
+	if len(s.query.Bots) != 3 || !s.query.From.Equal(noon) {
+		t.Errorf("asked for %+v", s.query)
+	}
+}
+
+func TestSurveyIsBounded(t *testing.T) {
+	s := endless{call(t, "c", nil)}
+	if _, err := Survey(t.Context(), s, setOf(t, pushes("bot")), Ask{Statuses: DefaultStatuses}, ""); !errors.Is(err, ErrTooMany) {
+		t.Errorf("the survey of endless calls: %v", err)
+	}
+}
+
+type endless struct{ calls.Call }
+
+func (e endless) Select(_ context.Context, _ calls.Stored, fn func(calls.Call) error) error {
+	for {
+		if err := fn(e.Call); err != nil {
+			return err
+		}
+	}
+}
+
+func planOf(t testing.TB, n int) *Plan {
+	p := &Plan{}
+	for i := range n {
+		p.calls = append(p.calls, call(t, fmt.Sprintf("c-%d", i), nil))
+	}
+	return p
+}
+
+// Whatever the rate: every call is marked once, in order, due at the rate, and
+// never more than the lead and one batch before it is due.
+func TestMarkingKeepsTheRate(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		n := rapid.IntRange(1, 600).Draw(rt, "calls")
+		rate := rapid.Float64Range(0.1, 1000).Draw(rt, "rate")
+		var wrong string
+		synctest.Test(t, func(t *testing.T) {
+			s := &shelf{}
+			begin := time.Now()
+			told := 0
+			r, err := Run(t.Context(), s, s, Record{ID: "r", Rate: rate}, planOf(t, n), func(Record) { told++ })
+			span := time.Duration(float64(n-1) / rate * float64(time.Second))
+			switch {
+			case err != nil || r.State != StateMarked || r.Marked != n || r.Found != n || len(s.marks) != n:
+				wrong = fmt.Sprintf("%v, %+v, %d marks", err, r, len(s.marks))
+			case told != len(s.at) || s.last().State != StateMarked || s.last().Marked != n:
+				wrong = "the record was not kept"
+			case time.Since(begin) > max(0, span-lead)+time.Millisecond:
+				wrong = fmt.Sprintf("it took %v for %v", time.Since(begin), span)
+			}
+			for i, m := range s.marks {
+				due := begin.Add(time.Duration(float64(i) / rate * float64(time.Second)))
+				if d := m.At.Sub(due); d < -time.Millisecond || d > time.Millisecond || m.ReplayID != "r" || m.Slot != resume.Slot(m.Call.ID) {
+					wrong = fmt.Sprintf("mark %d is %v off: %+v", i, d, m)
+				}
+			}
+		})
+		if wrong != "" {
+			rt.Fatal(wrong)
+		}
+	})
+}
+
+var errTest = errors.New("the test says no")
+
+// An interruption ends the marking at once, keeps the record, and a later run
+// goes on behind what is marked.
+func TestMarkingIsInterruptedAndGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, interrupt := context.WithCancel(t.Context())
+		s := &shelf{lose: 1}
+		begin := time.Now()
+		time.AfterFunc(30*time.Second, interrupt)
+		plan := planOf(t, 1000)
+		r, err := Run(ctx, s, s, Record{ID: "r", Rate: 10}, plan, func(Record) {})
+		if !errors.Is(err, ErrInterrupted) || time.Since(begin) != 30*time.Second || s.last().State != StateInterrupted {
+			t.Fatalf("%v after %v, %+v", err, time.Since(begin), s.last())
+		}
+		// Up to 40 s ahead in batches of 2 s, of each of which one call changed.
+		if len(s.marks) != 420 || r.Passed != 21 || r.Marked != 399 || r.Due.Sub(begin) != 41900*time.Millisecond {
+			t.Errorf("%d marks, due %v, %+v", len(s.marks), r.Due.Sub(begin), r)
+		}
+		again := &shelf{}
+		time.Sleep(time.Second)
+		rest := &Plan{calls: plan.calls[420:]}
+		r, err = Run(t.Context(), again, again, r, rest, func(Record) {})
+		if err != nil || r.Found != 1000 || r.Marked != 979 || r.State != StateMarked {
+			t.Errorf("%v, %+v", err, r)
+		}
+		if first := again.marks[0].At.Sub(begin); first != 42*time.Second {
+			t.Errorf("it goes on %v after the start", first)
+		}
+	})
+}
+
+func TestMarkingEndsWithAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shelf{refuse: func(batch int) error {
+			if batch == 2 {
+				return errTest
+			}
+			return nil
+		}}
+		r, err := Run(t.Context(), s, s, Record{ID: "r", Rate: 1000}, planOf(t, 1200), func(Record) {})
+		if !errors.Is(err, errTest) || !errors.Is(err, ErrInterrupted) || r.Marked != 500 || s.last().State != StateInterrupted {
+			t.Errorf("%v, %+v", err, s.last())
+		}
+	})
+}
+
+func TestLookCountsWhatBecameOfThem(t *testing.T) {
+	mine := func(status string, fields bson.M) bson.M {
+		r := result(status, fields)
+		r["post_call_push_result"].(bson.M)["replay_id"] = "r"
+		return r
+	}
+	s := &shelf{calls: []calls.Call{
+		call(t, "a", mine("ok", nil)),
+		call(t, "b", mine("ok", nil)),
+		call(t, "c", mine("rejected", nil)),
+		call(t, "d", mine("failed", bson.M{"next_attempt_at": noon, "attempts": 0})),
+		call(t, "e", mine("failed", bson.M{"next_attempt_at": noon, "attempts": 2})),
+		call(t, "f", result("ok", nil)),
+	}}
+	report, err := Look(t.Context(), s, Record{ID: "r", Marked: 7, State: StateMarked})
+	if err != nil || report.Done["ok"] != 2 || report.Done["rejected"] != 1 || report.Waiting != 1 || report.Retrying != 1 || report.Replaced != 2 {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
+
+func TestStatusesAreAClosedSet(t *testing.T) {
+	got, err := ParseStatuses([]string{"rejected", "missing", "rejected"})
+	if err != nil || !slices.Equal(got, []calls.Status{Missing, "rejected"}) {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, bad := range []string{"", "OK", "done"} {
+		if _, err := ParseStatuses([]string{bad}); err == nil {
+			t.Errorf("%q is taken for a status", bad)
+		}
+	}
+}

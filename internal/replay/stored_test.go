@@ -1,0 +1,147 @@
+package replay
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/localmongo"
+	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
+	"github.com/cxbridge/watcher/pkg/resume"
+)
+
+func database(t *testing.T) *mongo.Database {
+	t.Helper()
+	client, err := mongo.Connect(options.Client().ApplyURI(localmongotest.Start(t, localmongo.Options{}).URI()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Disconnect(context.WithoutCancel(t.Context())) })
+	return client.Database("db")
+}
+
+// The record of a replay stands among the saved positions without being one, and
+// is still there after the number of partitions has changed.
+func TestRecordsStandBesideThePositions(t *testing.T) {
+	coll := database(t).Collection("watcher_resume")
+	records, other := NewRecords(coll, "default"), NewRecords(coll, "default2")
+	want := Record{
+		ID: NewID(noon), State: StateMarking, Since: noon.Add(-time.Hour), Until: noon, Bots: []string{"b"},
+		Statuses: DefaultStatuses, Rate: 2.5, Found: 3, By: "me", StartedAt: noon,
+	}
+	if err := records.Save(t.Context(), want); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Save(t.Context(), Record{ID: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	positions, err := resume.NewStore(coll, "default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := positions.Reset(t.Context(), resume.Partition{Of: 1}, resume.At(noon), resume.Reset{At: noon}); err != nil {
+		t.Fatal(err)
+	}
+	group, err := resume.NewGroup(resume.GroupConfig{Store: positions, Partitions: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	held := make(chan resume.Record, 2)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- group.Run(ctx, func(ctx context.Context, lease *resume.Lease) error {
+			held <- lease.Record()
+			<-ctx.Done()
+			return nil
+		})
+	}()
+	for range 2 {
+		if r := <-held; r.Partition.Of != 2 || !r.Position.Time().Equal(noon) || r.Reset == nil {
+			t.Errorf("held after the change: %+v", r)
+		}
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	all, err := positions.Records(t.Context())
+	if err != nil || len(all) != 2 {
+		t.Errorf("positions: %+v, %v", all, err)
+	}
+	got, found, err := records.Find(t.Context(), want.ID)
+	if err != nil || !found || got.State != want.State || !got.Since.Equal(want.Since) || got.Rate != 2.5 || len(got.Bots) != 1 || got.ID != want.ID {
+		t.Errorf("%+v, %v, %v", got, found, err)
+	}
+	list, err := records.List(t.Context())
+	if err != nil || len(list) != 1 || list[0].ID != want.ID {
+		t.Errorf("listed: %+v, %v", list, err)
+	}
+	if _, found, err := records.Find(t.Context(), "x"); found || err != nil {
+		t.Errorf("the record of another name is found: %v, %v", found, err)
+	}
+}
+
+// A push, or a newer result, between the look and the mark wins.
+func TestWhatChangedMeanwhileIsLeftAlone(t *testing.T) {
+	coll := database(t).Collection("calls")
+	store := calls.NewStore(coll)
+	for _, id := range []string{"never", "never-now-pushed", "failed", "failed-now-pushed", "stored-again", "platform"} {
+		doc := bson.M{"_id": id, "completed_at": noon, "bot_id": "bot"}
+		switch id {
+		case "failed", "failed-now-pushed", "stored-again":
+			doc["post_call_push_result"] = bson.M{"status": "failed", "completed_at": noon, "pushed_at": noon, "attempts": 9, "http_status": nil, "first_attempt_at": noon}
+		case "platform":
+			doc["post_call_push_result"] = bson.M{"status": "failed", "response_body": "theirs"}
+		}
+		if _, err := coll.InsertOne(t.Context(), doc); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plan, err := Survey(t.Context(), store, setOf(t, pushes("bot")), Ask{Since: noon, Until: noon, Statuses: DefaultStatuses}, "")
+	if err != nil || plan.Calls() != 6 {
+		t.Fatalf("%d calls, %v", plan.Calls(), err)
+	}
+	set := func(id string, fields bson.D) {
+		if _, err := coll.UpdateByID(t.Context(), id, bson.D{{Key: "$set", Value: fields}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ok := bson.M{"status": "ok", "completed_at": noon, "pushed_at": noon.Add(time.Minute), "attempts": 1}
+	set("never-now-pushed", bson.D{{Key: "post_call_push_result", Value: ok}})
+	set("failed-now-pushed", bson.D{{Key: "post_call_push_result", Value: ok}})
+	set("stored-again", bson.D{{Key: "completed_at", Value: noon.Add(time.Hour)}})
+
+	var marks []calls.Mark
+	for _, c := range plan.calls {
+		marks = append(marks, calls.Mark{Call: c, ReplayID: "r", At: noon.Add(time.Hour), Slot: resume.Slot(c.ID)})
+	}
+	for round, want := range []int{3, 1} { // a second time: only what had a result before can be told apart
+		if n, err := store.MarkDue(t.Context(), marks); err != nil || n != want {
+			t.Errorf("round %d: %d marked, %v", round, n, err)
+		}
+	}
+	marked := make(map[string]calls.Call)
+	err = store.Select(t.Context(), calls.Stored{From: noon, To: noon, ReplayID: "r"}, func(c calls.Call) error {
+		marked[c.ID.StringValue()] = c
+		return nil
+	})
+	if err != nil || len(marked) != 3 {
+		t.Fatalf("%v, %v", marked, err)
+	}
+	for _, id := range []string{"never", "failed", "platform"} {
+		c := marked[id]
+		if c.Pushed.Attempts != 0 || !c.Pushed.NextAttemptAt.Equal(noon.Add(time.Hour)) || !c.Pushed.CompletedAt.Equal(noon) ||
+			c.Pushed.Status != "failed" || !c.Pushed.FirstAttemptAt.IsZero() {
+			t.Errorf("%s: %+v", id, c.Pushed)
+		}
+		if id != "failed" && c.Pushed.DeliveryID != c.DeliveryID() {
+			t.Errorf("%s has the delivery id %q", id, c.Pushed.DeliveryID)
+		}
+	}
+}
