@@ -132,7 +132,7 @@ const (
 
 func isolation(b *testing.B, with bool) {
 	ending := make(chan struct{})
-	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	handler := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		wait := 60 * time.Millisecond // of a quick CRM
 		if r.URL.Path == "/slow" {

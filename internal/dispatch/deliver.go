@@ -70,6 +70,7 @@ func outcome(dl *delivery, req *push.Request, res *push.Result, schedule push.Sc
 		o.NextAttemptAt, o.FirstAttemptAt = now.Add(delay), begun
 	case push.GiveUpAge:
 		o.Error += gaveUp(schedule.MaxAge)
+	default: // that it is final, or the last of its tries, is what the outcome says
 	}
 	return o
 }
