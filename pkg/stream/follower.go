@@ -178,14 +178,17 @@ func (f *Follower) Run(ctx context.Context) error {
 }
 
 // follow is the life of one cursor. It returns why that ended.
-func (f *Follower) follow(ctx context.Context) error {
+func (f *Follower) follow(ctx context.Context) (end error) {
 	opened := f.way
 	cursor, first, err := f.open(ctx)
 	if err != nil {
 		f.metric.open(opened, err)
 		return err
 	}
-	defer f.close(ctx, cursor)
+	defer func() {
+		f.closed(end) // at once: a server that is silent lets close wait for its limit
+		f.close(ctx, cursor)
+	}()
 	if err := f.begin(ctx, first); err != nil {
 		return err
 	}

@@ -178,3 +178,71 @@ func TestProbeThatHangsIsAGap(t *testing.T) {
 		f.end(t)
 	})
 }
+
+// Three quiet days, longer than every limit there is: the cursor stays the same,
+// the position moves on, the stream is ready all the time, and the next event is
+// read at once.
+func TestIdleForLongerThanEveryLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, n := newScript(), newNotes(t)
+		f := follow(t, s, n, nil)
+		for hour := range 72 {
+			wait(time.Hour)
+			if err := f.Status().Ready(time.Now()); err != nil {
+				t.Fatalf("not ready after %d quiet hours: %v", hour+1, err)
+			}
+			if st := f.Status(); time.Since(st.Position.Time()) > 5*time.Second || st.Lag != 0 {
+				t.Fatalf("after %d quiet hours the position is %s old, lag %s", hour+1, time.Since(st.Position.Time()), st.Lag)
+			}
+		}
+		s.insert(1)
+		wait(10 * time.Millisecond)
+		if !slices.Equal(n.keys(), []int{1}) {
+			t.Errorf("read %v", n.keys())
+		}
+		if opens, _, open := s.counts(); opens != 1 || open != 1 {
+			t.Errorf("%d opens, %d cursors", opens, open)
+		}
+		f.end(t)
+	})
+}
+
+// A sink that takes nothing for an hour, as when too much is pending: nothing is
+// read meanwhile, the server ends the cursor that nobody asks, and the stream goes
+// on from where it was without a gap.
+func TestNothingIsReadWhileTooMuchIsPending(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, n := newScript(), newNotes(t)
+		f := follow(t, s, n, nil)
+		wait(5 * time.Second)
+		n.block = make(chan struct{})
+		s.insert(1)
+		wait(2 * time.Second)
+		s.mu.Lock()
+		polls := s.asked
+		s.mu.Unlock()
+		for k := 2; k <= 50; k++ {
+			s.insert(k)
+		}
+		wait(time.Hour)
+		s.mu.Lock()
+		if s.asked != polls {
+			t.Errorf("%d polls while the sink takes nothing", s.asked-polls)
+		}
+		gone := true
+		s.failPoll = func(*scripted) error {
+			if gone {
+				gone = false
+				return code(43)
+			}
+			return nil
+		}
+		s.mu.Unlock()
+		close(n.block)
+		wait(5 * time.Second)
+		if got := n.keys(); len(got) != 50 || got[0] != 1 || got[49] != 50 || len(n.theGaps()) != 0 {
+			t.Errorf("read %v, gaps %v", got, n.theGaps())
+		}
+		f.end(t)
+	})
+}

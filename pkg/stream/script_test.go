@@ -25,7 +25,7 @@ type script struct {
 	news    chan struct{}
 	opens   []Opening
 	open    int // cursors
-	polls   int
+	asked   int // polls
 	cursors int64
 
 	failOpen func(o Opening) error
@@ -153,14 +153,14 @@ func (s *script) Open(ctx context.Context, o Opening) (Cursor, Batch, error) {
 
 func (c *scripted) Poll(ctx context.Context) (Batch, error) {
 	deadline := time.After(c.o.MaxAwait)
+	c.s.mu.Lock()
+	c.s.asked++
+	c.s.mu.Unlock()
 	for {
 		c.s.mu.Lock()
 		if c.s.moveID {
 			c.s.moveID = false
 			c.id += 1000
-		}
-		if c.first {
-			c.s.polls++
 		}
 		news := c.s.news
 		b, err := c.answer()

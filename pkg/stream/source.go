@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -53,7 +54,14 @@ const manyEvents = 10_000
 type collectionSource struct {
 	coll     *mongo.Collection
 	pipeline mongo.Pipeline
+
+	mu   sync.Mutex
+	left []int64 // cursors that could not be closed while the server was silent
 }
+
+// maxLeft bounds the cursors that are remembered to be closed later; the server
+// ends older ones itself, after ten idle minutes.
+const maxLeft = 16
 
 // FromCollection is the Source of a collection's events that pass a pipeline.
 // The pipeline must keep _id and must let invalidate through.
@@ -92,7 +100,8 @@ func (s *collectionSource) Open(ctx context.Context, o Opening) (Cursor, Batch, 
 		size = manyEvents
 	}
 	cs.SetBatchSize(size)
-	c := &driverCursor{cs: cs, session: session, coll: s.coll, id: cs.ID()}
+	s.closeLeft(ctx)
+	c := &driverCursor{source: s, cs: cs, session: session, id: cs.ID()}
 	first := c.batch(nil)
 	// The driver answers the first TryNext from the reply of the open, which is
 	// empty, without asking the server. A Poll must ask, or a refusal that comes
@@ -103,8 +112,8 @@ func (s *collectionSource) Open(ctx context.Context, o Opening) (Cursor, Batch, 
 
 type driverCursor struct {
 	cs      *mongo.ChangeStream
+	source  *collectionSource
 	session *mongo.Session
-	coll    *mongo.Collection
 	id      int64
 	ahead   bool // the driver's current event was not returned yet
 	broken  bool
@@ -119,7 +128,7 @@ func (c *driverCursor) Poll(ctx context.Context) (Batch, error) {
 	}
 	if now := c.cs.ID(); now != c.id && now != 0 {
 		// The driver's attempt to free the old cursor goes over what just broke.
-		_ = c.kill(ctx, c.id)
+		_ = c.source.kill(ctx, c.id)
 	}
 	if found {
 		events = make([]bson.Raw, 0, 1+c.cs.RemainingBatchLength())
@@ -152,13 +161,41 @@ func (c *driverCursor) Close(ctx context.Context) error {
 	}
 	// A poll that was cut off leaves the cursor on the server, and the driver
 	// thinks it is gone. The server's own limit would be ten minutes.
-	return errors.Join(err, c.kill(ctx, c.id))
+	return errors.Join(err, c.source.kill(ctx, c.id))
 }
 
-// kill frees a cursor on the server; one that is not there is no error.
-func (c *driverCursor) kill(ctx context.Context, id int64) error {
+// kill frees a cursor on the server; one that is not there is no error. If the
+// server does not answer, the next open tries once more.
+func (s *collectionSource) kill(ctx context.Context, id int64) error {
+	err := s.killAll(ctx, []int64{id})
+	if err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.left = append(s.left, id)
+		s.left = s.left[max(0, len(s.left)-maxLeft):]
+	}
+	return err
+}
+
+// closeLeft frees what kill could not, once the server answers again.
+func (s *collectionSource) closeLeft(ctx context.Context) {
+	s.mu.Lock()
+	ids := s.left
+	s.left = nil
+	s.mu.Unlock()
+	if len(ids) == 0 {
+		return
+	}
+	if err := s.killAll(ctx, ids); err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.left = append(ids, s.left...)
+	}
+}
+
+func (s *collectionSource) killAll(ctx context.Context, ids []int64) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, closeLimit, errStopping)
 	defer cancel()
-	kill := bson.D{{Key: "killCursors", Value: c.coll.Name()}, {Key: "cursors", Value: bson.A{id}}}
-	return c.coll.Database().RunCommand(ctx, kill).Err()
+	kill := bson.D{{Key: "killCursors", Value: s.coll.Name()}, {Key: "cursors", Value: ids}}
+	return s.coll.Database().RunCommand(ctx, kill).Err()
 }
