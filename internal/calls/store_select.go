@@ -101,9 +101,25 @@ func (s *Store) hasIndex(ctx context.Context, is func(keys bson.Raw) bool) (bool
 	return slices.ContainsFunc(all, func(i mongo.IndexSpecification) bool { return is(i.KeysDocument) }), nil
 }
 
+// Sighting is a call as it was read: what must still be so when it is marked.
+// It holds nothing of the document, so that many of them can be kept.
+type Sighting struct {
+	ID          bson.RawValue
+	CompletedAt time.Time // of the present result
+	PushedOf    time.Time // completed_at of the result that was pushed last; zero for none
+	PushedAt    time.Time // when that was
+}
+
+// Sight takes down what MarkDue has to know of a call.
+func Sight(c *Call) Sighting {
+	s := Sighting{ID: c.ID, CompletedAt: c.CompletedAt, PushedOf: c.Pushed.CompletedAt, PushedAt: c.Pushed.PushedAt}
+	s.ID.Value = slices.Clone(c.ID.Value) // else it holds the document
+	return s
+}
+
 // Mark makes one call due for an operator.
 type Mark struct {
-	Call     Call // as Select read it
+	Sighting
 	ReplayID string
 	At       time.Time // when it is due
 	Slot     int
@@ -133,13 +149,12 @@ func (s *Store) MarkDue(ctx context.Context, marks []Mark) (int, error) {
 }
 
 func (m *Mark) model() mongo.WriteModel {
-	call, p := &m.Call, &m.Call.Pushed
-	completed := bson.NewDateTimeFromTime(call.CompletedAt)
-	filter := bson.D{{Key: "_id", Value: call.ID}, {Key: fieldCompleted, Value: completed}}
-	if p.CompletedAt.Equal(call.CompletedAt) {
+	completed := bson.NewDateTimeFromTime(m.CompletedAt)
+	filter := bson.D{{Key: "_id", Value: m.ID}, {Key: fieldCompleted, Value: completed}}
+	if m.PushedOf.Equal(m.CompletedAt) {
 		var pushed any // null also finds a field that is missing
-		if !p.PushedAt.IsZero() {
-			pushed = bson.NewDateTimeFromTime(p.PushedAt)
+		if !m.PushedAt.IsZero() {
+			pushed = bson.NewDateTimeFromTime(m.PushedAt)
 		}
 		filter = append(filter,
 			bson.E{Key: fieldResult + ".completed_at", Value: completed},
@@ -155,7 +170,7 @@ func (m *Mark) model() mongo.WriteModel {
 		})
 	}
 	fresh := Outcome{
-		Status: StatusFailed, Error: replayNote, CompletedAt: call.CompletedAt, DeliveryID: call.DeliveryID(),
+		Status: StatusFailed, Error: replayNote, CompletedAt: m.CompletedAt, DeliveryID: DeliveryID(m.ID, m.CompletedAt),
 		PushedAt: time.Now(), NextAttemptAt: m.At, Slot: m.Slot, ReplayID: m.ReplayID,
 	}
 	filter = append(filter, bson.E{Key: fieldResult + ".completed_at", Value: bson.D{{Key: "$ne", Value: completed}}})

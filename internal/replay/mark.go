@@ -52,7 +52,7 @@ func Run(ctx context.Context, store Marker, keep Keeper, r Record, p *Plan, prog
 		}
 		marks := make([]calls.Mark, len(batch))
 		for i := range batch {
-			marks[i] = calls.Mark{Call: batch[i], ReplayID: r.ID, At: due(i), Slot: resume.Slot(batch[i].ID)}
+			marks[i] = calls.Mark{Sighting: batch[i], ReplayID: r.ID, At: due(i), Slot: resume.Slot(batch[i].ID)}
 		}
 		// A batch that is begun is ended, so that its count is right.
 		n, err := store.MarkDue(context.WithoutCancel(ctx), marks)

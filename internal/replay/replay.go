@@ -57,7 +57,7 @@ type Selector interface {
 	Select(ctx context.Context, q calls.Stored, fn func(calls.Call) error) error
 }
 
-// MostCalls is how many calls one replay may take: about 200 MB in memory.
+// MostCalls is how many calls one replay may take: about 100 MB in memory.
 const MostCalls = 500_000
 
 // ErrTooMany says that a replay would take more than MostCalls.
@@ -83,7 +83,7 @@ type Plan struct {
 	Counts []Count // by bot and status
 	Skips  []Skip  // by bot and reason; not marked
 
-	calls []calls.Call // to mark, the oldest result first
+	calls []calls.Sighting // to mark, the oldest result first
 }
 
 // Calls is how many calls would be made due.
@@ -120,13 +120,13 @@ func Survey(ctx context.Context, store Selector, set *bots.Set, ask Ask, id stri
 			return ErrTooMany
 		}
 		counts[Count{Bot: call.BotID, Name: bot.Name, Status: status}]++
-		p.calls = append(p.calls, call)
+		p.calls = append(p.calls, calls.Sight(&call))
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	slices.SortStableFunc(p.calls, func(a, b calls.Call) int { return a.CompletedAt.Compare(b.CompletedAt) })
+	slices.SortStableFunc(p.calls, func(a, b calls.Sighting) int { return a.CompletedAt.Compare(b.CompletedAt) })
 	for c, n := range counts {
 		c.Calls = n
 		p.Counts = append(p.Counts, c)

@@ -125,8 +125,8 @@ func TestSurveyCountsWhatWouldBeDone(t *testing.T) {
 	if !slices.Equal(plan.Counts, wantCounts) || !slices.Equal(plan.Skips, wantSkips) {
 		t.Errorf("counts %v, skips %v", plan.Counts, plan.Skips)
 	}
-	if n := plan.Calls(); n != 5 || plan.calls[4].SessionID != "missing" || plan.Takes(2) != 2*time.Second {
-		t.Errorf("%d calls, the last is %s, they take %v", n, plan.calls[4].SessionID, plan.Takes(2))
+	if n := plan.Calls(); n != 5 || plan.calls[4].ID.StringValue() != "missing" || plan.Takes(2) != 2*time.Second {
+		t.Errorf("%d calls, the last is %s, they take %v", n, plan.calls[4].ID, plan.Takes(2))
 	}
 	if len(s.query.Bots) != 3 || !s.query.From.Equal(noon) {
 		t.Errorf("asked for %+v", s.query)
@@ -153,7 +153,8 @@ func (e endless) Select(_ context.Context, _ calls.Stored, fn func(calls.Call) e
 func planOf(t testing.TB, n int) *Plan {
 	p := &Plan{}
 	for i := range n {
-		p.calls = append(p.calls, call(t, fmt.Sprintf("c-%d", i), nil))
+		c := call(t, fmt.Sprintf("c-%d", i), nil)
+		p.calls = append(p.calls, calls.Sight(&c))
 	}
 	return p
 }
@@ -181,7 +182,7 @@ func TestMarkingKeepsTheRate(t *testing.T) {
 			}
 			for i, m := range s.marks {
 				due := begin.Add(time.Duration(float64(i) / rate * float64(time.Second)))
-				if d := m.At.Sub(due); d < -time.Millisecond || d > time.Millisecond || m.ReplayID != "r" || m.Slot != resume.Slot(m.Call.ID) {
+				if d := m.At.Sub(due); d < -time.Millisecond || d > time.Millisecond || m.ReplayID != "r" || m.Slot != resume.Slot(m.ID) {
 					wrong = fmt.Sprintf("mark %d is %v off: %+v", i, d, m)
 				}
 			}

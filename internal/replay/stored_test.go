@@ -119,7 +119,7 @@ func TestWhatChangedMeanwhileIsLeftAlone(t *testing.T) {
 
 	var marks []calls.Mark
 	for _, c := range plan.calls {
-		marks = append(marks, calls.Mark{Call: c, ReplayID: "r", At: noon.Add(time.Hour), Slot: resume.Slot(c.ID)})
+		marks = append(marks, calls.Mark{Sighting: c, ReplayID: "r", At: noon.Add(time.Hour), Slot: resume.Slot(c.ID)})
 	}
 	for round, want := range []int{3, 1} { // a second time: only what had a result before can be told apart
 		if n, err := store.MarkDue(t.Context(), marks); err != nil || n != want {
