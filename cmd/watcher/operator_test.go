@@ -130,13 +130,16 @@ func newDesk(t *testing.T, bots ...string) *desk {
 }
 
 // watch runs a watcher until the returned function is called, or the test ends.
-func (d *desk) watch() (stop func()) {
+func (d *desk) watch(change ...func(*config.Config)) (stop func()) {
 	d.t.Helper()
 	cfg := config.Default()
 	cfg.MongoURI = secret.Text(d.server.URI())
 	cfg.Listen = "127.0.0.1:0"
 	cfg.AllowNetworks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	cfg.RetrySchedule = []time.Duration{50 * time.Millisecond}
+	for _, c := range change {
+		c(&cfg)
+	}
 	w, err := app.New(cfg, app.Deps{Logger: slog.New(slog.DiscardHandler), Version: "test"})
 	if err != nil {
 		d.t.Fatal(err)
@@ -555,5 +558,49 @@ func TestCheckOfADeployment(t *testing.T) {
 	stdout, _, code := invoke(t, "", "check", "--mongo-uri", "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200&replicaSet=rs0")
 	if code != exitFailed || !strings.HasPrefix(stdout, "fail  connect") {
 		t.Errorf("no server: exit %d, %s", code, stdout)
+	}
+}
+
+// Two replicas share three partitions: a reset moves all of them, a replay finds
+// its way to each, and nothing is pushed twice for it.
+func TestOperatorsWithPartitions(t *testing.T) {
+	d := newDesk(t, "bot")
+	three := func(c *config.Config) { c.Partitions = 3 }
+	d.watch(three)
+	d.watch(three)
+	const calls = 30
+	for i := range calls {
+		d.Call(fmt.Sprintf("s-%d", i), "bot")
+	}
+	d.pushed("/bot", calls)
+	d.eventually("all are recorded", func() error {
+		n, err := d.Calls.CountDocuments(t.Context(), bson.D{{Key: "post_call_push_result.status", Value: "ok"}})
+		if n != calls {
+			return fmt.Errorf("%d, %w", n, err)
+		}
+		return nil
+	})
+	has(t, d.run("resume", "show"), "2 replicas", "0-of-3 ", "1-of-3 ", "2-of-3 ")
+	d.run("replay", "--since", "1h", "--status", "ok", "--rate", "1000", "--yes")
+	d.pushed("/bot", 2*calls)
+	d.eventually("the replay has ended", func() error {
+		n, err := d.Calls.CountDocuments(t.Context(), bson.D{{Key: "post_call_push_result.next_attempt_at", Value: bson.D{{Key: "$exists", Value: true}}}})
+		if n != 0 {
+			return fmt.Errorf("%d are left, %w", n, err)
+		}
+		return nil
+	})
+	has(t, d.run("resume", "reset", "--to", "1h", "--repush", "all", "--yes"), "0-of-3 ", "1-of-3 ", "2-of-3 ", "30 to be pushed")
+	d.pushed("/bot", 3*calls)
+	d.Call("last", "bot")
+	d.settled("last", "ok")
+	times := map[string]int{}
+	for _, q := range d.crm.At("/bot") {
+		times[q.Delivery]++
+	}
+	for id, n := range times {
+		if n != 3 && n != 1 || len(times) != calls+1 {
+			t.Errorf("%d deliveries, %s was pushed %d times", len(times), id, n)
+		}
 	}
 }

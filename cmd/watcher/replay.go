@@ -152,6 +152,12 @@ func (r *replayContinueCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
+	// A process that died did not count its last batch.
+	sofar, err := replay.Look(ctx, s.calls, record)
+	if err != nil {
+		return err
+	}
+	record.Marked = max(record.Marked, sofar.Marks())
 	plan, err := s.survey(ctx, set, record.Ask(), record.ID)
 	if err != nil {
 		return err

@@ -173,12 +173,19 @@ type Report struct {
 	Replaced int `json:"replaced"`
 }
 
+// Marks is how many calls carry the mark of the replay now.
+func (r *Report) Marks() int {
+	n := r.Waiting + r.Retrying
+	for _, done := range r.Done {
+		n += done
+	}
+	return n
+}
+
 // Look finds what became of a replay.
 func Look(ctx context.Context, store Selector, r Record) (Report, error) {
 	report := Report{Record: r, Done: make(map[calls.Status]int)}
-	found := 0
 	err := store.Select(ctx, calls.Stored{From: r.Since, To: r.Until, ReplayID: r.ID}, func(call calls.Call) error {
-		found++
 		switch p := &call.Pushed; {
 		case p.NextAttemptAt.IsZero():
 			report.Done[p.Status]++
@@ -189,7 +196,7 @@ func Look(ctx context.Context, store Selector, r Record) (Report, error) {
 		}
 		return nil
 	})
-	report.Replaced = max(0, r.Marked-found)
+	report.Replaced = max(0, r.Marked-report.Marks())
 	return report, err
 }
 
