@@ -9,7 +9,9 @@ import (
 
 // Source is the watcher as the status page sees it.
 type Source interface {
-	// Status is this replica at this moment. It answers from memory.
+	// Status is this replica at this moment. It answers from memory, may be
+	// called from anywhere, and keeps nothing of what it returns: the page is
+	// ordered and masked in place.
 	Status() Page
 }
 
