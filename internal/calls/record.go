@@ -232,16 +232,17 @@ func (o *Outcome) filter(again bool) bson.D {
 	return f
 }
 
-// isRefusal reports whether the server found fault with the update itself, so
-// that the same again is refused again. Code 2 BadValue ($push onto what is no
+// isRefusal reports whether the server found fault with the command itself, so
+// that the same again is refused again. Of updates: code 2 BadValue ($push onto what is no
 // array), 14 TypeMismatch, 17280 and 10334 (too large), 17419/17420 (larger
-// after the update), 28 PathNotViable, 9 FailedToParse, 121 validation.
+// after the update), 28 PathNotViable, 9 FailedToParse, 121 validation. Of
+// projections: 15998, 16410, 40352, 40353 (names), 31249 (paths that collide).
 func isRefusal(err error) bool {
 	failed, ok := errors.AsType[mongo.ServerError](err)
 	if !ok {
 		return false
 	}
-	for _, code := range []int{2, 9, 14, 28, 57, 121, 10334, 17280, 17419, 17420} {
+	for _, code := range []int{2, 9, 14, 28, 57, 121, 10334, 15998, 16410, 17280, 17419, 17420, 31249, 40352, 40353} {
 		if failed.HasErrorCode(code) {
 			return true
 		}

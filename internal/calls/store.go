@@ -29,8 +29,13 @@ const (
 
 var errReadTimeout = errors.New("MongoDB did not answer a read in time")
 
-// Load reads many calls with one find, only the given fields, and hands each
-// to fn in any order. A call that is gone is not handed over.
+// ErrUnreadable is a read that MongoDB refuses as such, so that the same again is
+// refused again.
+var ErrUnreadable = errors.New("MongoDB refuses the read")
+
+// Load reads many calls with one find, only the given fields (nil: all), and
+// hands each to fn in any order. A call that is gone is not handed over. The
+// error wraps ErrUnreadable when trying again is of no use.
 func (s *Store) Load(ctx context.Context, ids []bson.RawValue, fields []string, fn func(Call)) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readTimeout, errReadTimeout)
 	defer cancel()
@@ -38,6 +43,9 @@ func (s *Store) Load(ctx context.Context, ids []bson.RawValue, fields []string, 
 		bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}},
 		options.Find().SetProjection(projection(fields)).SetBatchSize(int32(min(len(ids), 1000))), //nolint:gosec // bounded
 	)
+	if isRefusal(err) {
+		return fmt.Errorf("load %d calls: %w: %w", len(ids), ErrUnreadable, err)
+	}
 	if err != nil {
 		return fmt.Errorf("load %d calls: %w", len(ids), err)
 	}

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"time"
@@ -33,14 +34,15 @@ func (d *Dispatcher) loadLoop(ctx context.Context) {
 				break more
 			}
 		}
-		if !d.load(ctx, batch) {
+		if !d.load(ctx, batch, false) {
 			return
 		}
 	}
 }
 
-// load reads a batch, trying until ctx ends, and decides on each call.
-func (d *Dispatcher) load(ctx context.Context, batch []*item) bool {
+// load reads a batch, trying until ctx ends, and decides on each call. whole
+// reads all fields.
+func (d *Dispatcher) load(ctx context.Context, batch []*item, whole bool) bool {
 	ids := make([]bson.RawValue, len(batch))
 	for attempt := 0; ; attempt++ {
 		for i, it := range batch {
@@ -50,7 +52,11 @@ func (d *Dispatcher) load(ctx context.Context, batch []*item) bool {
 		// name are those that were read.
 		set := d.o.Bots.Set()
 		found := make(map[string]*calls.Call, len(batch))
-		err := d.o.Loader.Load(ctx, ids, set.Fields(), func(c calls.Call) { found[idKey(c.ID)] = &c })
+		fields := set.Fields()
+		if whole {
+			fields = nil
+		}
+		err := d.o.Loader.Load(ctx, ids, fields, func(c calls.Call) { found[idKey(c.ID)] = &c })
 		if err == nil {
 			d.loading.Worked(ctx)
 			return d.decideAll(ctx, batch, found, set)
@@ -58,6 +64,9 @@ func (d *Dispatcher) load(ctx context.Context, batch []*item) bool {
 		if ctx.Err() != nil {
 			d.forgetAll(batch)
 			return false
+		}
+		if errors.Is(err, calls.ErrUnreadable) {
+			return d.loadApart(ctx, batch, whole, err)
 		}
 		wait := min(100*time.Millisecond<<min(attempt, 8), 10*time.Second)
 		wait = wait/2 + rand.N(wait/2) //nolint:gosec // jitter
@@ -68,6 +77,26 @@ func (d *Dispatcher) load(ctx context.Context, batch []*item) bool {
 			return false
 		}
 	}
+}
+
+// loadApart finds the call that MongoDB refuses to read, so that it does not hold
+// up the others: each is read alone, then without naming fields, and one that is
+// refused even so is given up, with a line in the log.
+func (d *Dispatcher) loadApart(ctx context.Context, batch []*item, whole bool, refused error) bool {
+	if len(batch) == 1 && whole {
+		it := batch[0]
+		d.metrics.loadErrors.Inc()
+		d.logger.Error("call cannot be read and is not pushed", "call_id", it.id.String(), "error", refused)
+		d.skip(it, nil, ReasonUnreadable)
+		return true
+	}
+	for i := range batch {
+		if !d.load(ctx, batch[i:i+1], len(batch) == 1) {
+			d.forgetAll(batch[i+1:])
+			return false
+		}
+	}
+	return true
 }
 
 func (d *Dispatcher) forgetAll(batch []*item) {
@@ -159,12 +188,15 @@ const (
 	ReasonScheduled Reason = "already_scheduled"
 	// ReasonDeleted is a call that is gone.
 	ReasonDeleted Reason = "call_deleted"
+	// ReasonUnreadable is a call that MongoDB refuses to read.
+	ReasonUnreadable Reason = "call_unreadable"
 )
 
 // allReasons is the closed set, for metrics.
 var allReasons = []Reason{
 	ReasonAgentCall, ReasonNoResult, ReasonNoConfig, ReasonDisabled, ReasonSkipFlag,
 	ReasonNoURL, ReasonBadConfig, ReasonLogged, ReasonScheduled, ReasonDeleted,
+	ReasonUnreadable,
 }
 
 // dueSlack allows for clocks that differ between replicas.
