@@ -62,7 +62,7 @@ func Overview() Dashboard {
 		look{unit: "short", links: runbook("watcherhistorylost")}, 8,
 		query{`sum by (reason) (increase(watcher_stream_gaps_total{stream=~"calls.*", ` + sel + `}[1h]))`, "gap: {{reason}}"},
 		query{`sum by (outcome) (increase(watcher_app_sweeps_total{` + sel + `}[1h]))`, "sweep: {{outcome}}"},
-		query{`sum(increase(watcher_app_swept_calls_total{` + sel + `}[1h]))`, "calls found"})
+		query{`sum by (result) (increase(watcher_app_swept_calls_total{` + sel + `}[1h]))`, "calls found: {{result}}"})
 	b.graph("Completeness", "Calls taken = settled + pending, in every scrape. Anything but 0 is a fault of the watcher.",
 		look{unit: "short", links: runbook("watchercompletenessmismatch")}, 8,
 		query{`sum by (instance) (watcher_dispatch_taken_total{` + sel + `}) - sum by (instance) (watcher_dispatch_settled_total{` + sel + `}) - sum by (instance) (watcher_dispatch_pending_calls{` + sel + `})`, "unaccounted, {{instance}}"},
