@@ -63,28 +63,40 @@ func parseOutput(bad *faults, output string) {
 var errNotAsked = errors.New("is required where there is no terminal to ask on")
 
 // confirm asks on a terminal whether to go on. Without one, only --yes is an answer.
-func confirm(std streams, yes bool) error {
+func confirm(ctx context.Context, std streams, yes bool) error {
 	switch {
 	case yes:
 		return nil
 	case !isTerminalInput(std.in):
 		return usageError{config.Fault{Setting: "yes", Reason: errNotAsked.Error()}}
 	}
-	return ask(std.in, std.out)
+	return ask(ctx, std.in, std.out)
 }
 
 // ask is confirm on a terminal. Nothing typed at all means that there is none:
 // /dev/null looks like one.
-func ask(in io.Reader, out io.Writer) error {
+func ask(ctx context.Context, in io.Reader, out io.Writer) error {
 	fmt.Fprint(out, "Go on? [y/N] ")
-	line, err := bufio.NewReader(in).ReadString('\n')
-	switch strings.ToLower(strings.TrimSpace(line)) {
-	case "y", "yes":
-		return nil
-	case "":
-		if err != nil {
+	typed := make(chan string, 1)
+	go func() { // a terminal cannot be told to stop waiting; the process ends soon
+		line, err := bufio.NewReader(in).ReadString('\n')
+		if err != nil && line == "" {
+			close(typed)
+			return
+		}
+		typed <- line
+	}()
+	select {
+	case <-ctx.Done(): // Ctrl-C
+		fmt.Fprintln(out)
+	case line, ok := <-typed:
+		if !ok {
 			fmt.Fprintln(out)
 			return usageError{config.Fault{Setting: "yes", Reason: errNotAsked.Error()}}
+		}
+		switch strings.ToLower(strings.TrimSpace(line)) {
+		case "y", "yes":
+			return nil
 		}
 	}
 	fmt.Fprintln(out, "Nothing was changed.")

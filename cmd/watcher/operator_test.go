@@ -81,7 +81,7 @@ func TestMoments(t *testing.T) {
 func TestAsking(t *testing.T) {
 	for answer, want := range map[string]string{"y\n": "", "YES\n": "", "n\n": "failed", "\n": "failed", "": "--yes: ", "yes": ""} {
 		var out strings.Builder
-		err := ask(strings.NewReader(answer), &out)
+		err := ask(t.Context(), strings.NewReader(answer), &out)
 		got := ""
 		if err != nil {
 			got = err.Error()
@@ -90,12 +90,19 @@ func TestAsking(t *testing.T) {
 			t.Errorf("%q: %q, %q", answer, got, out.String())
 		}
 	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	silent, typing := io.Pipe()
+	if err := ask(over, silent, io.Discard); exitCode(err, io.Discard) != exitFailed {
+		t.Errorf("interrupted while it waited: %v", err)
+	}
+	_ = typing.Close()               // ends what still reads
 	null, err := os.Open(os.DevNull) // looks like a terminal, and has nothing to say
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	if err := confirm(streams{in: null, out: io.Discard}, false); exitCode(err, io.Discard) != exitUsage {
+	if err := confirm(t.Context(), streams{in: null, out: io.Discard}, false); exitCode(err, io.Discard) != exitUsage {
 		t.Errorf("asked of the null device: %v", err)
 	}
 }

@@ -61,7 +61,7 @@ func (r *replayStartCmd) Run(ctx context.Context, std streams) error {
 	if err := printPlan(std.out, plan, ask); err != nil || r.DryRun || plan.Calls() == 0 {
 		return err
 	}
-	if err := confirm(std, r.Yes); err != nil {
+	if err := confirm(ctx, std, r.Yes); err != nil {
 		return err
 	}
 	now := time.Now().UTC().Truncate(time.Millisecond)
@@ -166,7 +166,7 @@ func (r *replayContinueCmd) Run(ctx context.Context, std streams) error {
 	if err := printPlan(std.out, plan, record.Ask()); err != nil {
 		return err
 	}
-	if err := confirm(std, r.Yes || plan.Calls() == 0); err != nil {
+	if err := confirm(ctx, std, r.Yes || plan.Calls() == 0); err != nil {
 		return err
 	}
 	return s.run(ctx, std, record, plan)

@@ -58,7 +58,7 @@ func (r *resumeResetCmd) Run(ctx context.Context, std streams) error {
 	if err := plan.print(std.out); err != nil {
 		return err
 	}
-	if err := confirm(std, r.Yes); err != nil {
+	if err := confirm(ctx, std, r.Yes); err != nil {
 		return err
 	}
 	// The answer may have taken minutes: what was stored meanwhile counts as before.
