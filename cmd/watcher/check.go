@@ -35,18 +35,14 @@ func (k *checkCmd) Run(ctx context.Context, std streams) error {
 	if outage < 0 {
 		bad.add("outage", fmt.Errorf("%s is negative", outage))
 	}
-	c, err := k.config(bad)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeoutCause(ctx, commandTimeout, errCommandTimeout)
 	defer cancel()
-	db, closeDB, err := openDatabase(ctx, &c)
+	db, c, closeDB, err := k.open(ctx, bad)
 	if err != nil {
 		return err
 	}
 	defer closeDB()
-	list := deployment{db: db, config: &c, outage: outage}
+	list := deployment{db: db, config: c, outage: outage}
 	list.check(ctx)
 	return list.print(std.out)
 }

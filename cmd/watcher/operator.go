@@ -33,6 +33,16 @@ func (o *operatorFlags) config(bad faults) (config.Config, error) {
 	return c, checked(&c, bad)
 }
 
+// open checks the flags and connects. Call the returned function when done.
+func (o *operatorFlags) open(ctx context.Context, bad faults) (*mongo.Database, *config.Config, func(), error) {
+	c, err := o.config(bad)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	db, closeDB, err := openDatabase(ctx, &c)
+	return db, &c, closeDB, err
+}
+
 // parseMoment reads now, a duration ago, or an RFC 3339 time that is not to come.
 func parseMoment(text string, now time.Time) (time.Time, error) {
 	start, err := config.ParseStart(strings.TrimSpace(text))

@@ -38,11 +38,8 @@ type replayStartCmd struct {
 // Run marks the calls that are asked for, at the rate, until all are marked or
 // it is interrupted.
 func (r *replayStartCmd) Run(ctx context.Context, std streams) error {
-	ask, c, err := r.check(time.Now())
-	if err != nil {
-		return err
-	}
-	s, err := openReplays(ctx, &c)
+	ask, bad := r.check(time.Now())
+	s, err := openReplays(ctx, &r.operatorFlags, bad)
 	if err != nil {
 		return err
 	}
@@ -73,7 +70,7 @@ func (r *replayStartCmd) Run(ctx context.Context, std streams) error {
 }
 
 // check finds what is wrong with the flags without asking the server.
-func (r *replayStartCmd) check(now time.Time) (replay.Ask, config.Config, error) {
+func (r *replayStartCmd) check(now time.Time) (replay.Ask, faults) {
 	ask := replay.Ask{Bots: r.Bot, Sessions: r.SessionID}
 	var bad faults
 	var err, errUntil error
@@ -90,8 +87,7 @@ func (r *replayStartCmd) check(now time.Time) (replay.Ask, config.Config, error)
 	if ask.Rate, err = strconv.ParseFloat(r.Rate, 64); err != nil || !(ask.Rate >= minRate && ask.Rate <= maxRate) {
 		bad.add("rate", fmt.Errorf("%q is not a number from %v to %v", r.Rate, minRate, maxRate))
 	}
-	c, err := r.config(bad)
-	return ask, c, err
+	return ask, bad
 }
 
 // The bounds of --rate: a call in 100 seconds, and what a replica pushes at best.
@@ -129,11 +125,7 @@ type replayContinueCmd struct {
 
 // Run goes on with what an interrupted replay has not marked yet.
 func (r *replayContinueCmd) Run(ctx context.Context, std streams) error {
-	c, err := r.config(nil)
-	if err != nil {
-		return err
-	}
-	s, err := openReplays(ctx, &c)
+	s, err := openReplays(ctx, &r.operatorFlags, nil)
 	if err != nil {
 		return err
 	}
@@ -187,11 +179,7 @@ type replayStatusCmd struct {
 func (r *replayStatusCmd) Run(ctx context.Context, std streams) error {
 	var bad faults
 	parseOutput(&bad, r.Output)
-	c, err := r.config(bad)
-	if err != nil {
-		return err
-	}
-	s, err := openReplays(ctx, &c)
+	s, err := openReplays(ctx, &r.operatorFlags, bad)
 	if err != nil {
 		return err
 	}
@@ -219,11 +207,7 @@ type replayListCmd struct {
 func (r *replayListCmd) Run(ctx context.Context, std streams) error {
 	var bad faults
 	parseOutput(&bad, r.Output)
-	c, err := r.config(bad)
-	if err != nil {
-		return err
-	}
-	s, err := openReplays(ctx, &c)
+	s, err := openReplays(ctx, &r.operatorFlags, bad)
 	if err != nil {
 		return err
 	}
@@ -247,8 +231,8 @@ type replays struct {
 	config  *config.Config
 }
 
-func openReplays(ctx context.Context, c *config.Config) (*replays, error) {
-	db, closeDB, err := openDatabase(ctx, c)
+func openReplays(ctx context.Context, flags *operatorFlags, bad faults) (*replays, error) {
+	db, c, closeDB, err := flags.open(ctx, bad)
 	if err != nil {
 		return nil, err
 	}

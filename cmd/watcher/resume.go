@@ -31,18 +31,14 @@ type resumeShowCmd struct {
 func (r *resumeShowCmd) Run(ctx context.Context, std streams) error {
 	var bad faults
 	parseOutput(&bad, r.Output)
-	c, err := r.config(bad)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeoutCause(ctx, commandTimeout, errCommandTimeout)
 	defer cancel()
-	db, closeDB, err := openDatabase(ctx, &c)
+	db, c, closeDB, err := r.open(ctx, bad)
 	if err != nil {
 		return err
 	}
 	defer closeDB()
-	p, err := readProgress(ctx, db, &c)
+	p, err := readProgress(ctx, db, c)
 	if err != nil {
 		return err
 	}
