@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,9 +32,14 @@ type database struct {
 	set    *bots.Set
 	pushed chan string // delivery ids that the living one took
 	d      *Dispatcher
+
+	drained atomic.Int64 // deliveries that the busy one took
 }
 
-const aliveURL = "https://alive.example.com/hook"
+const (
+	aliveURL = "https://alive.example.com/hook"
+	busyURL  = "https://busy.example.com/hook"
+)
 
 func newDatabase(t *testing.T) *database {
 	t.Helper()
@@ -46,6 +52,7 @@ func newDatabase(t *testing.T) *database {
 	db := &database{
 		t: t, server: server, coll: client.Database("cxbridge").Collection("calls"), pushed: make(chan string, 100),
 		set: bots.NewSet([]*bots.Bot{
+			bots.Compile(marshal(t, botOf("busy", busyURL)), bots.Options{}),
 			bots.Compile(marshal(t, botOf("dead", "https://dead.example.com/hook")), bots.Options{}),
 			bots.Compile(marshal(t, botOf("zalive", aliveURL)), bots.Options{}), // behind the dead one in the index
 		}),
@@ -59,8 +66,12 @@ func newDatabase(t *testing.T) *database {
 
 // Send implements Sender.
 func (db *database) Send(_ context.Context, r *push.Request) push.Result {
-	if r.URL == aliveURL {
+	switch r.URL {
+	case aliveURL:
 		db.pushed <- r.DeliveryID
+		return answered(200)
+	case busyURL:
+		db.drained.Add(1)
 		return answered(200)
 	}
 	return push.Result{Class: push.ClassUnreached, Err: errNoAnswer}
@@ -165,6 +176,24 @@ func TestABacklogOfADeadDestinationIsNotInTheWay(t *testing.T) {
 	wait("the one that became due was pushed")
 	if held := db.d.pendingNow(); held > 64 {
 		t.Errorf("%d calls of the dead destination are in memory", held)
+	}
+}
+
+// A destination that takes all it gets at once is never full, so nothing but its
+// turn keeps its backlog from the others.
+func TestABacklogThatDrainsQuicklyIsNotInTheWay(t *testing.T) {
+	const backlog = 10_000
+	db := newDatabase(t)
+	db.due("busy", 0, backlog)
+	db.due("zalive", 0, 1)
+	db.run()
+	select {
+	case <-db.pushed:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the other is never pushed")
+	}
+	if n := db.drained.Load(); n > backlog/2 {
+		t.Errorf("%d of the backlog came first", n)
 	}
 }
 
