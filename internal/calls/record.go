@@ -221,10 +221,15 @@ func (r *Recorder) one(ctx context.Context, e entry, level detail) error {
 }
 
 // filter finds the call. A write that may have been applied already is not
-// applied again: its time stands on the document.
+// applied again: its time stands on the document, or, where it only withdraws
+// the next try, that is gone.
 func (o *Outcome) filter(again bool) bson.D {
 	f := bson.D{{Key: "_id", Value: o.ID}}
-	if again {
+	switch {
+	case !again:
+	case o.Withdrawn:
+		f = append(f, bson.E{Key: fieldNextAttempt, Value: bson.D{{Key: "$exists", Value: true}}})
+	default:
 		f = append(f, bson.E{Key: fieldResult + ".pushed_at", Value: bson.D{
 			{Key: "$ne", Value: bson.NewDateTimeFromTime(o.PushedAt)},
 		}})

@@ -1,0 +1,349 @@
+package calls_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/localmongo"
+	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
+)
+
+// desk is a calls collection on a server of its own.
+type desk struct {
+	t      *testing.T
+	server *localmongo.Server
+	coll   *mongo.Collection
+	store  *calls.Store
+}
+
+func newDesk(t *testing.T) *desk {
+	t.Helper()
+	server := localmongotest.Start(t, localmongo.Options{})
+	client, err := mongo.Connect(options.Client().ApplyURI(server.URI()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Disconnect(context.WithoutCancel(t.Context())) })
+	coll := client.Database("cxbridge").Collection("calls")
+	return &desk{t: t, server: server, coll: coll, store: calls.NewStore(coll)}
+}
+
+func (d *desk) insert(docs ...any) {
+	d.t.Helper()
+	if _, err := d.coll.InsertMany(d.t.Context(), docs); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// fail makes the next commands of a name fail; see the driver tests' failCommand.
+func (d *desk) fail(command string, times int, how ...bson.E) {
+	d.t.Helper()
+	data := append(bson.D{{Key: "failCommands", Value: bson.A{command}}}, how...)
+	err := d.coll.Database().Client().Database("admin").RunCommand(d.t.Context(), bson.D{
+		{Key: "configureFailPoint", Value: "failCommand"},
+		{Key: "mode", Value: bson.D{{Key: "times", Value: times}}},
+		{Key: "data", Value: data},
+	}).Err()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// record writes outcomes with a recorder of its own and waits until each is done.
+// It returns how often each was.
+func (d *desk) record(outcomes ...calls.Outcome) []int {
+	d.t.Helper()
+	r := calls.NewRecorder(d.coll, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	var mu sync.Mutex
+	done := make([]int, len(outcomes))
+	for i, o := range outcomes {
+		r.Record(o, func() {
+			mu.Lock()
+			defer mu.Unlock()
+			done[i]++
+		})
+	}
+	r.Close()
+	if err := r.Run(d.t.Context()); err != nil {
+		d.t.Fatal(err)
+	}
+	return done
+}
+
+func idOf(t *testing.T, id any) bson.RawValue {
+	t.Helper()
+	kind, data, err := bson.MarshalValue(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bson.RawValue{Type: kind, Value: data}
+}
+
+var recordedAt = time.Date(2026, 6, 5, 10, 17, 5, 123e6, time.UTC)
+
+func finalOutcome(t *testing.T, id any) calls.Outcome {
+	return calls.Outcome{
+		ID: idOf(t, id), CompletedAt: recordedAt.Add(-time.Second), DeliveryID: fmt.Sprint("delivery of ", id),
+		Status: calls.StatusOK, HTTPStatus: 200, ResponseBody: "thanks", Method: "POST", URL: "https://crm.example.com/x",
+		Attempts: 1, Duration: 12 * time.Millisecond, PushedAt: recordedAt, SinceStart: 91.5,
+	}
+}
+
+// lengths are how many entries stand in a call's log and events.
+func (d *desk) lengths(id any) (log, events int) {
+	d.t.Helper()
+	doc, err := d.coll.FindOne(d.t.Context(), bson.D{{Key: "_id", Value: id}}).Raw()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	count := func(field string) int {
+		a, ok := doc.Lookup(field).ArrayOK()
+		if !ok {
+			return 0
+		}
+		values, err := a.Values()
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		return len(values)
+	}
+	return count("integration_log"), count("events")
+}
+
+// Whatever becomes of the answer of a write, an outcome stands on its call once.
+func TestEachOutcomeIsWrittenOnce(t *testing.T) {
+	t.Parallel()
+	faults := map[string][]bson.E{
+		"closed connection":    {{Key: "closeConnection", Value: true}},
+		"NotWritablePrimary":   {{Key: "errorCode", Value: 10107}, {Key: "errorLabels", Value: bson.A{"RetryableWriteError"}}},
+		"Unauthorized":         {{Key: "errorCode", Value: 13}},
+		"ExceededTimeLimit":    {{Key: "errorCode", Value: 262}},
+		"write concern":        {{Key: "writeConcernError", Value: bson.D{{Key: "code", Value: 64}, {Key: "errmsg", Value: "waiting for replication timed out"}}}},
+		"write concern, retry": {{Key: "writeConcernError", Value: bson.D{{Key: "code", Value: 50}, {Key: "errmsg", Value: "too slow"}, {Key: "errorLabels", Value: bson.A{"RetryableWriteError"}}}}},
+	}
+	for name, how := range faults {
+		for _, times := range []int{1, 3} {
+			t.Run(fmt.Sprint(name, " ", times), func(t *testing.T) {
+				t.Parallel()
+				d := newDesk(t)
+				var outcomes []calls.Outcome
+				for i := range 20 {
+					doc := bson.D{{Key: "_id", Value: i}, {Key: "events", Value: bson.A{}}}
+					o := finalOutcome(t, i)
+					switch i % 4 {
+					case 1: // another try is scheduled: no event
+						o.Status, o.NextAttemptAt = calls.StatusRejected, recordedAt.Add(time.Hour)
+					case 2: // put off, tried before
+						o.Status, o.Parked, o.NextAttemptAt = calls.StatusRejected, true, recordedAt.Add(time.Hour)
+						doc = append(doc, due(recordedAt))
+					case 3: // not tried any more
+						o.Status, o.Withdrawn, o.Error = calls.StatusRejected, true, "not tried again: disabled"
+						doc = append(doc, due(recordedAt))
+					}
+					d.insert(doc)
+					outcomes = append(outcomes, o)
+				}
+				d.fail("update", times, how...)
+				for i, n := range d.record(outcomes...) {
+					if n != 1 {
+						t.Errorf("outcome %d was done %d times", i, n)
+					}
+					wantLog, wantEvents := []int{1, 1, 0, 0}[i%4], []int{1, 0, 0, 1}[i%4]
+					if log, events := d.lengths(i); log != wantLog || events != wantEvents {
+						t.Errorf("call %d has %d log entries and %d events, want %d and %d", i, log, events, wantLog, wantEvents)
+					}
+				}
+			})
+		}
+	}
+}
+
+func due(at time.Time) bson.E {
+	return bson.E{Key: "post_call_push_result", Value: bson.D{
+		{Key: "status", Value: "rejected"}, {Key: "attempts", Value: 1}, {Key: "pushed_at", Value: at.Add(-time.Hour)},
+		{Key: "next_attempt_at", Value: at}, {Key: "slot", Value: 1},
+	}}
+}
+
+// Many outcomes are few writes, and a call that refuses its own does not hold up
+// the others of the same write.
+func TestOutcomesAreWrittenTogether(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	var outcomes []calls.Outcome
+	for i := range 300 {
+		doc := bson.D{{Key: "_id", Value: i}}
+		switch i {
+		case 7:
+			doc = append(doc, bson.E{Key: "events", Value: "no list"})
+		case 8:
+			doc = append(doc, bson.E{Key: "integration_log", Value: bson.D{}})
+		case 9:
+			doc = append(doc, bson.E{Key: "post_call_push_result", Value: "words"})
+		}
+		if i != 10 { // gone
+			d.insert(doc)
+		}
+		outcomes = append(outcomes, finalOutcome(t, i))
+	}
+	reg := prometheus.NewRegistry()
+	r := calls.NewRecorder(d.coll, slog.New(slog.DiscardHandler), reg)
+	var done sync.WaitGroup
+	done.Add(len(outcomes))
+	for _, o := range outcomes {
+		r.Record(o, done.Done)
+	}
+	r.Close()
+	if err := r.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	done.Wait()
+	if n := samples(t, reg, "watcher_calls_write_outcomes"); n > 5 {
+		t.Errorf("%d bulk writes for %d outcomes", n, len(outcomes))
+	}
+	for i := range 300 {
+		if i == 10 {
+			continue
+		}
+		wantLog, wantEvents := 1, 1
+		switch i {
+		case 7:
+			wantEvents = 0
+		case 8:
+			wantLog, wantEvents = 0, 0
+		}
+		if log, events := d.lengths(i); log != wantLog || events != wantEvents {
+			t.Errorf("call %d has %d log entries and %d events", i, log, events)
+		}
+	}
+}
+
+func samples(t *testing.T, reg *prometheus.Registry, name string) uint64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetHistogram().GetSampleCount()
+		}
+	}
+	t.Fatalf("no metric %s", name)
+	return 0
+}
+
+// A recorder that is told to end while MongoDB is away ends, and says nothing is
+// done that is not.
+func TestRecorderEndsWithoutMongoDB(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.insert(bson.D{{Key: "_id", Value: 1}})
+	d.fail("update", 1000, bson.E{Key: "errorCode", Value: 13})
+	r := calls.NewRecorder(d.coll, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	r.Record(finalOutcome(t, 1), func() { t.Error("done, though nothing was written") })
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := r.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Due looks only at what is due of the bots that are not held back, however much
+// of the others waits.
+func TestDueReadsOnlyWhatItReturns(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	if err := d.store.EnsureIndexes(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.store.EnsureIndexes(t.Context()); err != nil {
+		t.Fatalf("the index is there already: %v", err)
+	}
+	now := time.Now()
+	var docs []any
+	for i := range 3000 {
+		bot := "dead"
+		if i%100 == 0 {
+			bot = fmt.Sprint("bot-", i%300)
+		}
+		at := now.Add(-time.Minute)
+		if i%500 == 0 {
+			at = now.Add(time.Hour) // not yet
+		}
+		docs = append(docs, bson.D{{Key: "bot_id", Value: bot}, due(at)})
+	}
+	d.insert(docs...)
+	before := d.server.Examined()
+	found, err := d.store.Due(t.Context(), calls.DueQuery{Now: now, Except: []bson.RawValue{idOf(t, "dead")}, Limit: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if examined := d.server.Examined() - before; len(found) != 24 || examined > 30 {
+		t.Errorf("%d due calls found by looking at %d documents, want 24", len(found), examined)
+	}
+	for _, c := range found {
+		if c.Bot == "dead" || !c.At.Before(now) {
+			t.Errorf("%+v", c)
+		}
+	}
+	all, err := d.store.Due(t.Context(), calls.DueQuery{Now: now, Limit: 10})
+	if err != nil || len(all) != 10 {
+		t.Errorf("%d due calls with a limit of 10, %v", len(all), err)
+	}
+}
+
+// A missing right is an error that names the index, and the reads go on without it.
+func TestMissingRights(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.insert(bson.D{{Key: "bot_id", Value: "bot"}, due(time.Now().Add(-time.Minute))})
+	d.fail("createIndexes", 1, bson.E{Key: "errorCode", Value: 13})
+	if err := d.store.EnsureIndexes(t.Context()); err == nil || !strings.Contains(err.Error(), "index") {
+		t.Errorf("error %v", err)
+	}
+	if due, err := d.store.Due(t.Context(), calls.DueQuery{Now: time.Now(), Limit: 10}); err != nil || len(due) != 1 {
+		t.Errorf("%d due calls without the index, %v", len(due), err)
+	}
+}
+
+// Load reads the fields that it is told to, in one find, and knows a read that
+// cannot succeed.
+func TestLoad(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.insert(bson.D{{Key: "_id", Value: "a"}, {Key: "bot_id", Value: "bot"}, {Key: "latency", Value: "much"}},
+		bson.D{{Key: "_id", Value: "b"}, {Key: "bot_id", Value: "bot"}})
+	ids := []bson.RawValue{idOf(t, "a"), idOf(t, "b"), idOf(t, "gone")}
+	found := map[string]calls.Call{}
+	load := func(fields []string) error {
+		clear(found)
+		return d.store.Load(t.Context(), ids, fields, func(c calls.Call) { found[c.ID.StringValue()] = c })
+	}
+	if err := load([]string{"bot_id"}); err != nil || len(found) != 2 || found["a"].Raw.Lookup("latency").Type != 0 || found["b"].BotID != "bot" {
+		t.Errorf("%v, %v", found, err)
+	}
+	if err := load(nil); err != nil || found["a"].Raw.Lookup("latency").StringValue() != "much" {
+		t.Errorf("the whole documents: %v, %v", found, err)
+	}
+	d.fail("find", 1, bson.E{Key: "errorCode", Value: 2})
+	if err := load(nil); !errors.Is(err, calls.ErrUnreadable) {
+		t.Errorf("BadValue gives %v", err)
+	}
+	d.fail("find", 2, bson.E{Key: "errorCode", Value: 13})
+	if err := load(nil); err == nil || errors.Is(err, calls.ErrUnreadable) {
+		t.Errorf("Unauthorized gives %v, which may be over soon", err)
+	}
+}
