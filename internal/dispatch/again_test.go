@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -95,6 +96,8 @@ func TestCallsOfABacklogYieldToLiveOnes(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		r.stop()
+		// Those that waited for too long were put off once, which is no push.
+		r.outcomes = slices.DeleteFunc(r.outcomes, func(o calls.Outcome) bool { return o.Parked })
 		last, behind := time.Time{}, 0
 		for _, o := range r.outcomes {
 			if !ids[o.ID.StringValue()] && o.PushedAt.After(last) {
