@@ -255,7 +255,7 @@ func (a *App) Run(ctx context.Context) error {
 		stopReading(err) // it may have ended by itself, and the bots are read on
 	case err = <-failed:
 		stopReading(err)
-		<-ended
+		_ = <-ended // follows from the failure
 	}
 	stopSending(nil)
 	senders.Wait()
@@ -300,13 +300,34 @@ func waitReady(ctx context.Context, ready func() error) bool {
 	return true
 }
 
-// ensureIndexes creates the index of the retrier, once. Without the right to,
+// ensureIndexes creates the index of the retrier. Without the right to,
 // everything works, only slower.
 func (a *App) ensureIndexes(ctx context.Context) {
 	if !waitReady(ctx, a.bots.Ready) { // MongoDB answers
 		return
 	}
-	if err := a.store.EnsureIndexes(ctx); err != nil && ctx.Err() == nil {
-		a.logger.Warn("an index could not be created; looking for due tries reads more without it", "error", err)
+	for {
+		err := a.store.EnsureIndexes(ctx)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		if refused, ok := errors.AsType[mongo.ServerError](err); ok && !retryable(refused) {
+			a.logger.Warn("an index could not be created; looking for due tries reads more without it", "error", err)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(indexRetry):
+		}
 	}
+}
+
+// indexRetry is the pause after MongoDB was away while an index was created.
+const indexRetry = 10 * time.Second
+
+// retryable reports whether the server refused only for now: it stepped down,
+// shuts down or lost its peers.
+func retryable(err mongo.ServerError) bool {
+	return err.HasErrorLabel("RetryableWriteError") || err.HasErrorLabel("NetworkError")
 }
