@@ -327,7 +327,13 @@ func (a *App) ensureIndexes(ctx context.Context) {
 const indexRetry = 10 * time.Second
 
 // retryable reports whether the server refused only for now: it stepped down,
-// shuts down or lost its peers.
+// shuts down, recovers or was lost on the way. The codes are those that the
+// drivers' specification of retryable writes lists.
 func retryable(err mongo.ServerError) bool {
-	return err.HasErrorLabel("RetryableWriteError") || err.HasErrorLabel("NetworkError")
+	for _, code := range []int{91, 189, 262, 10107, 11600, 11602, 13435, 13436} {
+		if err.HasErrorCode(code) {
+			return true
+		}
+	}
+	return err.HasErrorLabel("NetworkError")
 }
