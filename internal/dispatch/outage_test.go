@@ -204,6 +204,46 @@ func TestWhatWaitedForADestinationComesBackBitByBit(t *testing.T) {
 	})
 }
 
+// What a closed lane does not take stands on its document, due at a time of its
+// own, as not tried.
+func TestCallsThatAreHeldUpAreSpreadAndNotCountedAsTried(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRoad(t)
+		defer r.stop()
+		r.answer = func(*push.Request, int) push.Result { return failed }
+		for i := range breakAfter {
+			r.store(fmt.Sprintf("first-%d", i), nil)
+			synctest.Wait()
+		}
+		r.mu.Lock()
+		r.outcomes = nil
+		r.mu.Unlock()
+		const n = 300
+		for i := range n {
+			r.store(fmt.Sprintf("c%03d", i), nil)
+		}
+		synctest.Wait()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		second := make(map[int]int)
+		for _, o := range r.outcomes {
+			wait := time.Until(o.NextAttemptAt)
+			if !o.Parked || o.Attempts != 0 || o.Status != calls.StatusFailed || wait < breakFirst || wait > breakFirst*5/4+blockedSpread {
+				t.Errorf("outcome %+v", o)
+			}
+			second[int(wait.Seconds())]++
+		}
+		for s, count := range second {
+			if count > n/10 { // 10 a second on average
+				t.Errorf("%d calls are due in second %d", count, s)
+			}
+		}
+		if len(r.outcomes) != n || len(r.settled) != n+breakAfter || r.intake.Held() != 0 {
+			t.Errorf("%d outcomes, %d settled, %d held", len(r.outcomes), len(r.settled), r.intake.Held())
+		}
+	})
+}
+
 // Calls that fail together are not tried again together.
 func TestTriesAfterACommonFailureAreSpread(t *testing.T) {
 	bubble(t, func(t *testing.T) {
