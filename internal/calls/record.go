@@ -151,7 +151,7 @@ func (r *Recorder) bulk(ctx context.Context, batch []entry, again bool) ([]entry
 	ctx, cancel := context.WithTimeoutCause(ctx, writeTimeout, errWriteTimeout)
 	defer cancel()
 	begun := time.Now()
-	_, err := r.coll.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
+	result, err := r.coll.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
 	r.metrics.size.Observe(float64(len(batch)))
 	r.metrics.seconds.Observe(time.Since(begun).Seconds())
 
@@ -162,6 +162,9 @@ func (r *Recorder) bulk(ctx context.Context, batch []entry, again bool) ([]entry
 		}
 	} else if err != nil {
 		return nil, fmt.Errorf("write %d outcomes: %w", len(batch), err)
+	}
+	if result != nil && int(result.MatchedCount)+len(refused) < len(batch) {
+		r.writeLate(ctx, batch)
 	}
 	var left []entry
 	for i, e := range batch {
@@ -222,19 +225,48 @@ func (r *Recorder) one(ctx context.Context, e entry, level detail) error {
 
 // filter finds the call. A write that may have been applied already is not
 // applied again: its time stands on the document, or, where it only withdraws
-// the next try, that is gone.
+// the next try, that is gone. Nor is one of a call that meanwhile says something
+// else than what it was read with.
 func (o *Outcome) filter(again bool) bson.D {
 	f := bson.D{{Key: "_id", Value: o.ID}}
-	switch {
-	case !again:
-	case o.Withdrawn:
+	if again && o.Withdrawn {
 		f = append(f, bson.E{Key: fieldNextAttempt, Value: bson.D{{Key: "$exists", Value: true}}})
-	default:
+	}
+	switch {
+	case o.Seen != nil:
+		f = append(f, o.Seen.unchanged(o.CompletedAt)...)
+	case again && !o.Withdrawn:
 		f = append(f, bson.E{Key: fieldResult + ".pushed_at", Value: bson.D{
 			{Key: "$ne", Value: bson.NewDateTimeFromTime(o.PushedAt)},
 		}})
 	}
 	return f
+}
+
+// writeLate adds to the logs of the calls those of a batch that came too late,
+// see Outcome.Seen. Those that were written, now or before, stand in the log.
+func (r *Recorder) writeLate(ctx context.Context, batch []entry) {
+	var models []mongo.WriteModel
+	for i := range batch {
+		o := &batch[i].outcome
+		if o.Seen == nil || o.Parked || o.Withdrawn {
+			continue
+		}
+		models = append(models, mongo.NewUpdateOneModel().SetUpdate(o.lateUpdate()).SetFilter(bson.D{
+			{Key: "_id", Value: o.ID},
+			{Key: fieldLog + ".pushed_at", Value: bson.D{{Key: "$ne", Value: bson.NewDateTimeFromTime(o.PushedAt)}}},
+		}))
+	}
+	if len(models) == 0 {
+		return
+	}
+	result, err := r.coll.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
+	switch {
+	case err != nil:
+		r.logger.WarnContext(ctx, "tries that came too late are not in the logs of their calls", "error", err)
+	case result.MatchedCount > 0:
+		r.logger.WarnContext(ctx, "outcomes came too late: another replica answers for the calls", "calls", result.MatchedCount)
+	}
 }
 
 // isRefusal reports whether the server found fault with the command itself, so

@@ -49,6 +49,11 @@ type Outcome struct {
 	// SinceStart is the time of the outcome in seconds since the call started,
 	// as the call's other events have it.
 	SinceStart float64
+	// Seen is what stood on the call when it was read. If something else stands
+	// there by now, another replica answers for the call, and this outcome is only
+	// added to the log: it was held back while this replica was cut off. Nil is not
+	// checked.
+	Seen *Pushed
 	// Parked is a call that was put off without a try: its destination is busy
 	// or down. Nothing is logged for it.
 	Parked bool
@@ -139,19 +144,30 @@ func (o *Outcome) update(level detail) bson.D {
 		short.Error = truncate(short.Error, shortText)
 		return bson.D{{Key: "$set", Value: bson.D{{Key: fieldResult, Value: short.logged()}}}}
 	}
-	result := o.logged()
-	update := bson.D{{Key: "$set", Value: bson.D{{Key: fieldResult, Value: result}}}}
+	update := bson.D{{Key: "$set", Value: bson.D{{Key: fieldResult, Value: o.logged()}}}}
 	if o.Parked || level >= detailResult {
 		return update
 	}
-	push := bson.D{{Key: fieldLog, Value: bson.D{
-		{Key: "$each", Value: bson.A{append(bson.D{{Key: "type", Value: logType}}, result...)}},
-		{Key: "$slice", Value: -keepInLog},
-	}}}
+	push := bson.D{{Key: fieldLog, Value: o.entry()}}
 	if o.Final() && level == detailAll {
 		push = append(push, bson.E{Key: fieldEvents, Value: o.event()})
 	}
 	return append(update, bson.E{Key: "$push", Value: push})
+}
+
+// lateUpdate adds a try to the log of a call that another replica answers for.
+func (o *Outcome) lateUpdate() bson.D {
+	late := *o
+	late.NextAttemptAt = time.Time{} // of this try nothing follows
+	return bson.D{{Key: "$push", Value: bson.D{{Key: fieldLog, Value: late.entry()}}}}
+}
+
+// entry is the log entry of a try, as $push takes it.
+func (o *Outcome) entry() bson.D {
+	return bson.D{
+		{Key: "$each", Value: bson.A{append(bson.D{{Key: "type", Value: logType}}, o.logged()...)}},
+		{Key: "$slice", Value: -keepInLog},
+	}
 }
 
 // withdraw is the update of a call that is not tried any more.

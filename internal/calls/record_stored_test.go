@@ -347,3 +347,47 @@ func TestLoad(t *testing.T) {
 		t.Errorf("Unauthorized gives %v, which may be over soon", err)
 	}
 }
+
+// An outcome that a replica could not write while it was cut off, and that comes
+// when another has pushed the call: what stands there stays, and the log has both.
+func TestLateOutcomeReplacesNothing(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.insert(bson.D{{Key: "_id", Value: 1}}, bson.D{{Key: "_id", Value: 2}})
+	read := calls.Pushed{} // nothing stood there when both replicas read the call
+	for id := 1; id <= 2; id++ {
+		ok := finalOutcome(t, id)
+		ok.Seen = &read
+		late := ok
+		late.Status, late.PushedAt, late.NextAttemptAt = calls.StatusFailed, recordedAt.Add(-2*time.Second), recordedAt.Add(time.Minute)
+		if id == 2 { // and the result of the late one was stored anew meanwhile
+			late.CompletedAt = late.CompletedAt.Add(-time.Minute)
+		}
+		d.record(ok)
+		if id == 2 {
+			d.fail("update", 1, bson.E{Key: "closeConnection", Value: true}) // nor when it is repeated
+		}
+		if done := d.record(late); done[0] != 1 {
+			t.Errorf("done %d times", done[0])
+		}
+		doc, err := d.coll.FindOne(t.Context(), bson.D{{Key: "_id", Value: id}}).Raw()
+		if err != nil {
+			t.Fatal(err)
+		}
+		result := doc.Lookup("post_call_push_result").Document()
+		if result.Lookup("status").StringValue() != "ok" || result.Lookup("next_attempt_at").Type != 0 {
+			t.Errorf("the late outcome stands on the call: %s", result)
+		}
+		if log, events := d.lengths(id); log != 2 || events != 1 {
+			t.Errorf("%d log entries and %d events", log, events)
+		}
+	}
+	// The next try of the same result finds what it read.
+	again := finalOutcome(t, 1)
+	again.Seen = &calls.Pushed{CompletedAt: again.CompletedAt, PushedAt: again.PushedAt}
+	again.PushedAt, again.Attempts = recordedAt.Add(time.Minute), 2
+	d.record(again)
+	if log, events := d.lengths(1); log != 3 || events != 2 {
+		t.Errorf("%d log entries and %d events", log, events)
+	}
+}

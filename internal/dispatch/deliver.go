@@ -104,6 +104,7 @@ func base(call *calls.Call, now time.Time) calls.Outcome {
 		DeliveryID:  call.DeliveryID(),
 		PushedAt:    now,
 		SinceStart:  call.SinceStart(now),
+		Seen:        new(call.Pushed), // a copy: the call itself may be large
 	}
 	if call.Pushed.CompletedAt.Equal(call.CompletedAt) {
 		o.ReplayID = call.Pushed.ReplayID // a newer result was not asked for
