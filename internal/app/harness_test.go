@@ -38,12 +38,18 @@ type road struct {
 	crm    *apptest.CRM
 	cfg    config.Config
 	deps   Deps
+	tune   func(*App) // before a watcher runs; may be nil
 }
 
 // newRoad starts everything but the watcher. The bots post to paths of the CRM.
 func newRoad(t testing.TB, bots ...string) *road {
 	t.Helper()
-	server := localmongotest.Start(t, localmongo.Options{})
+	return newRoadOn(t, localmongo.Options{}, bots...)
+}
+
+func newRoadOn(t testing.TB, opts localmongo.Options, bots ...string) *road {
+	t.Helper()
+	server := localmongotest.Start(t, opts)
 	r := &road{t: t, server: server, crm: apptest.NewCRM(t), Platform: apptest.NewPlatform(t, server.URI())}
 	r.cfg = config.Default()
 	r.cfg.MongoURI = secret.Text(server.URI())
@@ -81,6 +87,9 @@ func (r *road) launch() *running {
 	var err error
 	if w.App, err = New(r.cfg, deps); err != nil {
 		r.t.Fatal(err)
+	}
+	if r.tune != nil {
+		r.tune(w.App)
 	}
 	var ctx context.Context
 	ctx, w.stop = context.WithCancelCause(context.WithoutCancel(r.t.Context()))

@@ -23,6 +23,8 @@ type partitions struct {
 	coll       *mongo.Collection
 	replicaSet string
 	begun      time.Time
+	frozen     time.Duration // of a poll until its cursor is given up; 0 is the default of package stream
+	stale      time.Duration // since the last poll, until this replica is not ready
 
 	mu         sync.Mutex
 	followers  map[int]*stream.Follower
@@ -32,7 +34,10 @@ type partitions struct {
 }
 
 func newPartitions(a *App, coll *mongo.Collection) *partitions {
-	return &partitions{app: a, coll: coll, begun: time.Now(), followers: make(map[int]*stream.Follower), trackers: make(map[int]*resume.Tracker)}
+	return &partitions{
+		app: a, coll: coll, begun: time.Now(), stale: stream.Stale,
+		followers: make(map[int]*stream.Follower), trackers: make(map[int]*resume.Tracker),
+	}
 }
 
 // learnCluster asks for the name of the replica set, until it is told or ctx
@@ -78,6 +83,7 @@ func (p *partitions) hold(ctx context.Context, lease *resume.Lease) error {
 			Name:       streamName(lease.Partition()),
 			Collection: p.coll,
 			Pipeline:   calls.Pipeline(),
+			Frozen:     p.frozen,
 			Logger:     p.app.logger,
 			Registerer: p.app.registry,
 		},

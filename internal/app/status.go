@@ -86,7 +86,7 @@ func (p *partitions) pollsSucceed() error {
 		switch last := f.Status().LastPoll; {
 		case last.IsZero():
 			return fmt.Errorf("partition %s: no poll has come back yet", at)
-		case now.Sub(last) > stream.Stale:
+		case now.Sub(last) > p.stale:
 			return fmt.Errorf("partition %s: no poll has come back for %s", at, plain.Duration(now.Sub(last)))
 		}
 	}
