@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -13,17 +14,59 @@ import (
 	"github.com/cxbridge/watcher/pkg/resume"
 )
 
-// ReplicaSet asks for the name of the replica set, to be kept beside tokens. A
-// sharded cluster has none: "".
+// ReplicaSet asks for the name of the cluster, to be kept beside tokens: that of
+// the replica set, or of a sharded cluster "sharded" and its id. The id stands in
+// config.version, which not every user may read: then it is "sharded" alone, and
+// two sharded clusters cannot be told from each other.
 func ReplicaSet(ctx context.Context, client *mongo.Client) (string, error) {
-	var reply struct {
-		SetName string `bson:"setName"`
-	}
+	var reply hello
 	err := client.Database("admin").RunCommand(ctx, bson.D{{Key: "hello", Value: 1}}).Decode(&reply)
 	if err != nil {
-		return "", fmt.Errorf("ask for the name of the replica set: %w", err)
+		return "", fmt.Errorf("ask for the name of the cluster: %w", err)
 	}
-	return reply.SetName, nil
+	return reply.cluster(func() (bson.Raw, error) {
+		return client.Database("config").Collection("version").FindOne(ctx, bson.D{}).Raw()
+	}), nil
+}
+
+// hello is what a server says of its cluster.
+type hello struct {
+	SetName string `bson:"setName"`
+	Message string `bson:"msg"`
+}
+
+// routerMessage is how the router of a sharded cluster introduces itself.
+const routerMessage = "isdbgrid"
+
+const sharded = "sharded"
+
+func (h hello) cluster(version func() (bson.Raw, error)) string {
+	if h.Message != routerMessage {
+		return h.SetName
+	}
+	raw, err := version()
+	if err != nil {
+		return sharded // it may not be read, or is not there; nothing depends on it
+	}
+	id, ok := raw.Lookup("clusterId").ObjectIDOK()
+	if !ok {
+		return sharded
+	}
+	return sharded + " " + id.Hex()
+}
+
+// otherCluster says whether two names are those of different clusters. An unknown
+// name, or an unknown id, may be any.
+func otherCluster(a, b string) bool {
+	switch {
+	case a == "" || b == "" || a == b:
+		return false
+	case a == sharded:
+		return !strings.HasPrefix(b, sharded+" ")
+	case b == sharded:
+		return !strings.HasPrefix(a, sharded+" ")
+	}
+	return true
 }
 
 // ServerTime asks for the server's clock and for the time of its newest

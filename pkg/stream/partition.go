@@ -162,11 +162,11 @@ func (s *trackingSink) Gap(ctx context.Context, g Gap) error {
 // A token would be refused there, but a time would be taken without a word.
 type OtherClusterError struct {
 	ID           string // of the stored position
-	Stored, Here string // names of the replica sets
+	Stored, Here string // names of the clusters, see ReplicaSet
 }
 
 func (e *OtherClusterError) Error() string {
-	return fmt.Sprintf("the saved position %q belongs to replica set %q, but this is %q: "+
+	return fmt.Sprintf("the saved position %q belongs to cluster %q, but this is %q: "+
 		"reset the position, or use another name for it", e.ID, e.Stored, e.Here)
 }
 
@@ -182,7 +182,7 @@ const (
 // is good only for the pipeline it came from; an unknown origin is trusted. The
 // error is an *OtherClusterError.
 func Decide(record resume.Record, here resume.Origin, first Start) (Start, string, error) {
-	if record.ReplicaSet != "" && here.ReplicaSet != "" && record.ReplicaSet != here.ReplicaSet {
+	if otherCluster(record.ReplicaSet, here.ReplicaSet) {
 		return Start{}, "", &OtherClusterError{ID: record.ID, Stored: record.ReplicaSet, Here: here.ReplicaSet}
 	}
 	p, damaged := record.Position, record.Damage != nil
