@@ -121,7 +121,7 @@ func New(o Options) *Dispatcher {
 		loading:  outage.New(o.Logger, "calls cannot be read, trying again", "calls can be read again"),
 		seeking:  outage.New(o.Logger, "due calls cannot be read, trying again", "due calls can be read again"),
 		metrics:  newMetrics(o.Registerer, o.BotLabel),
-		incoming: make(chan *item),
+		incoming: make(chan *item, loaders*loadBatch), // so that one find can take what came during the last
 		pending:  semaphore.NewWeighted(limit),
 		bytes:    semaphore.NewWeighted(maxBytes),
 		inFlight: make(map[string]*item),
