@@ -119,6 +119,8 @@ var errCommandTimeout = errors.New("MongoDB did not answer in time")
 func openDatabase(ctx context.Context, c *config.Config) (*mongo.Database, func(), error) {
 	client, err := mongo.Connect(options.Client().
 		SetAppName("watcher").
+		// A streamed hello is answered after 10 s, and Disconnect may wait for it.
+		SetServerMonitoringMode(options.ServerMonitoringModePoll).
 		SetServerSelectionTimeout(serverSelection). // the string may name another
 		ApplyURI(c.MongoURI.Reveal()))
 	if err != nil {
