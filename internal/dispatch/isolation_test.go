@@ -143,7 +143,7 @@ func (r *road) pushed(ignore int, after time.Time) []time.Duration {
 // refuses connections, the others hardly notice. The slots are so few that
 // those three could hold all of them.
 func TestThreeBadDestinationsCostTheOthersNothing(t *testing.T) {
-	load := traffic{destinations: 50, rate: 5, lasts: 30 * time.Second, concurrency: 32, perLane: 16, ignore: 3}
+	load := traffic{destinations: 50, rate: 5, lasts: 20 * time.Second, concurrency: 32, perLane: 16, ignore: 3}
 	var alone, with figures
 	bubble(t, func(t *testing.T) {
 		l := load

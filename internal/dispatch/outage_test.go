@@ -145,7 +145,7 @@ func TestABreakerOpensForLongerEachTimeUpToALimit(t *testing.T) {
 // A CRM that fails for ten minutes gets what waited bit by bit when it is back.
 func TestWhatWaitedForADestinationComesBackBitByBit(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		const n = 1500
+		const n = 800
 		r := newRoad(t)
 		defer r.stop()
 		r.d.o.Schedule = push.DefaultSchedule()
@@ -371,7 +371,7 @@ func TestADeliveryIsGivenUpAtItsAge(t *testing.T) {
 // lane takes only a probe now and then.
 func TestCallsOfADestinationThatStaysDownAreGivenUpAtTheirAge(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		const n = 150
+		const n = 80
 		r := newRoad(t)
 		defer r.stop()
 		r.d.o.Schedule = push.Schedule{Delays: []time.Duration{10 * time.Minute}, MaxAttempts: 500, MaxAge: 6 * time.Hour}
