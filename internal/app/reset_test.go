@@ -26,13 +26,13 @@ func (r *road) positions() *resume.Store {
 }
 
 // reset moves the position as an operator does, by the server's clock.
-func (r *road) reset(to time.Time, repush string) {
+func (r *road) reset(to resume.Position, repush string) {
 	r.t.Helper()
 	at, _, err := stream.ServerTime(r.t.Context(), r.Client)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	err = r.positions().Reset(r.t.Context(), resume.Partition{Of: 1}, resume.At(to), resume.Reset{At: at, Repush: repush, By: "test"})
+	err = r.positions().Reset(r.t.Context(), resume.Partition{Of: 1}, to, resume.Reset{At: at, Repush: repush, By: "test"})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -97,9 +97,9 @@ func TestResetPushesWhatWasAskedFor(t *testing.T) {
 					}
 					return apptest.Answer{}
 				})
-				before := time.Now().Add(-2 * time.Second)
+				before := resume.Position{ClusterTime: r.server.ClusterTime()}
 				if lost {
-					before = time.Now().Add(-time.Hour)
+					before = resume.At(time.Now().Add(-time.Hour))
 					r.stored("older", "older", 61*time.Minute) // before the reset, inside the margin of other sweeps
 				}
 				// Stored before the watcher first ran, and so never read.
@@ -118,6 +118,9 @@ func TestResetPushesWhatWasAskedFor(t *testing.T) {
 				r.Call("after", "after") // normal rules hold for it
 				r.pushes(w, tt.want)
 				r.pushes(w, map[string]int{"after": 1})
+				if n := len(w.logs.find("sweeping the calls of a gap in the stream")); n != 0 != lost {
+					t.Errorf("%d sweeps", n)
+				}
 				if lost {
 					r.eventually("the sweep ends", func() error {
 						if n := w.metric("watcher_app_sweeps_total", "outcome", "done"); n != 1 {
@@ -212,7 +215,7 @@ func TestResetWhileCallsAreInFlight(t *testing.T) {
 		return apptest.Answer{}
 	})
 	defer close(release)
-	before := time.Now().Add(-2 * time.Second)
+	before := resume.Position{ClusterTime: r.server.ClusterTime()}
 	w := r.start()
 	r.Call("done", "done")
 	r.final("done", "ok")
