@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
 // Ledger follows the calls by a change stream of its own, and so knows at which
@@ -22,7 +24,8 @@ type Ledger struct {
 	err    error
 }
 
-// NewLedger begins to follow, until the end of the test.
+// NewLedger begins to follow, until the end of the test, through whatever
+// happens to the database.
 func NewLedger(t testing.TB, p *Platform) *Ledger {
 	t.Helper()
 	l := &Ledger{p: p, stored: make(map[string]string)}
@@ -35,20 +38,42 @@ func NewLedger(t testing.TB, p *Platform) *Ledger {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for stream.Next(ctx) {
-			l.take(stream.Current)
-		}
-		l.mu.Lock()
-		l.err = stream.Err()
-		l.mu.Unlock()
+		l.follow(ctx, stream)
 	}()
 	t.Cleanup(func() {
 		cancel(errors.New("the test is over"))
 		<-done
-		_ = stream.Close(context.WithoutCancel(ctx))
 	})
 	return l
 }
+
+// follow reads until ctx ends, or the history is gone.
+func (l *Ledger) follow(ctx context.Context, stream *mongo.ChangeStream) {
+	for {
+		for stream.Next(ctx) {
+			l.take(stream.Current)
+		}
+		token := slices.Clone(stream.ResumeToken())
+		_ = stream.Close(context.WithoutCancel(ctx))
+		var err error
+		again := func() bool {
+			stream, err = l.p.Calls.Watch(ctx, mongo.Pipeline{}, options.ChangeStream().SetStartAfter(token))
+			refused, ok := errors.AsType[mongo.ServerError](err)
+			return err == nil || ok && refused.HasErrorCode(historyLost)
+		}
+		if !Poll(ctx, again) {
+			return
+		}
+		if err != nil {
+			l.mu.Lock()
+			l.err = err
+			l.mu.Unlock()
+			return
+		}
+	}
+}
+
+const historyLost = 286
 
 func (l *Ledger) take(event bson.Raw) {
 	set := event.Lookup("updateDescription", "updatedFields", "completed_at")
