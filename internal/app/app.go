@@ -203,7 +203,16 @@ func (a *App) disconnect() {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), disconnectTimeout,
 		errors.New("connections to MongoDB did not close in time"))
 	defer cancel()
-	_ = a.client.Disconnect(ctx) // the process ends anyway
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = a.client.Disconnect(ctx) // the process ends anyway
+	}()
+	// The driver waits for its heartbeat, up to 10 s, whatever the context says.
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
 }
 
 func userAgent(version string) string {
