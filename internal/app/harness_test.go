@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -24,7 +25,16 @@ import (
 	"github.com/cxbridge/watcher/pkg/secret"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The tests of this package mostly wait, so more of them run at once than there
+// are processors; -parallel still wins.
+const atOnce = "8"
+
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", atOnce); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // limit is how long a test waits for what has to happen. It is far more than it
 // takes, for machines that do ten things at once.
