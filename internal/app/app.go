@@ -264,7 +264,7 @@ func (a *App) Run(ctx context.Context) error {
 		stopReading(err) // it may have ended by itself, and the bots are read on
 	case err = <-failed:
 		stopReading(err)
-		_ = <-ended // follows from the failure
+		err = errors.Join(err, <-ended)
 	}
 	stopSending(nil)
 	senders.Wait()
