@@ -2,6 +2,7 @@ package resume
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -180,7 +181,17 @@ func oldestRecord(records []Record) (Record, bool) {
 	if len(placed) == 0 {
 		return Record{}, false
 	}
-	return slices.MinFunc(placed, func(a, b Record) int { return a.when().Compare(b.when()) }), true
+	return slices.MinFunc(placed, compareRecords), true
+}
+
+// compareRecords orders records by their places. A second holds thousands of
+// events: where both have exact places, those decide.
+func compareRecords(a, b Record) int {
+	if a.Position.ClusterTime.IsZero() || b.Position.ClusterTime.IsZero() {
+		return a.when().Compare(b.when())
+	}
+	return cmp.Or(a.Position.ClusterTime.Compare(b.Position.ClusterTime),
+		CompareTokens(a.Position.Token, b.Position.Token))
 }
 
 // when is the time of the position, or failing that of the save.

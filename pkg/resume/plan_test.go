@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"pgregory.net/rapid"
 )
 
@@ -75,5 +77,42 @@ func TestPlanIsBalancedAndMovesLittle(t *testing.T) {
 func TestPlanWithoutMembers(t *testing.T) {
 	if got := Plan(nil, []string{"a", ""}); !slices.Equal(got, []string{"", ""}) {
 		t.Errorf("got %q", got)
+	}
+}
+
+// The oldest of several positions, which all partitions of another number begin
+// at: of those in one second too, and among tokens of one transaction.
+func TestOldestRecord(t *testing.T) {
+	at := func(second, increment uint32, kind string) Position {
+		ts := bson.Timestamp{T: second, I: increment}
+		p := Position{ClusterTime: ts}
+		if kind != "" {
+			raw, err := bson.Marshal(bson.D{{Key: "_data", Value: fmt.Sprintf("82%08X%08X%s", second, increment, kind)}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.Token = raw
+		}
+		return p
+	}
+	const idle, event = "2B0229296E04", "2B022C0100296E5A1004"
+	inOrder := []Position{
+		at(7, 1, event), at(8, 1, ""), at(8, 1, idle), at(8, 1, event), at(8, 1, event+"01"), at(8, 2, idle), at(8, 300, event), at(9, 1, idle),
+	}
+	saved := time.Unix(20, 0)
+	rapid.Check(t, func(t *rapid.T) {
+		pick := rapid.SliceOfNDistinct(rapid.IntRange(0, len(inOrder)-1), 1, len(inOrder), rapid.ID).Draw(t, "positions")
+		var records []Record
+		for _, i := range pick {
+			records = append(records, Record{Position: inOrder[i], SavedAt: saved})
+		}
+		records = append(records, Record{}) // never saved: has no say
+		got, ok := oldestRecord(records)
+		if want := inOrder[slices.Min(pick)]; !ok || got.Position.String() != want.String() {
+			t.Fatalf("the oldest of %v is %v, want %v", pick, got.Position, want)
+		}
+	})
+	if _, ok := oldestRecord([]Record{{}}); ok {
+		t.Error("an oldest of none")
 	}
 }
