@@ -22,7 +22,8 @@ type partitions struct {
 	app        *App
 	coll       *mongo.Collection
 	replicaSet string
-	begun      time.Time
+	begun      time.Time     // by this machine's clock
+	ahead      time.Duration // of this machine's clock before MongoDB's, as learnCluster saw it
 	frozen     time.Duration // of a poll until its cursor is given up; 0 is the default of package stream
 	stale      time.Duration // since the last poll, until this replica is not ready
 
@@ -40,16 +41,16 @@ func newPartitions(a *App, coll *mongo.Collection) *partitions {
 	}
 }
 
-// learnCluster asks for the name of the replica set, until it is told or ctx
-// ends: a token is good only in the cluster that gave it.
+// learnCluster asks for the name of the cluster and for its time, until it is told
+// or ctx ends: a token is good only in the cluster that gave it, and what an
+// operator asks for is measured by MongoDB's clock.
 func (p *partitions) learnCluster(ctx context.Context) error {
 	away := outage.New(p.app.logger, "MongoDB does not answer, trying again", "MongoDB answers")
 	for attempt := 0; ; attempt++ {
 		asking, cancel := context.WithTimeoutCause(ctx, 2*selectionTimeout, errors.New("MongoDB did not answer in time"))
-		name, err := stream.ReplicaSet(asking, p.app.client)
+		err := p.askCluster(asking)
 		cancel()
 		if err == nil {
-			p.replicaSet = name
 			away.Worked(ctx)
 			return nil
 		}
@@ -67,6 +68,32 @@ func (p *partitions) learnCluster(ctx context.Context) error {
 	}
 }
 
+func (p *partitions) askCluster(ctx context.Context) error {
+	name, err := stream.ReplicaSet(ctx, p.app.client)
+	if err != nil {
+		return err
+	}
+	asked := time.Now()
+	clock, _, err := stream.ServerTime(ctx, p.app.client)
+	if err != nil {
+		return err
+	}
+	told := time.Now()
+	p.replicaSet = name
+	if ahead := asked.Add(told.Sub(asked) / 2).Sub(clock); ahead.Abs() > clockNoise {
+		p.ahead = ahead
+		p.app.logger.WarnContext(ctx, "the clocks of this machine and of MongoDB differ", "ahead", ahead)
+	}
+	return nil
+}
+
+// clockNoise is more than the clocks of synchronised machines differ, and more
+// than the way of the question can blur.
+const clockNoise = 2 * time.Second
+
+// start is when this process began, by MongoDB's clock.
+func (p *partitions) start() time.Time { return p.begun.Add(-p.ahead) }
+
 // hold works on one partition for as long as the lease lasts.
 func (p *partitions) hold(ctx context.Context, lease *resume.Lease) error {
 	index := lease.Partition().Index
@@ -74,7 +101,7 @@ func (p *partitions) hold(ctx context.Context, lease *resume.Lease) error {
 		app:    p.app,
 		share:  lease.Partition(),
 		intake: p.app.dispatcher.Open(lease.Context(), shareOf(lease.Partition())),
-		past:   pastOf(lease.Record(), p.first().Position, p.begun),
+		past:   pastOf(lease.Record(), p.first().Position, p.start(), p.ahead),
 	}
 	defer p.forget(index)
 	err := stream.RunPartition(ctx, stream.PartitionConfig{
@@ -128,7 +155,7 @@ func (p *partitions) forget(index int) {
 
 // first is where a stream without a saved position begins.
 func (p *partitions) first() stream.Start {
-	from := p.app.cfg.Start.From(p.begun)
+	from := p.app.cfg.Start.From(p.start())
 	if from.IsZero() {
 		return stream.Start{}
 	}

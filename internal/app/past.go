@@ -13,33 +13,36 @@ type past struct {
 	from   time.Time // where the operator put the position
 	asked  time.Time // what came later is new, and normal rules hold
 	repush dispatch.Repush
+	ahead  time.Duration // of this machine's clock before MongoDB's, which from and asked are by
 }
 
 // pastOf is what an operator asked for of a partition whose record was just
-// taken: with a reset, or with --start where there was no position.
-func pastOf(r resume.Record, first resume.Position, begun time.Time) past {
+// taken: with a reset, or with --start where there was no position. begun is by
+// MongoDB's clock, as all times are that stand in events.
+func pastOf(r resume.Record, first resume.Position, begun time.Time, ahead time.Duration) past {
 	switch {
 	case r.Reset != nil:
-		p := past{asked: r.Reset.At, repush: dispatch.Repush(r.Reset.Repush)}
+		p := past{asked: r.Reset.At, repush: dispatch.Repush(r.Reset.Repush), ahead: ahead}
 		if r.SavedAt.Equal(r.Reset.At) { // nothing was saved since
 			p.from = r.Position.Time()
 		}
 		return p
 	case r.Position.IsZero() && !first.IsZero():
-		return past{from: first.Time(), asked: begun, repush: dispatch.RepushMissing}
+		return past{from: first.Time(), asked: begun, repush: dispatch.RepushMissing, ahead: ahead}
 	case len(r.Position.Token) == 0 && !r.Position.ClusterTime.IsZero() && r.Damage == nil:
 		// The first start ended before it came past its beginning.
-		return past{from: r.Position.Time(), asked: r.SavedAt, repush: dispatch.RepushMissing}
+		return past{from: r.Position.Time(), asked: r.SavedAt, repush: dispatch.RepushMissing, ahead: ahead}
 	}
 	return past{}
 }
 
-// again is the wish for a result that was stored at a time, to whole seconds.
+// again is the wish for a result that was stored at a time, to whole seconds. The
+// wish is compared with the times at which this machine wrote that it pushed.
 func (p past) again(stored time.Time) dispatch.Again {
 	if p.asked.IsZero() || stored.After(p.asked) {
 		return dispatch.Again{}
 	}
-	return dispatch.Again{Repush: p.repush, Asked: p.asked, Past: true}
+	return dispatch.Again{Repush: p.repush, Asked: p.asked.Add(p.ahead), Past: true}
 }
 
 // begins reports whether a gap begins where the operator put the position.

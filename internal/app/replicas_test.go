@@ -283,6 +283,12 @@ func TestReplicasComeAndGoUnderLoad(t *testing.T) {
 		}
 		return nil
 	})
+	a.halt() // what they send still is checked too
+	c.halt()
+	r.inOrder("again", last)
+	if n := len(r.crm.At("/bot")); n != fed {
+		t.Errorf("%d requests for %d results", n, fed)
+	}
 }
 
 // storeAgain stores new results of some calls in turn, each with its number, and
@@ -336,12 +342,33 @@ func (r *road) inOrder(bot string, last map[string]int) {
 	})
 }
 
+// logUnpushed shows the calls that have no final outcome.
+func (r *road) logUnpushed() {
+	ctx := context.WithoutCancel(r.t.Context())
+	cursor, err := r.Calls.Find(ctx, bson.D{{Key: "$or", Value: bson.A{
+		bson.D{{Key: "post_call_push_result.status", Value: bson.D{{Key: "$ne", Value: "ok"}}}},
+		bson.D{{Key: "post_call_push_result.next_attempt_at", Value: bson.D{{Key: "$exists", Value: true}}}},
+	}}})
+	if err != nil {
+		r.t.Log(err)
+		return
+	}
+	for cursor.Next(ctx) {
+		r.t.Logf("without a final outcome: %s", cursor.Current)
+	}
+}
+
 // Other numbers of partitions from start to start lose nothing and push nothing
 // twice, with calls stored in between, before and after.
 func TestChangedPartitionsLoseNothing(t *testing.T) {
 	t.Parallel()
 	r := newRoad(t, "bot")
 	r.neverTwice()
+	t.Cleanup(func() {
+		if t.Failed() {
+			r.logUnpushed()
+		}
+	})
 	n := 0
 	store := func() {
 		for range 40 {

@@ -111,8 +111,8 @@ func decodePushed(v value) Pushed {
 // unchanged is a filter for calls on which p still stands, with a view to the
 // outcome of the result of completed.
 func (p *Pushed) unchanged(completed time.Time) bson.D {
-	if p.CompletedAt.IsZero() { // nothing, or what the platform wrote, of whatever shape
-		return bson.D{{Key: fieldResult + ".completed_at", Value: nil}}
+	if p.CompletedAt.IsZero() { // nothing, or what the platform wrote, of whatever shape: no array is null
+		return bson.D{{Key: fieldResult + ".completed_at", Value: bson.D{{Key: "$exists", Value: false}}}}
 	}
 	f := bson.D{{Key: fieldResult + ".completed_at", Value: bson.NewDateTimeFromTime(p.CompletedAt)}}
 	if p.CompletedAt.Equal(completed) && !p.PushedAt.IsZero() {
