@@ -106,13 +106,14 @@ func TestResetPushesWhatWasAskedFor(t *testing.T) {
 				r.stored("never", "never", time.Second)
 				r.stored("platform-ok", "platform-ok", time.Second, byPlatform("ok"))
 				r.stored("platform-failed", "platform-failed", time.Second, byPlatform("failed"))
+				old := r.server.ClusterTime() // before anything that the watcher reads
 				w := r.start()
 				r.Call("fine", "fine")
 				r.Call("refused", "refused")
 				r.final("fine", "ok")
 				r.final("refused", "rejected")
 				if lost {
-					r.server.LoseHistory(bson.Timestamp{})
+					r.server.LoseHistory(old)
 				}
 				r.reset(before, tt.repush)
 				r.Call("after", "after") // normal rules hold for it
