@@ -178,6 +178,10 @@ func (f *Follower) Run(ctx context.Context) error {
 }
 
 // follow is the life of one cursor. It returns why that ended.
+//
+// The next poll waits until a batch is handed over. One machine reads and hands
+// over 350,000 events a second and sends 12,000 requests, so that reading ahead
+// would win three hundredths, for a second batch in memory.
 func (f *Follower) follow(ctx context.Context) (end error) {
 	opened := f.way
 	cursor, first, err := f.open(ctx)
