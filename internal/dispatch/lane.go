@@ -181,6 +181,11 @@ func (l *lane) blockedUntil(now time.Time) time.Time {
 	return until
 }
 
+// comeback is over how long the calls of a lane that opens again are spread.
+func (l *lane) comeback() time.Duration {
+	return min(leastSpread+time.Duration(l.putOff.Load())*spreadPerCall, blockedSpread)
+}
+
 // next takes the call to start now; nil when there is none, with the time to
 // look again when only the rate is in the way. replays says whether there is a
 // slot for a replayed call.

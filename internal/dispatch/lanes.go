@@ -69,7 +69,7 @@ func (s *lanes) offer(d *delivery, set bots.Limits, now time.Time) (retryAt time
 	d.lane, l.url = l, d.bot.Push.PublicURL
 	if until := l.blockedUntil(now); !until.IsZero() {
 		s.mu.Unlock()
-		return spread(until, blockedSpread), false
+		return spread(until, l.comeback()), false
 	}
 	s.classify(l, now)
 	if l.room(d.class) <= 0 || s.crowded(l) || s.closed {
@@ -132,9 +132,11 @@ func (s *lanes) mayStart(l *lane) bool {
 }
 
 // The jitter of calls that come back together: over this long after the lane
-// opens, or has room.
+// opens, or has room. Few calls need not wait as long as many.
 const (
 	blockedSpread = 30 * time.Second
+	leastSpread   = 2 * time.Second
+	spreadPerCall = 100 * time.Millisecond
 	fullSpread    = 5 * time.Second
 )
 
