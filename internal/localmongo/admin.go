@@ -172,7 +172,7 @@ func (c *call) serverStatus() (kit.D, error) {
 	open := int64(c.cursors.len())
 	return reply("host", host, "version", version, "process", "localmongo", "pid", int64(os.Getpid()),
 		"uptime", time.Since(c.started).Seconds(), "localTime", primitive.NewDateTimeFromTime(time.Now()),
-		"connections", reply("current", int32(c.OpenConnections()), "totalCreated", int32(c.nextConn.Load())),
+		"connections", reply("current", int32(c.OpenConnections()), "totalCreated", c.nextConn.Load()),
 		"logicalSessionRecordCache", reply("activeSessionsCount", int32(c.sessions.len())),
 		"metrics", reply("cursor", reply("open", reply("total", open, "noTimeout", int64(0)))),
 		"oplogTruncation", reply("entries", int64(entries), "bytes", size,

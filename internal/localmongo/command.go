@@ -36,7 +36,6 @@ type call struct {
 	// stream says that the command opens or reads a change stream, which decides on the
 	// labels of an error.
 	stream bool
-	noMore bool // an exhaust answer: no further one is wanted
 }
 
 // command is one entry of the table of commands.

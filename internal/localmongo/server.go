@@ -56,6 +56,8 @@ type Options struct {
 const (
 	defaultReplicaSet   = "rs0"
 	defaultNoopInterval = 10 * time.Second
+	// acceptPause is the wait after an accept that failed.
+	acceptPause = 50 * time.Millisecond
 )
 
 // Server is one server. New makes it, Run serves it.
@@ -98,7 +100,7 @@ func New(opts Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	ln, err := net.Listen("tcp", opts.Addr)
+	ln, err := new(net.ListenConfig).Listen(context.Background(), "tcp", opts.Addr)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listen on %s: %w", opts.Addr, err), data.Close())
 	}
@@ -168,11 +170,13 @@ var errStopped = errors.New("the server has stopped")
 func (s *Server) accept(ctx context.Context, g *errgroup.Group) error {
 	for {
 		nc, err := s.ln.Accept()
-		if err != nil {
-			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-				return nil
-			}
-			return fmt.Errorf("accept on %s: %w", s.Addr(), err)
+		if errors.Is(err, net.ErrClosed) || ctx.Err() != nil {
+			return nil
+		}
+		if err != nil { // too many open files, most likely; some will be closed
+			s.log.Warn("localmongo: cannot accept a connection", "error", err)
+			_ = sleep(ctx, acceptPause)
+			continue
 		}
 		c := s.admit(nc)
 		if c == nil {

@@ -1,6 +1,7 @@
 package localmongo
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -204,7 +205,7 @@ func (c *call) commitTransaction() (kit.D, error) {
 	}
 	if err := c.store.Commit(c.sess.txn); err != nil {
 		c.sess.state, c.sess.txn = txnAborted, nil
-		if e, ok := err.(*mongoerr.Error); ok && mongoerr.TransientInTxn(e.Code) {
+		if e, ok := errors.AsType[*mongoerr.Error](err); ok && mongoerr.TransientInTxn(e.Code) {
 			e.Labels = []string{mongoerr.LabelTransient}
 		}
 		return nil, err

@@ -161,7 +161,7 @@ func (d *Delta) has(path string) bool {
 
 // createdArray returns the path of an array around path that the update created, or "".
 func createdArray(path string, before, after bsonkit.Doc) string {
-	for i := 0; i < len(path); i++ {
+	for i := range len(path) {
 		if path[i] != '.' {
 			continue
 		}

@@ -4,7 +4,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/256dpi/lungo/bsonkit"
 	"github.com/256dpi/lungo/mongokit"
 	kit "go.mongodb.org/mongo-driver/bson"
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -350,7 +349,7 @@ func (p *Projection) applyKit(row value.Row) (value.Row, error) {
 	if err != nil {
 		return nil, mongoerr.New(mongoerr.InvalidBSON, "%s", err)
 	}
-	res, err := mongokit.Project(&d, bsonkit.Doc(&p.kit))
+	res, err := mongokit.Project(&d, &p.kit)
 	if err != nil {
 		return nil, asBadValue(err)
 	}

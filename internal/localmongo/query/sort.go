@@ -85,7 +85,7 @@ func sortBy[T any](s *Sort, items []T, fields func(T) iter.Seq2[[]byte, value.Ra
 		if err != nil {
 			return mongoerr.New(mongoerr.InvalidBSON, "%s", err)
 		}
-		list[i] = keyed{item, bsonkit.Doc(&d)}
+		list[i] = keyed{item, &d}
 	}
 	slices.SortStableFunc(list, func(a, b keyed) int { return bsonkit.Order(a.key, b.key, s.columns, false) })
 	for i := range list {

@@ -68,8 +68,9 @@ func (s Scope) ends(e *Entry) bool {
 		return s.Coll != ""
 	case DropDatabase:
 		return s.Coll == "" && s.DB != ""
+	default:
+		return false
 	}
-	return false
 }
 
 // raw encodes a value that cannot fail to encode.

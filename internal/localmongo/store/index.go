@@ -98,7 +98,7 @@ func (ix *Index) setKey(v value.Raw) error {
 		return mongoerr.New(mongoerr.InvalidBSON, "%s", err)
 	}
 	if ix.columns, err = mongokit.Columns(&doc); err != nil || len(ix.columns) == 0 {
-		return mongoerr.New(mongoerr.CannotCreateIndex, "index key %s is not supported: only ascending (1) and descending (-1) fields are", bson.Raw(ix.key))
+		return mongoerr.New(mongoerr.CannotCreateIndex, "index key %s is not supported: only ascending (1) and descending (-1) fields are", ix.key)
 	}
 	for _, c := range ix.columns {
 		if c.Path == "" || strings.HasPrefix(c.Path, "$") || strings.Contains(c.Path, "$**") {

@@ -176,15 +176,16 @@ func (s *Store) put(c *Collection) {
 
 // apply makes a recorded change again.
 func (s *Store) apply(e *Entry) error {
-	if e.Op == Create {
+	switch e.Op {
+	case Noop:
+		return nil
+	case Create:
 		s.put(newCollection(e.DB, e.Coll, e.UUID))
 		return nil
-	}
-	if e.Op == Noop || e.Op == DropDatabase {
-		if e.Op == DropDatabase {
-			delete(s.dbs, e.DB)
-		}
+	case DropDatabase:
+		delete(s.dbs, e.DB)
 		return nil
+	default:
 	}
 	c := s.collection(e.DB, e.Coll)
 	if c == nil {
@@ -210,7 +211,13 @@ func (s *Store) apply(e *Entry) error {
 		return c.dropIndexes(e.Name)
 	case Insert:
 		return c.insert(e.Full)
+	default:
+		return c.apply(e)
 	}
+}
+
+// apply makes a recorded change of a document again.
+func (c *Collection) apply(e *Entry) error {
 	seq, old, ok := c.byID(e.ID)
 	if !ok {
 		return fmt.Errorf("change of a document of %s that is not there", c.NS())
@@ -225,8 +232,9 @@ func (s *Store) apply(e *Entry) error {
 		return c.replace(seq, old, e.after)
 	case Delete:
 		return c.remove(seq, old)
+	default:
+		return fmt.Errorf("unknown change %d", e.Op)
 	}
-	return fmt.Errorf("unknown change %d", e.Op)
 }
 
 func parseEntry(doc bson.Raw) (*Entry, error) {

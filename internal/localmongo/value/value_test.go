@@ -219,7 +219,7 @@ func FuzzValidate(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add([]byte(seed))
+	f.Add(seed)
 	f.Add([]byte{5, 0, 0, 0, 0})
 	f.Add([]byte{12, 0, 0, 0, 2, 0, 0, 0, 0, 0x80, 0, 0})
 	f.Fuzz(func(t *testing.T, doc []byte) {
