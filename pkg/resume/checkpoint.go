@@ -16,6 +16,7 @@ const (
 	DefaultSaveEvery = time.Second
 	DefaultIdleEvery = 10 * time.Second
 	saveLimit        = 5 * time.Second
+	lastSaveLimit    = 2 * time.Second  // at a stop: the process has little time left
 	saveBackoff      = 10 * time.Second // the longest pause after failed saves
 	windowEvery      = 30 * time.Second
 )
@@ -93,7 +94,9 @@ func (c *Checkpointer) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return c.save(context.WithoutCancel(ctx))
+			last, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), lastSaveLimit, errStoreSlow)
+			defer cancel()
+			return c.save(last)
 		case <-c.cfg.Lease.Context().Done():
 			return errors.Join(ErrFenced, context.Cause(c.cfg.Lease.Context()))
 		case <-ticker.C:

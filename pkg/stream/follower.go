@@ -23,7 +23,7 @@ const (
 
 	openLimit   = 30 * time.Second
 	probeLimit  = 30 * time.Second
-	closeLimit  = 5 * time.Second
+	closeLimit  = 2 * time.Second
 	stopGrace   = 2 * time.Second // past MaxAwait, for the poll that runs when the context ends
 	maxFreezing = 4               // doublings of Frozen
 )
