@@ -164,6 +164,8 @@ func (g *Group) move(ctx context.Context, old []Record, v view) error {
 		g.log.InfoContext(ctx, "the number of partitions changed", "records", len(old), "partitions", g.parts,
 			"position", oldest.Position.String())
 	}
+	// The oldest goes last: if this ends halfway, the next try finds it again.
+	slices.SortFunc(old, func(a, b Record) int { return compareRecords(b, a) })
 	for _, r := range old {
 		r.seenTerm = termValue(r.Term)
 		if err := g.store.forget(ctx, r); err != nil {

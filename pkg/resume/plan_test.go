@@ -1,9 +1,11 @@
 package resume
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -114,5 +116,55 @@ func TestOldestRecord(t *testing.T) {
 	})
 	if _, ok := oldestRecord([]Record{{}}); ok {
 		t.Error("an oldest of none")
+	}
+}
+
+// shortLived is a store that fails after it has removed some records.
+type shortLived struct {
+	*line
+	left int
+}
+
+func (s *shortLived) forget(ctx context.Context, seen Record) error {
+	if s.left--; s.left < 0 {
+		return errAway
+	}
+	return s.line.forget(ctx, seen)
+}
+
+// A change of the number of partitions that ends halfway, wherever that is, is
+// begun again by the next replica, from the same oldest position.
+func TestLayoutMoveThatEndsHalfway(t *testing.T) {
+	for removed := range 5 {
+		synctest.Test(t, func(t *testing.T) {
+			m := newMemory()
+			for i, at := range []uint32{8, 5, 9, 7} { // of which 5 is the oldest
+				p := Partition{i, 4}
+				m.put(Record{ID: p.ID("x"), Partition: p, Term: 1, SavedAt: time.Unix(20, 0),
+					Position: Position{ClusterTime: bson.Timestamp{T: at, I: 1}}})
+			}
+			l := newLine(m, "x", 1, 0)
+			for _, left := range []int{removed, 100} {
+				g, err := newGroup(GroupConfig{Owner: "a", Partitions: 3}, &shortLived{line: l, left: left})
+				if err != nil {
+					t.Fatal(err)
+				}
+				records, err := l.Records(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				// What the first one took is taken over, as after its lease ran out.
+				g.first = true
+				g.settleLayout(t.Context(), g.observe(records, time.Now()))
+			}
+			for i := range 3 {
+				if at := m.look(Partition{i, 3}.ID("x")).Position.ClusterTime.T; at != 5 {
+					t.Errorf("after %d removed: partition %d begins at %d, the oldest was 5", removed, i, at)
+				}
+			}
+			if len(m.records) != 3 {
+				t.Errorf("after %d removed: %d records are left", removed, len(m.records))
+			}
+		})
 	}
 }
