@@ -13,6 +13,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/cxbridge/watcher/internal/localmongo"
 	"github.com/cxbridge/watcher/pkg/resume"
@@ -257,4 +258,30 @@ func TestTokenOfADroppedCollection(t *testing.T) {
 
 func hasLabel(name, value string) func(*dto.LabelPair) bool {
 	return func(l *dto.LabelPair) bool { return l.GetName() == name && l.GetValue() == value }
+}
+
+// A time limit of the client's own, as an operator may put it into the URI, is one
+// for each poll: an idle stream outlives it on one cursor.
+func TestIdleForLongerThanTheClientsTimeout(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, localmongo.Options{})
+	client, err := mongo.Connect(options.Client().ApplyURI(w.server.URI() + "&timeoutMS=500"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Disconnect(context.WithoutCancel(t.Context())) })
+	reg := prometheus.NewRegistry()
+	a := w.run(func(c *stream.PartitionConfig) {
+		c.Stream.Collection, c.Stream.Registerer = client.Database("test").Collection("calls"), reg
+	})
+	a.isOpen()
+	eventually(t, "it was idle for longer", func() bool { // each poll waits for 100 ms
+		return sum(t, reg, "watcher_stream_batches_total", "kind", "empty") >= 10
+	})
+	w.insert(1, 5)
+	a.desk.untilKey(t, 4)
+	a.end()
+	if opens := sum(t, reg, "watcher_stream_opens_total"); opens != 1 || !slices.Equal(a.desk.read(), numbers(1, 5)) {
+		t.Errorf("%v opens, read %v", opens, a.desk.read())
+	}
 }
