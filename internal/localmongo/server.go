@@ -148,7 +148,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(ctx, s.shutdown)
 	defer stop()
-	g.Go(func() error { return s.accept(ctx, g) })
+	g.Go(func() error { s.accept(ctx, g); return nil })
 	g.Go(func() error { s.keepTime(ctx); return nil })
 	// The data file is closed last, when no command can write any more.
 	data.Go(func() error {
@@ -167,11 +167,11 @@ func (s *Server) Run(ctx context.Context) error {
 var errStopped = errors.New("the server has stopped")
 
 // accept takes connections until the listener is closed.
-func (s *Server) accept(ctx context.Context, g *errgroup.Group) error {
+func (s *Server) accept(ctx context.Context, g *errgroup.Group) {
 	for {
 		nc, err := s.ln.Accept()
-		if errors.Is(err, net.ErrClosed) || ctx.Err() != nil {
-			return nil
+		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			return
 		}
 		if err != nil { // too many open files, most likely; some will be closed
 			s.log.Warn("localmongo: cannot accept a connection", "error", err)

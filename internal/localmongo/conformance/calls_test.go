@@ -1,0 +1,206 @@
+package conformance
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/cxbridge/watcher/internal/calls"
+)
+
+var noon = time.Date(2026, 6, 5, 12, 0, 0, 0, time.UTC)
+
+func TestLoad(t *testing.T) {
+	onEach(t, func(t *testing.T, db *mongo.Database) {
+		coll := db.Collection("calls")
+		insert(t, coll,
+			`{"_id": {"$oid": "65f0c0ffee00000000000001"}, "session_id": "s1", "bot_id": "b1", "big": "x", "connected_event": {"name": "Asha", "city": {"pin": 5}}, "transcript": [{"role": "user", "text": "hello"}, "odd", {"role": "bot"}]}`,
+			`{"_id": "two", "session_id": "s2", "bot_id": {"$oid": "65f0c0ffee00000000000009"}}`,
+			`{"_id": "three", "session_id": "s3"}`)
+		oid, err := bson.ObjectIDFromHex("65f0c0ffee00000000000001")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		err = calls.NewStore(coll).Load(t.Context(),
+			[]bson.RawValue{value(t, oid), value(t, "two"), value(t, "gone")},
+			[]string{"_id", "session_id", "connected_event.city", "transcript.role"},
+			func(c calls.Call) { got = append(got, fmt.Sprintf("%s %d", c.Name(), c.Size())) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(got)
+		// The sizes show that big, name and text were left out.
+		if len(got) != 2 || !strings.HasPrefix(got[0], "s1 ") || !strings.HasPrefix(got[1], "s2 ") {
+			t.Fatalf("loaded %q", got)
+		}
+		raw, err := bson.Marshal(doc(t, `{"_id": {"$oid": "65f0c0ffee00000000000001"}, "session_id": "s1", "connected_event": {"city": {"pin": 5}}, "transcript": [{"role": "user"}, {"role": "bot"}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := fmt.Sprintf("s1 %d", len(raw)); got[0] != want {
+			t.Errorf("loaded %q, want %q", got[0], want)
+		}
+	})
+}
+
+// dueCall is a call with a try at some minutes after noon.
+func dueCall(id int, bot string, minutes, slot int) string {
+	return fmt.Sprintf(`{"_id": %d, "bot_id": %q, "post_call_push_result": {"status": "failed", "attempts": 1, "next_attempt_at": {"$date": %q}, "slot": %d}}`,
+		id, bot, noon.Add(time.Duration(minutes)*time.Minute).Format(time.RFC3339), slot)
+}
+
+func TestDue(t *testing.T) {
+	onEach(t, func(t *testing.T, db *mongo.Database) {
+		coll := db.Collection("calls")
+		store := calls.NewStore(coll)
+		for range 2 { // creating it again does no harm
+			if err := store.EnsureIndexes(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if ok, err := store.HasDueIndex(t.Context()); err != nil || !ok {
+			t.Errorf("the index is not seen: %v", err)
+		}
+		insert(t, coll, `{"_id": 0, "bot_id": "a"}`,
+			dueCall(1, "a", -2, 10), dueCall(2, "a", 2, 20), dueCall(3, "b", -1, 30), dueCall(4, "c", 0, 4000),
+			`{"_id": 5, "bot_id": "a", "post_call_push_result": {"status": "ok"}}`,
+			`{"_id": 6, "bot_id": "a", "post_call_push_result": {"next_attempt_at": "no date"}}`)
+		due := func(q calls.DueQuery) string {
+			t.Helper()
+			q.Now = noon
+			if q.Limit == 0 {
+				q.Limit = 10
+			}
+			got, err := store.Due(t.Context(), q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n, _, err := store.CountDue(t.Context(), q)
+			if err != nil || n != len(got) {
+				t.Errorf("%+v: %d are counted and %d found, %v", q, n, len(got), err)
+			}
+			var ids []string
+			for _, c := range got {
+				ids = append(ids, fmt.Sprintf("%d@%s", c.ID.Int32(), c.Bot))
+			}
+			slices.Sort(ids)
+			return strings.Join(ids, " ")
+		}
+		for _, c := range []struct {
+			q    calls.DueQuery
+			want string
+		}{
+			{calls.DueQuery{}, "1@a 3@b 4@c"},
+			{calls.DueQuery{Except: []bson.RawValue{value(t, "a"), value(t, "zz")}}, "3@b 4@c"},
+			{calls.DueQuery{Only: []bson.RawValue{value(t, "b")}}, "3@b"},
+			{calls.DueQuery{FromSlot: 0, ToSlot: 2048}, "1@a 3@b"},
+			{calls.DueQuery{Replay: true}, ""},
+		} {
+			if got := due(c.q); got != c.want {
+				t.Errorf("%+v: %q, want %q", c.q, got, c.want)
+			}
+		}
+		if got := due(calls.DueQuery{Limit: 2}); len(strings.Fields(got)) != 2 {
+			t.Errorf("limited to two: %q", got)
+		}
+		_, oldest, err := store.CountDue(t.Context(), calls.DueQuery{Now: noon, Limit: 10})
+		if err != nil || !oldest.Equal(noon.Add(-2*time.Minute)) {
+			t.Errorf("the oldest is of %v, %v", oldest, err)
+		}
+	})
+}
+
+func TestSelectAndMarkDue(t *testing.T) {
+	onEach(t, func(t *testing.T, db *mongo.Database) {
+		coll := db.Collection("calls")
+		store := calls.NewStore(coll)
+		insert(t, coll,
+			`{"_id": 1, "session_id": "s1", "bot_id": "a", "completed_at": {"$date": "2026-06-05T12:00:00Z"}}`,
+			`{"_id": 2, "session_id": "s2", "bot_id": "a", "completed_at": {"$date": "2026-06-05T12:01:00Z"}, "post_call_push_result": {"status": "ok", "completed_at": {"$date": "2026-06-05T12:01:00Z"}, "pushed_at": {"$date": "2026-06-05T12:01:01Z"}, "attempts": 1}}`,
+			`{"_id": 3, "session_id": "s3", "bot_id": "b", "completed_at": {"$date": "2026-06-05T13:00:00Z"}}`,
+			`{"_id": 4, "session_id": "s4", "bot_id": "a", "completed_at": "12:00"}`)
+		var marks []calls.Mark
+		err := store.Select(t.Context(), calls.Stored{From: noon, To: noon.Add(time.Minute), Bots: []bson.RawValue{value(t, "a")}}, func(c calls.Call) error {
+			marks = append(marks, calls.Mark{Sighting: calls.Sight(&c), ReplayID: "r1", At: noon, Slot: 7})
+			return nil
+		})
+		if err != nil || len(marks) != 2 {
+			t.Fatalf("selected %d, %v", len(marks), err)
+		}
+		// The second time, the first call's result stands as marked, and only the one that
+		// was pushed before is marked again.
+		for _, want := range []int{2, 1} {
+			if n, err := store.MarkDue(t.Context(), marks); err != nil || n != want {
+				t.Errorf("marked %d, want %d: %v", n, want, err)
+			}
+		}
+		if _, err := coll.UpdateByID(t.Context(), 1, doc(t, `{"$set": {"completed_at": {"$date": "2026-06-05T12:00:30Z"}}}`)); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := store.MarkDue(t.Context(), marks); err != nil || n != 1 {
+			t.Errorf("a call that was stored again is marked: %d, %v", n, err)
+		}
+		due, err := store.Due(t.Context(), calls.DueQuery{Now: noon, Replay: true, Limit: 10})
+		if err != nil || len(due) != 2 {
+			t.Errorf("due by the replay: %v, %v", due, err)
+		}
+	})
+}
+
+func TestRecord(t *testing.T) {
+	onEach(t, func(t *testing.T, db *mongo.Database) {
+		coll := db.Collection("calls")
+		insert(t, coll, `{"_id": 1, "events": [{"type": "answered"}]}`, `{"_id": 2, "events": "no array"}`, `{"_id": 3}`)
+		r := calls.NewRecorder(coll, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		done := make(chan int, 200)
+		outcome := func(id, attempt int, next time.Time) {
+			r.Record(calls.Outcome{
+				ID: value(t, int32(id)), CompletedAt: noon, DeliveryID: "d", Status: calls.StatusFailed, Method: "POST",
+				Attempts: attempt, PushedAt: noon.Add(time.Duration(attempt) * time.Second), NextAttemptAt: next,
+			}, func() { done <- id })
+		}
+		for i := range 60 {
+			outcome(1, i+1, noon.Add(time.Hour))
+		}
+		outcome(1, 61, time.Time{})
+		outcome(2, 1, time.Time{})
+		outcome(3, 1, time.Time{})
+		outcome(99, 1, time.Time{}) // gone meanwhile
+		r.Close()
+		if err := r.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if len(done) != 64 {
+			t.Errorf("%d outcomes are done, want 64", len(done))
+		}
+		for id, want := range map[int]struct{ log, events int }{1: {50, 2}, 3: {1, 1}} {
+			raw := one(t, coll, id)
+			logged, err := raw.Lookup("integration_log").Array().Values()
+			if err != nil {
+				t.Fatal(err)
+			}
+			events, err := raw.Lookup("events").Array().Values()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(logged) != want.log || len(events) != want.events {
+				t.Errorf("call %d has %d log entries and %d events, want %+v", id, len(logged), len(events), want)
+			}
+			if _, err := raw.LookupErr("post_call_push_result", "next_attempt_at"); err == nil {
+				t.Errorf("call %d: a final outcome has a next try", id)
+			}
+		}
+		odd := one(t, coll, 2)
+		if got := odd.Lookup("post_call_push_result", "status").StringValue(); got != "failed" || odd.Lookup("events").StringValue() != "no array" {
+			t.Errorf("the call whose events are no array: %s", odd)
+		}
+	})
+}
