@@ -30,6 +30,8 @@ type changeStream struct {
 	lookUp bool
 
 	pos uint64
+	// from is the time to start at; it may lie ahead.
+	from store.Timestamp
 	// half says that the first event of the entry at pos was handed out already and its
 	// invalidate was not.
 	half bool
@@ -143,7 +145,7 @@ func (c *call) parseStream(scope store.Scope, spec value.Raw) (*changeStream, er
 func (cs *changeStream) startAt(s *store.Store, t store.Timestamp) {
 	var covered bool
 	cs.pos, covered = s.History.Seek(t)
-	cs.uncovered = !covered
+	cs.uncovered, cs.from = !covered, t
 	cs.token = store.HighWater(t)
 }
 
@@ -247,6 +249,10 @@ func historyLost(text string) error {
 // take adds the events of some entries to a batch, and says whether the batch is full.
 func (c *call) take(cs *changeStream, entries []*store.Entry, b *batch, size *int, n int64) (bool, error) {
 	for _, e := range entries {
+		if e.Time.Compare(cs.from) < 0 {
+			cs.pos++
+			continue
+		}
 		for i, ev := range cs.scope.Events(e) {
 			if i == 0 && cs.half {
 				continue

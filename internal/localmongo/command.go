@@ -143,10 +143,32 @@ func (c *call) serve(req *wire.Request) (d kit.D, err error) {
 		return nil, err
 	}
 	d, err = c.execute(cmd)
+	if cmd.write && failed == nil {
+		failed = c.concern()
+	}
 	if err == nil && failed != nil {
 		d = append(d, reply("ok", float64(1), "writeConcernError", failed)...)
 	}
 	return d, err
+}
+
+// concern is the write concern error of a write that asks for more members than there
+// are; the write itself is done, as on a server.
+func (c *call) concern() bson.Raw {
+	doc := c.args.doc("writeConcern")
+	if doc == nil {
+		return nil
+	}
+	w, ok := newArgs("writeConcern", doc, nil).number("w") // a name, as majority, is no number
+	if !ok || w <= 1 {
+		return nil
+	}
+	raw, err := value.Encode(reply("code", int32(mongoerr.UnsatisfiableWriteConcern),
+		"codeName", mongoerr.CodeName(mongoerr.UnsatisfiableWriteConcern), "errmsg", "Not enough data-bearing nodes"))
+	if err != nil {
+		return nil
+	}
+	return raw
 }
 
 // parse checks the documents of a request and reads what every command has.
@@ -173,6 +195,9 @@ func (c *call) parse(req *wire.Request) error {
 		}
 	}
 	c.args.ignore(c.name)
+	if rc := c.args.doc("readConcern"); rc != nil && !value.Lookup(rc, "atClusterTime").Absent() {
+		return mongoerr.New(mongoerr.InvalidOptions, "readConcern.atClusterTime is not supported: there is no past to read from")
+	}
 	return c.parseSession()
 }
 

@@ -3,7 +3,8 @@
 // of a cluster. It speaks the wire protocol, presents itself as the primary of a replica
 // set of one member, and serves the part of MongoDB that this project uses: CRUD,
 // indexes, sessions, transactions and, above all, change streams. It can also hurt its
-// clients the way a real cluster does; see Faults.
+// clients the way a real cluster does: by the failCommand fail point, and by the methods
+// of Server in faults.go.
 //
 // It owns connections, commands, cursors and faults. Data, indexes and the history of
 // changes are in store; what queries and updates mean is in query, on lungo's kits.
@@ -11,6 +12,31 @@
 //
 // What it does not know it refuses, with MongoDB's code and the name of what it was asked
 // for: an error is better than a wrong answer.
+//
+// # What is measured, and what differs
+//
+// The transcripts in testdata were taken from MongoDB 4.2; replies have their shape. On
+// top of them stand the differences that newer servers document, since the server calls
+// itself 8.0:
+//
+//   - History lost is error 286 where 4.2 says 40576 or 136, and a token that is not found
+//     is 280 where 4.2 says 40585. NotMaster is called NotWritablePrimary.
+//   - NonResumableChangeStreamError is gone; ResumableChangeStreamError alone counts.
+//   - Events have wallTime, and updateDescription has truncatedArrays.
+//   - An update by pipeline is an update with a delta, not a replace.
+//   - A lost resume token is refused; Options.LaxResume accepts it in silence as 4.2 does.
+//   - A duplicate key error names the field in keyValue; index listings have no ns.
+//
+// And what is knowingly unlike any server:
+//
+//   - A write is at once part of the committed past, so a stream opened right behind it
+//     shows it; the recorded server was some milliseconds late.
+//   - Conflicts of transactions are found at the commit and not at the write.
+//   - Update operators $ (the implicit position), text, geo and hashed indexes, TTL,
+//     collations, capped collections, $lookup, pre-images, expanded events and split of
+//     large events are refused.
+//   - A regular expression is one of Go (RE2).
+//   - No user is asked for a password, and nothing is encrypted: it is for loopback.
 package localmongo
 
 import (
@@ -170,7 +196,7 @@ var errStopped = errors.New("the server has stopped")
 func (s *Server) accept(ctx context.Context, g *errgroup.Group) {
 	for {
 		nc, err := s.ln.Accept()
-		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err != nil { // too many open files, most likely; some will be closed

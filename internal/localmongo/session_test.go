@@ -285,6 +285,47 @@ func TestIdleStreamMovesOn(t *testing.T) {
 	}
 }
 
+// A stream that starts at a time ahead shows nothing before it.
+func TestStartAhead(t *testing.T) {
+	s, client := connect(t, localmongo.Options{})
+	ahead := s.ClusterTime()
+	ahead.I += 5 // counted within this second, or past by the next one
+	coll := client.Database("d").Collection("c")
+	cs, err := coll.Watch(t.Context(), mongo.Pipeline{}, options.ChangeStream().SetStartAtOperationTime(&ahead))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cs.Close(context.Background())
+	for i := range 10 {
+		if _, err := coll.InsertOne(t.Context(), bson.D{{Key: "_id", Value: i}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !cs.Next(t.Context()) {
+		t.Fatal(cs.Err())
+	}
+	var first struct {
+		ClusterTime bson.Timestamp `bson:"clusterTime"`
+	}
+	if err := cs.Decode(&first); err != nil || first.ClusterTime.Compare(ahead) < 0 {
+		t.Errorf("the first event is of %v, the start is %v: %v", first.ClusterTime, ahead, err)
+	}
+}
+
+func TestConcerns(t *testing.T) {
+	s, _ := connect(t, localmongo.Options{})
+	c := dialRaw(t, s)
+	for concern, code := range map[string]string{`{"w": 1}`: "", `{"w": "majority", "wtimeout": 5}`: "", `{}`: "", `{"w": 3}`: "100"} {
+		r := c.must("d", append(parse(t, `{"insert": "c", "documents": [{}]}`), bson.E{Key: "writeConcern", Value: parse(t, concern)}))
+		if got := field(t, r, "writeConcernError", "code"); got != code {
+			t.Errorf("%s: %s", concern, r)
+		}
+	}
+	if r := c.do("d", parse(t, `{"find": "c", "readConcern": {"level": "snapshot", "atClusterTime": {"$timestamp": {"t": 1, "i": 1}}}}`)); field(t, r, "code") != "72" {
+		t.Errorf("read of the past: %s", r)
+	}
+}
+
 func TestDriverCompression(t *testing.T) {
 	s, _ := connect(t, localmongo.Options{})
 	client := dial(t, s, options.Client().SetCompressors([]string{"zlib"}))

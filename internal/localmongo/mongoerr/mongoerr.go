@@ -42,6 +42,7 @@ const (
 	IndexKeySpecsConflict           = 86
 	NetworkTimeout                  = 89
 	ShutdownInProgress              = 91
+	UnsatisfiableWriteConcern       = 100
 	WriteConflict                   = 112
 	CommandNotSupported             = 115
 	FailedToSatisfyReadPreference   = 133
@@ -109,6 +110,7 @@ var names = map[int32]string{
 	IndexKeySpecsConflict:           "IndexKeySpecsConflict",
 	NetworkTimeout:                  "NetworkTimeout",
 	ShutdownInProgress:              "ShutdownInProgress",
+	UnsatisfiableWriteConcern:       "UnsatisfiableWriteConcern",
 	WriteConflict:                   "WriteConflict",
 	CommandNotSupported:             "CommandNotSupported",
 	FailedToSatisfyReadPreference:   "FailedToSatisfyReadPreference",

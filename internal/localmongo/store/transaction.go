@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -71,6 +72,9 @@ func (s *Store) Commit(t *Transaction) error {
 	for _, e := range t.entries {
 		ns := e.DB + "." + e.Coll
 		if err := t.replay(s, trial, ns, e); err != nil {
+			if dup, ok := errors.AsType[*mongoerr.Error](err); ok && dup.Code == mongoerr.DuplicateKey {
+				return conflict() // with a key that came after the snapshot
+			}
 			return err
 		}
 	}
