@@ -140,6 +140,7 @@ func (c *CRM) connection(conn net.Conn, state http.ConnState) {
 		c.conns[conn] = struct{}{}
 	case http.StateClosed, http.StateHijacked:
 		delete(c.conns, conn)
+	default: // active and idle ones are open as before
 	}
 }
 
