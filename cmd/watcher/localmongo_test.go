@@ -1,0 +1,84 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+)
+
+// serveLocalmongo runs the command until stop is called, which waits for its end, and
+// returns the URI that it prints.
+func serveLocalmongo(t *testing.T, args ...string) (uri string, stop func()) {
+	t.Helper()
+	out, in := io.Pipe()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		err := run(ctx, append([]string{"localmongo", "--listen", "127.0.0.1:0"}, args...), func(string) (string, bool) { return "", false }, streams{out: in, err: io.Discard})
+		_ = in.CloseWithError(errors.Join(err, io.EOF))
+		done <- err
+	}()
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("localmongo printed %q: %v", line, err)
+	}
+	_, uri, ok := strings.Cut(strings.TrimSpace(line), "mongodb://")
+	if !ok {
+		t.Fatalf("localmongo printed %q", line)
+	}
+	return "mongodb://" + uri, func() {
+		t.Helper()
+		cancel(errors.New("the test is over"))
+		if err := <-done; err != nil {
+			t.Errorf("localmongo ended with %v", err)
+		}
+	}
+}
+
+func TestLocalmongoKeepsItsData(t *testing.T) {
+	dir := t.TempDir()
+	count := func(uri string, add bool) int64 {
+		t.Helper()
+		client, err := mongo.Connect(options.Client().ApplyURI(uri))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = client.Disconnect(t.Context()) }()
+		coll := client.Database("d").Collection("c")
+		if add {
+			if _, err := coll.InsertOne(t.Context(), bson.D{{Key: "_id", Value: 1}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n, err := coll.CountDocuments(t.Context(), bson.D{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	uri, stop := serveLocalmongo(t, "--data", dir)
+	if n := count(uri, true); n != 1 {
+		t.Errorf("%d documents, want 1", n)
+	}
+	stop()
+	uri, stop = serveLocalmongo(t, "--data", dir)
+	defer stop()
+	if n := count(uri, false); n != 1 {
+		t.Errorf("%d documents after a restart, want 1", n)
+	}
+}
+
+func TestLocalmongoRefusesWrongFlags(t *testing.T) {
+	err := run(t.Context(), []string{"localmongo", "--history-events", "many", "--log-level", "loud"}, func(string) (string, bool) { return "", false }, streams{out: io.Discard, err: io.Discard})
+	var stderr strings.Builder
+	if code := exitCode(err, &stderr); code != exitUsage || !strings.Contains(stderr.String(), "history-events") || !strings.Contains(stderr.String(), "log-level") {
+		t.Errorf("exit status %d, %q", code, stderr.String())
+	}
+}
