@@ -22,9 +22,6 @@ const (
 	wireVersion = 25
 )
 
-// processID tells one server from the next in the topology version.
-var processID = primitive.NewObjectID()
-
 // hello is the handshake and the heartbeat. A client that knows the topology version and
 // asks for it waits here until it changes.
 func (c *call) hello() (kit.D, error) {
@@ -42,7 +39,7 @@ func (c *call) hello() (kit.D, error) {
 		return nil, a.err
 	}
 	primary, ver, changed := c.faults.topology()
-	if known != nil && newArgs("topologyVersion", known, nil).knows(ver) && await > 0 {
+	if known != nil && c.knows(known, ver) && await > 0 {
 		t := time.NewTimer(await)
 		defer t.Stop()
 		select {
@@ -61,10 +58,11 @@ func (c *call) hello() (kit.D, error) {
 }
 
 // knows says whether a client has seen the current topology.
-func (a *args) knows(ver int64) bool {
+func (s *Server) knows(version bson.Raw, current int64) bool {
+	a := newArgs("topologyVersion", version, nil)
 	id := a.get("processId")
 	n, _ := a.number("counter")
-	return id.Type == bson.TypeObjectID && primitive.ObjectID(id.Data) == processID && n == ver
+	return id.Type == bson.TypeObjectID && primitive.ObjectID(id.Data) == s.process && n == current
 }
 
 func offers(list value.Raw, name string) bool {
@@ -77,7 +75,9 @@ func offers(list value.Raw, name string) bool {
 }
 
 // topologyVersion numbers the states of this server.
-func topologyVersion(ver int64) kit.D { return reply("processId", processID, "counter", ver) }
+func (s *Server) topologyVersion(ver int64) kit.D {
+	return reply("processId", s.process, "counter", ver)
+}
 
 // describe is the server's picture of itself. The address is the one that the client
 // reached, so that a server that listens on every interface is found again.
@@ -87,7 +87,7 @@ func (c *call) describe(primary bool, ver int64) kit.D {
 	op := reply("ts", primitive.Timestamp(now), "t", c.faults.term())
 	date := primitive.NewDateTimeFromTime(time.Unix(int64(now.T), 0))
 	d := reply(
-		"topologyVersion", topologyVersion(ver),
+		"topologyVersion", c.topologyVersion(ver),
 		"hosts", kit.A{me}, "setName", c.opts.ReplicaSet, "setVersion", int32(1))
 	if c.name == "hello" {
 		d = append(d, kit.E{Key: "isWritablePrimary", Value: primary})
@@ -130,7 +130,7 @@ func (c *call) getParameter() (kit.D, error) {
 		"periodicNoopIntervalSecs", int32(c.opts.NoopInterval/time.Second),
 		"enableTestCommands", true,
 		"transactionLifetimeLimitSeconds", int32(60))
-	all := c.args.str1orStar()
+	all := c.args.get("getParameter").Type == bson.TypeString // "*"
 	d := kit.D{}
 	for _, p := range params {
 		if !c.args.get(p.Key).Absent() || all {
@@ -141,12 +141,6 @@ func (c *call) getParameter() (kit.D, error) {
 		return nil, mongoerr.New(mongoerr.InvalidOptions, "no option found to get")
 	}
 	return d, nil
-}
-
-// str1orStar says whether getParameter asks for everything.
-func (a *args) str1orStar() bool {
-	v := a.get("getParameter")
-	return v.Type == bson.TypeString
 }
 
 func (c *call) replSetGetStatus() (kit.D, error) {

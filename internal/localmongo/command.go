@@ -241,7 +241,7 @@ func (c *call) errorReply(err error) kit.D {
 	if mongoerr.StateChange(e.Code) {
 		// Drivers tell by it whether they know of the change already.
 		_, ver, _ := c.faults.topology()
-		d = append(d, kit.E{Key: "topologyVersion", Value: topologyVersion(ver)})
+		d = append(d, kit.E{Key: "topologyVersion", Value: c.topologyVersion(ver)})
 	}
 	return d
 }

@@ -25,11 +25,11 @@ type faults struct {
 	oversize int
 }
 
-// newFaults returns a state without faults. The elections of a data directory go on from
-// one start to the next, because drivers take a lower one for a primary of the past; no
-// start has more than a million.
-func newFaults(boots int64) *faults {
-	return &faults{election: 1 + boots<<20, changed: make(chan struct{})}
+// newFaults returns a state without faults. Elections are counted from the time of the
+// start in milliseconds: drivers take a lower election for a primary of the past, so a
+// server that follows another at the same address must begin above it.
+func newFaults(start time.Time) *faults {
+	return &faults{election: start.UnixMilli(), changed: make(chan struct{})}
 }
 
 func (f *faults) refusing() bool {

@@ -49,6 +49,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.mongodb.org/mongo-driver/bson/primitive"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cxbridge/watcher/internal/localmongo/store"
@@ -99,6 +100,7 @@ type Server struct {
 	faults   *faults
 
 	started  time.Time
+	process  primitive.ObjectID // tells this server from the one before it at the same address
 	nextConn atomic.Int32
 	nextID   atomic.Int32
 
@@ -138,8 +140,9 @@ func New(opts Options) (*Server, error) {
 		cursors:  newCursors(),
 		sessions: newSessions(),
 		fails:    newFailPoints(),
-		faults:   newFaults(data.Boots()),
+		faults:   newFaults(time.Now()),
 		started:  time.Now(),
+		process:  primitive.NewObjectID(),
 		conns:    map[*conn]struct{}{},
 	}
 	return s, nil

@@ -10,6 +10,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/cxbridge/watcher/internal/localmongo"
+	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
 )
 
 func TestDriverTransaction(t *testing.T) {
@@ -336,5 +337,41 @@ func TestDriverCompression(t *testing.T) {
 	var doc struct{ Pad []byte }
 	if err := coll.FindOne(t.Context(), bson.D{}).Decode(&doc); err != nil || len(doc.Pad) != 100_000 {
 		t.Errorf("%d bytes came back, %v", len(doc.Pad), err)
+	}
+}
+
+// A server at the address of one that is gone must not be taken for an older state of it,
+// however many elections the other one has had.
+func TestSuccessorAtTheSameAddress(t *testing.T) {
+	first, err := localmongo.New(localmongo.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- first.Run(ctx) }()
+	client := dial(t, first)
+	for range 3 {
+		first.StepDown(0)
+		first.StepUp()
+	}
+	if err := client.Ping(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	localmongotest.Start(t, localmongo.Options{Addr: first.Addr()})
+	limit, over := context.WithTimeout(t.Context(), 20*time.Second)
+	defer over()
+	for { // until the connections to the first server are used up
+		_, err := client.Database("d").Collection("c").InsertOne(limit, bson.D{})
+		if err == nil {
+			break
+		}
+		if !mongo.IsNetworkError(err) || limit.Err() != nil {
+			t.Fatalf("write to the second server: %v", err)
+		}
 	}
 }

@@ -50,7 +50,6 @@ type disk struct {
 	file    *os.File
 	changes int64 // bytes of changes behind the picture
 	dirty   bool
-	boots   int64
 	err     error // the first failure; nothing is written after it
 	closed  bool
 }
@@ -84,7 +83,6 @@ func openDisk(dir string, s *Store) (*disk, error) {
 		_ = lock.Close()
 		return nil, err
 	}
-	d.boots++
 	if err := d.compact(s); err != nil {
 		_ = lock.Close()
 		return nil, err
@@ -108,7 +106,7 @@ func (d *disk) load(s *Store) error {
 		return fmt.Errorf("look at the data file: %w", err)
 	}
 	in := bufio.NewReaderSize(f, 1<<20)
-	l := loader{s: s, disk: d}
+	l := loader{s: s}
 	for at := int64(0); at < info.Size(); {
 		doc, n, err := readRecord(in, info.Size()-at)
 		if errors.Is(err, errTorn) && l.complete {
@@ -247,7 +245,7 @@ func (d *disk) compact(s *Store) error {
 		return fmt.Errorf("make a new data file: %w", err)
 	}
 	out := bufio.NewWriterSize(f, 1<<20)
-	err = s.picture(d.boots, func(doc kit.D) error {
+	err = s.picture(func(doc kit.D) error {
 		buf, err := appendRecord(nil, doc)
 		if err != nil {
 			return err

@@ -15,8 +15,8 @@ import (
 
 // picture gives the records of the whole store: a head, the collections with their
 // documents, the history, and an end.
-func (s *Store) picture(boots int64, put func(kit.D) error) error {
-	if err := put(kit.D{{Key: "k", Value: "localmongo"}, {Key: "v", Value: int32(dataFormat)}, {Key: "boots", Value: boots}}); err != nil {
+func (s *Store) picture(put func(kit.D) error) error {
+	if err := put(kit.D{{Key: "k", Value: "localmongo"}, {Key: "v", Value: int32(dataFormat)}}); err != nil {
 		return err
 	}
 	for _, db := range sortedKeys(s.dbs) {
@@ -89,7 +89,6 @@ func (e *Entry) record() kit.D {
 // loader applies the records of a data file to an empty store.
 type loader struct {
 	s        *Store
-	disk     *disk
 	coll     *Collection
 	started  bool
 	complete bool // the picture was read to its end
@@ -106,7 +105,6 @@ func (l *loader) record(doc bson.Raw) error {
 		if v := number(doc, "v"); v != dataFormat {
 			return fmt.Errorf("format %d is not known", v)
 		}
-		l.disk.boots = number(doc, "boots")
 	case "collection":
 		return l.collection(doc)
 	case "doc":

@@ -72,14 +72,6 @@ func New(opts Options) (*Store, error) {
 	return s, nil
 }
 
-// Boots counts how often the data directory was opened; 0 in memory.
-func (s *Store) Boots() int64 {
-	if s.disk == nil {
-		return 0
-	}
-	return s.disk.boots
-}
-
 // Sync forces the changes to the disk every 100 ms until ctx ends, then closes the data
 // file. It returns the first error of the file; in memory it waits and returns nil.
 func (s *Store) Sync(ctx context.Context) error {
