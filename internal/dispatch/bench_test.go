@@ -192,7 +192,7 @@ func isolation(b *testing.B, with bool) {
 	b.ResetTimer()
 	begun := time.Now()
 	for i := range total {
-		time.Sleep(time.Until(begun.Add(time.Duration(i) * time.Second / benchRate)))
+		<-time.After(time.Until(begun.Add(time.Duration(i) * time.Second / benchRate)))
 		n.wait.Add(1)
 		n.submit(b, intake, fmt.Sprintf("%d-%d", i%benchWell, i))
 		if bad := i % benchWell; with && bad < 3 {
