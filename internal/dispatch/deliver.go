@@ -34,7 +34,7 @@ func (d *Dispatcher) deliver(dl *delivery) {
 	now := time.Now()
 	put, retryAt := d.lanes.done(dl, &res, now)
 	for _, other := range put {
-		d.park(other, spread(retryAt, dl.lane.comeback()))
+		d.park(other, dl.lane.comeback(retryAt))
 	}
 	if res.Class == push.ClassCanceled {
 		d.forget(dl.item) // its event stays open, or its document says that it is due

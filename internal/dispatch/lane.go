@@ -181,9 +181,14 @@ func (l *lane) blockedUntil(now time.Time) time.Time {
 	return until
 }
 
-// comeback is over how long the calls of a lane that opens again are spread.
-func (l *lane) comeback() time.Duration {
-	return min(leastSpread+time.Duration(l.putOff.Load())*spreadPerCall, blockedSpread)
+// comeback is when a call comes back to a lane that opens then: one after the
+// other in the order in which they were put off, as far as there is time for it.
+func (l *lane) comeback(opens time.Time) time.Time {
+	place := time.Duration(l.putOff.Load()) * spreadPerCall
+	if place > blockedSpread-leastSpread {
+		return spread(opens, blockedSpread)
+	}
+	return spread(opens.Add(place), leastSpread)
 }
 
 // next takes the call to start now; nil when there is none, with the time to

@@ -69,7 +69,7 @@ func (s *lanes) offer(d *delivery, set bots.Limits, now time.Time) (retryAt time
 	d.lane, l.url = l, d.bot.Push.PublicURL
 	if until := l.blockedUntil(now); !until.IsZero() {
 		s.mu.Unlock()
-		return spread(until, l.comeback()), false
+		return l.comeback(until), false
 	}
 	s.classify(l, now)
 	if l.room(d.class) <= 0 || s.crowded(l) || s.closed {
