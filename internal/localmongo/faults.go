@@ -26,10 +26,11 @@ type faults struct {
 }
 
 // newFaults returns a state without faults. Elections are counted from the time of the
-// start in milliseconds: drivers take a lower election for a primary of the past, so a
-// server that follows another at the same address must begin above it.
+// start in microseconds: drivers take a lower election for a primary of the past, so a
+// server that follows another at the same address must begin above it, and no server holds
+// elections that fast.
 func newFaults(start time.Time) *faults {
-	return &faults{election: start.UnixMilli(), changed: make(chan struct{})}
+	return &faults{election: start.UnixMicro(), changed: make(chan struct{})}
 }
 
 func (f *faults) refusing() bool {
