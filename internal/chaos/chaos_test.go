@@ -27,7 +27,7 @@ const (
 	botCount   = 20
 	perSecond  = 100
 
-	defaultSeconds = 30 // WATCHER_CHAOS_SECONDS sets another time
+	defaultSeconds = 40 // WATCHER_CHAOS_SECONDS sets another time
 	settleTimeout  = 120 * time.Second
 
 	// A replica that was paused for longer than its lease finds out with its next
@@ -48,9 +48,10 @@ type world struct {
 	replicas []*replica
 
 	mu     sync.Mutex
+	begun  time.Time
 	faults map[string]int
-	hurt   time.Time // the last time that leases may have moved
-	stored []string  // sessions
+	blows  []blow   // those after which calls may be sent twice
+	stored []string // sessions
 }
 
 func TestNoCallIsLostWhateverHappens(t *testing.T) {
@@ -91,7 +92,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	platform := apptest.NewPlatform(t, server.URI())
 	w := &world{
 		t: t, rng: rand.New(rand.NewPCG(seed, 1)), server: server, platform: platform, //nolint:gosec // repeatable
-		crm: newReceiver(t, platform.Calls), faults: make(map[string]int),
+		crm: newReceiver(t, platform.Calls), faults: make(map[string]int), begun: time.Now(),
 	}
 	store, err := resume.NewStore(platform.DB.Collection("watcher_resume"), "chaos")
 	if err != nil {
@@ -195,8 +196,8 @@ func (w *world) pick() fault {
 			w.rest(ctx, time.Duration(500+w.rng.IntN(13000))*time.Millisecond)
 			r.resume()
 		}},
-		{"drop connections", false, func(context.Context) { w.server.DropConnections() }},
-		{"step down", false, func(ctx context.Context) {
+		{"drop connections", true, func(context.Context) { w.server.DropConnections() }},
+		{"step down", true, func(ctx context.Context) {
 			w.server.StepDown(0)
 			w.rest(ctx, time.Duration(w.rng.IntN(2000))*time.Millisecond)
 			w.server.StepUp()
@@ -212,14 +213,26 @@ func (w *world) pick() fault {
 	if !f.moves {
 		return f
 	}
-	do := f.do
-	f.do = func(ctx context.Context) {
-		do(ctx)
-		w.mu.Lock()
-		w.hurt = time.Now()
-		w.mu.Unlock()
-	}
+	w.blows = append(w.blows, blow{name: f.name, at: time.Now()})
 	return f
+}
+
+// blow is a fault that may cut off what was being sent.
+type blow struct {
+	name  string
+	at    time.Time
+	twice int // calls that were sent once more after it
+}
+
+// blame counts a call that was taken again for the last blow before that.
+func (w *world) blame(at time.Time) {
+	for i := len(w.blows) - 1; i >= 0; i-- {
+		if w.blows[i].at.Before(at) {
+			w.blows[i].twice++
+			return
+		}
+	}
+	w.t.Errorf("a call was taken twice before anything had happened")
 }
 
 // reset moves a partition back by up to half a minute, as an operator does.
@@ -312,8 +325,9 @@ func (w *world) judge() {
 			w.t.Errorf("%s has an outcome and was never received", session)
 			continue
 		}
-		if d.taken > 1 {
+		for _, at := range d.taken[min(1, len(d.taken)):] {
 			again++
+			w.blame(at)
 		}
 		if d.bodies > 1 {
 			bodies++
@@ -328,9 +342,8 @@ func (w *world) judge() {
 	if bodies > 0 {
 		w.t.Errorf("%d deliveries were sent with different bytes", bodies)
 	}
-	kills := 0
-	for _, r := range w.replicas {
-		kills += r.kills - 1 // the last one is the end of the test
+	for _, b := range w.blows {
+		w.t.Logf("%6.1f s  %-12s  %d sent twice", b.at.Sub(w.begun).Seconds(), b.name, b.twice)
 	}
 	w.t.Logf("%d calls: %v; taken twice %d, of these after the outcome was logged %d; faults %v",
 		len(w.stored), statuses, again, late, w.faults)

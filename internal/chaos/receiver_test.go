@@ -42,7 +42,7 @@ type receiver struct {
 // delivery is what was received of one delivery id.
 type delivery struct {
 	requests int
-	taken    int // answered 2xx or 422: the receiver has it
+	taken    []time.Time // answered 2xx or 422: the receiver has it
 	body     [32]byte
 	bodies   int // different ones
 	late     []late
@@ -99,7 +99,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		d.bodies++
 	}
 	if m == wellMood || m == slowMood || m == refuseMood {
-		d.taken++
+		d.taken = append(d.taken, now)
 	}
 	if over {
 		by := strings.TrimPrefix(req.UserAgent(), "watcher/")

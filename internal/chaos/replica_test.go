@@ -24,7 +24,6 @@ type replica struct {
 	cmd     *exec.Cmd
 	ended   chan struct{}
 	resumed time.Time // from the last pause
-	kills   int
 }
 
 // build makes one binary for each name: the name is its version, so that a
@@ -85,9 +84,6 @@ func (r *replica) signal(sig syscall.Signal) bool {
 func (r *replica) kill() {
 	if r.signal(syscall.SIGKILL) {
 		r.reap()
-		r.mu.Lock()
-		r.kills++
-		r.mu.Unlock()
 	}
 }
 
