@@ -117,12 +117,9 @@ var errCommandTimeout = errors.New("MongoDB did not answer in time")
 // openDatabase connects for a command that reads and ends. Call the returned
 // function when done.
 func openDatabase(ctx context.Context, c *config.Config) (*mongo.Database, func(), error) {
-	client, err := mongo.Connect(options.Client().
-		SetAppName("watcher").
+	client, err := mongo.Connect(config.ClientOptions(c.MongoURI, serverSelection).
 		// A streamed hello is answered after 10 s, and Disconnect may wait for it.
-		SetServerMonitoringMode(options.ServerMonitoringModePoll).
-		SetServerSelectionTimeout(serverSelection). // the string may name another
-		ApplyURI(c.MongoURI.Reveal()))
+		SetServerMonitoringMode(options.ServerMonitoringModePoll))
 	if err != nil {
 		return nil, nil, usageError{config.Fault{Setting: "mongo-uri", Reason: "the driver does not take it"}}
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/cxbridge/watcher/internal/admin"
 	"github.com/cxbridge/watcher/internal/bots"
@@ -188,11 +187,7 @@ const (
 )
 
 func connect(cfg config.Config) (*mongo.Client, error) {
-	opts := options.Client().
-		SetAppName("watcher").
-		SetServerSelectionTimeout(selectionTimeout).
-		ApplyURI(cfg.MongoURI.Reveal()) // last: what it sets wins
-	client, err := mongo.Connect(opts)
+	client, err := mongo.Connect(config.ClientOptions(cfg.MongoURI, selectionTimeout))
 	if err != nil {
 		return nil, fmt.Errorf("connect to MongoDB: %w", config.RedactURI(err, cfg.MongoURI))
 	}

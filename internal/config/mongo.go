@@ -5,7 +5,11 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
+	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/connstring"
 
 	"github.com/cxbridge/watcher/pkg/secret"
@@ -32,6 +36,20 @@ func CheckMongoURI(uri secret.Text) error {
 		return fmt.Errorf("is not a connection string that the driver takes: %s", withoutURI(err.Error(), s))
 	}
 	return nil
+}
+
+// ClientOptions are those of every connection; selection is how long a server
+// is looked for, unless the connection string says it. Whatever the string
+// says, reads go to the primary and writes are acknowledged by a majority: a
+// secondary that lags would show a call without the result whose event was just
+// read, and a write that can be lost is no reason to forget an event.
+func ClientOptions(uri secret.Text, selection time.Duration) *options.ClientOptions {
+	return options.Client().
+		SetAppName("watcher"). // the string may name another
+		SetServerSelectionTimeout(selection).
+		ApplyURI(uri.Reveal()).
+		SetReadPreference(readpref.Primary()).
+		SetWriteConcern(writeconcern.Majority())
 }
 
 // DatabaseOf returns the database that the path of a connection string names,
