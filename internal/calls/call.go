@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
 )
 
 // CallTypeAgent is the call_type of records that the agent desk inserts. They
@@ -106,6 +107,61 @@ func decodePushed(v value) Pushed {
 		}
 	}
 	return p
+}
+
+// Due reports whether an attempt of the result of completed is scheduled.
+func (p *Pushed) Due(completed time.Time) bool {
+	return !p.NextAttemptAt.IsZero() && p.CompletedAt.Equal(completed)
+}
+
+// Due reports whether an attempt is scheduled on the call, of whichever result.
+func (c *Call) Due() bool { return !c.Pushed.NextAttemptAt.IsZero() }
+
+// Attempts is how often the present result was attempted in the delivery that is
+// scheduled. One that has its final outcome and is pushed again starts anew.
+func (c *Call) Attempts() int {
+	if c.Pushed.Due(c.CompletedAt) {
+		return c.Pushed.Attempts
+	}
+	return 0
+}
+
+// FirstAttempt is when the delivery was first attempted or deferred: now for a
+// new one, for one that is replayed after its end, and where the document does
+// not say.
+func (c *Call) FirstAttempt(now time.Time) time.Time {
+	if c.Pushed.Due(c.CompletedAt) && !c.Pushed.FirstAttemptAt.IsZero() {
+		return c.Pushed.FirstAttemptAt
+	}
+	return now
+}
+
+// arrayState is what stands where an array of the call belongs.
+type arrayState uint8
+
+const (
+	arrayFine  arrayState = iota // an array, or nothing
+	arrayNull                    // null, which an update cannot add to
+	arrayOther                   // something else, which is not ours to replace
+)
+
+// array looks at a field by the type that Load asked for, or by the field itself.
+func (c *Call) array(f docField) arrayState {
+	known := map[docField]docField{docLog: docLogType, docEvents: docEventsType}
+	switch v := c.value(f); c.text(known[f]) {
+	case "array", "missing":
+		return arrayFine
+	case "null":
+		return arrayNull
+	case "":
+		switch v.Type {
+		case 0, typeArray:
+			return arrayFine
+		case bsoncore.TypeNull:
+			return arrayNull
+		}
+	}
+	return arrayOther
 }
 
 // unchanged is a filter for calls on which p still stands, with a view to the

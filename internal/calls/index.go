@@ -64,6 +64,10 @@ const (
 	docCallAnswerTime
 	docAnswerTime
 	docAnsweredAt
+	docLog
+	docEvents
+	docLogType    // as Load asks for it, for log entries may be large
+	docEventsType // same
 
 	docFieldCount
 )
@@ -109,6 +113,10 @@ var docFieldNames = [docFieldCount]string{
 	docCallAnswerTime:       "call_answer_time",
 	docAnswerTime:           "answer_time",
 	docAnsweredAt:           "answered_at",
+	docLog:                  "integration_log",
+	docEvents:               "events",
+	docLogType:              "watcher_integration_log_type",
+	docEventsType:           "watcher_events_type",
 }
 
 // The fields that may hold a time of the call; the first that is one counts.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -15,26 +14,35 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/cxbridge/watcher/internal/outage"
+	"github.com/cxbridge/watcher/pkg/backoff"
 )
 
 // Recorder writes outcomes onto the calls, many calls in one bulk write. It
 // waits for nothing: what arrives while one write is under way makes the next.
+//
+// An error that passes (outage.Passing) puts an outcome back into the queue. Any
+// other error concerns its one document: it is tried with less and less of the
+// outcome, and ends as a line in the log. Neither holds up a writer.
 type Recorder struct {
 	coll    *mongo.Collection
 	logger  *slog.Logger
 	outage  *outage.Log
 	metrics *recordMetrics
 
-	mu     sync.Mutex
-	wake   *sync.Cond
-	queue  []entry
-	closed bool
+	mu      sync.Mutex
+	wake    *sync.Cond
+	queue   []entry
+	waiting int // entries that come back to the queue after a pause
+	closed  bool
+	stopped bool
 }
 
 // entry is an outcome on its way into its document.
 type entry struct {
-	outcome Outcome
-	done    func()
+	outcome  Outcome
+	done     func(written bool)
+	failures int    // that passed
+	level    detail // of the next write
 }
 
 // The limits of a bulk write: many small updates cost one round trip, but one
@@ -43,11 +51,12 @@ const (
 	maxBulk      = 256
 	bulkWriters  = 4
 	writeTimeout = 30 * time.Second
-	minWriteWait = 100 * time.Millisecond
-	maxWriteWait = 15 * time.Second
 )
 
-var errWriteTimeout = errors.New("MongoDB did not acknowledge a write in time")
+var (
+	errWriteTimeout = errors.New("MongoDB did not acknowledge a write in time")
+	writePause      = backoff.Backoff{First: 100 * time.Millisecond, Most: 15 * time.Second}
+)
 
 // NewRecorder returns a recorder on a calls collection.
 func NewRecorder(coll *mongo.Collection, logger *slog.Logger, reg prometheus.Registerer) *Recorder {
@@ -59,17 +68,17 @@ func NewRecorder(coll *mongo.Collection, logger *slog.Logger, reg prometheus.Reg
 	return r
 }
 
-// Record takes an outcome; done is called once, after its write was
-// acknowledged or nothing of it could be written. The queue is as long as the
-// caller's own limit of pending calls.
-func (r *Recorder) Record(o Outcome, done func()) {
+// Record takes an outcome. done is called once: with true after its write was
+// acknowledged, with false when its document takes nothing of it. The queue is
+// as long as the caller's own limit of pending calls.
+func (r *Recorder) Record(o Outcome, done func(written bool)) {
 	r.mu.Lock()
-	r.queue = append(r.queue, entry{o, done})
+	r.queue = append(r.queue, entry{outcome: o, done: done})
 	r.mu.Unlock()
 	r.wake.Signal()
 }
 
-// Close lets Run return once the queue is empty. Nothing is recorded after it.
+// Close lets Run return once all is written. Nothing is recorded after it.
 func (r *Recorder) Close() {
 	r.mu.Lock()
 	r.closed = true
@@ -80,12 +89,17 @@ func (r *Recorder) Close() {
 // Run writes until Close was called and all is written. When ctx ends before
 // that, what is not acknowledged stays undone.
 func (r *Recorder) Run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, r.Close)
+	stop := context.AfterFunc(ctx, func() {
+		r.mu.Lock()
+		r.stopped = true
+		r.mu.Unlock()
+		r.wake.Broadcast()
+	})
 	defer stop()
 	var writers sync.WaitGroup
 	for range bulkWriters {
 		writers.Go(func() {
-			for batch := r.next(); batch != nil && ctx.Err() == nil; batch = r.next() {
+			for batch := r.next(); batch != nil; batch = r.next() {
 				r.write(ctx, batch)
 			}
 		})
@@ -98,8 +112,8 @@ func (r *Recorder) Run(ctx context.Context) error {
 func (r *Recorder) next() []entry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for len(r.queue) == 0 {
-		if r.closed {
+	for len(r.queue) == 0 || r.stopped {
+		if r.stopped || r.closed && r.waiting == 0 {
 			return nil
 		}
 		r.wake.Wait()
@@ -111,196 +125,168 @@ func (r *Recorder) next() []entry {
 	r.queue = r.queue[n:]
 	if len(r.queue) == 0 {
 		r.queue = nil
+		if r.closed && r.waiting == 0 {
+			r.wake.Broadcast() // the other writers may end
+		}
 	}
 	return batch
 }
 
-// write repeats a batch until each of its outcomes is written, has a document
-// that takes none of it, or ctx ends.
+// write writes a batch. Each of its entries is done then, or in the queue again.
 func (r *Recorder) write(ctx context.Context, batch []entry) {
-	for attempt := 0; len(batch) > 0; attempt++ {
-		refused, err := r.bulk(ctx, batch, attempt > 0)
-		if err == nil {
-			r.outage.Worked(ctx)
-			for _, e := range refused {
-				r.writeLess(ctx, e)
-			}
-			return
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		wait := writeWait(attempt)
-		r.metrics.retries.Inc()
-		r.outage.Failed(ctx, err, slog.Int("calls", len(batch)))
-		if !sleep(ctx, wait) {
-			return
+	failed, err := r.bulk(ctx, batch)
+	switch {
+	case err == nil:
+		r.outage.Worked(ctx)
+	case outage.Passing(err):
+		r.later(ctx, batch, err)
+		return
+	case len(batch) > 1: // one of them is the reason
+		r.write(ctx, batch[:len(batch)/2])
+		r.write(ctx, batch[len(batch)/2:])
+		return
+	default:
+		failed = map[int]error{0: err}
+	}
+	for i, e := range batch {
+		switch err := failed[i]; {
+		case err == nil:
+			r.end(e)
+		case outage.Passing(err):
+			r.later(ctx, batch[i:i+1], err)
+		default:
+			r.writeLess(ctx, e, err)
 		}
 	}
 }
 
-// bulk writes a batch and settles what was written. It returns the entries
-// that their documents refused, or an error when nothing is known of any.
-func (r *Recorder) bulk(ctx context.Context, batch []entry, again bool) ([]entry, error) {
+// bulk writes a batch. It returns the errors of single entries by their place,
+// or the one of all.
+func (r *Recorder) bulk(ctx context.Context, batch []entry) (map[int]error, error) {
 	models := make([]mongo.WriteModel, len(batch))
 	for i := range batch {
-		models[i] = mongo.NewUpdateOneModel().
-			SetFilter(batch[i].outcome.filter(again)).
-			SetUpdate(batch[i].outcome.update(detailAll))
+		o := &batch[i].outcome
+		models[i] = mongo.NewUpdateOneModel().SetFilter(o.filter()).SetUpdate(o.update(batch[i].level))
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, writeTimeout, errWriteTimeout)
+	writing, cancel := context.WithTimeoutCause(ctx, writeTimeout, errWriteTimeout)
 	defer cancel()
 	begun := time.Now()
-	result, err := r.coll.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
+	result, err := r.coll.BulkWrite(writing, models, options.BulkWrite().SetOrdered(false))
 	r.metrics.size.Observe(float64(len(batch)))
 	r.metrics.seconds.Observe(time.Since(begun).Seconds())
 
-	refused := make(map[int]bool)
-	if failed, ok := errors.AsType[mongo.BulkWriteException](err); ok && failed.WriteConcernError == nil {
-		for _, we := range failed.WriteErrors {
-			refused[we.Index] = true
+	var failed map[int]error
+	if each, ok := errors.AsType[mongo.BulkWriteException](err); ok && each.WriteConcernError == nil {
+		failed = make(map[int]error, len(each.WriteErrors))
+		for _, we := range each.WriteErrors {
+			failed[we.Index] = mongo.WriteException{WriteErrors: mongo.WriteErrors{we.WriteError}, Labels: each.Labels}
 		}
 	} else if err != nil {
 		return nil, fmt.Errorf("write %d outcomes: %w", len(batch), err)
 	}
-	if result != nil && int(result.MatchedCount)+len(refused) < len(batch) {
-		r.writeLate(ctx, batch)
+	if result != nil && int(result.MatchedCount)+len(failed) < len(batch) {
+		return failed, r.writeLate(writing, batch)
 	}
-	var left []entry
-	for i, e := range batch {
-		if refused[i] {
-			left = append(left, e)
-			continue
-		}
-		r.metrics.written[detailAll].Inc()
-		e.done()
-	}
-	return left, nil
+	return failed, nil
 }
 
-// writeLess writes as much of an outcome as its document takes.
-func (r *Recorder) writeLess(ctx context.Context, e entry) {
-	level := detailAll // a moving shard or a stepped-down primary refuses single writes too
-	for attempt := 0; ; attempt++ {
-		err := r.one(ctx, e, level)
-		switch {
-		case err == nil:
-			if level != detailAll {
-				r.logger.Warn("call takes only a part of its outcome",
-					"call_id", idText(e.outcome.ID), "delivery_id", e.outcome.DeliveryID, "written", level.String())
-			}
-			r.metrics.written[level].Inc()
-			r.outage.Worked(ctx)
-			e.done()
-			return
-		case ctx.Err() != nil:
-			return
-		case isRefusal(err) && level == detailShort:
-			r.logger.Error("outcome cannot be written onto its call",
-				"call_id", idText(e.outcome.ID), "delivery_id", e.outcome.DeliveryID,
-				"outcome", string(e.outcome.Status), "attempts", e.outcome.Attempts, "error", err)
-			r.metrics.written[detailNone].Inc()
-			e.done()
-			return
-		case isRefusal(err):
-			level++
-			attempt = 0
-		default:
-			r.outage.Failed(ctx, err, slog.Int("calls", 1))
-			if !sleep(ctx, writeWait(attempt)) {
-				return
-			}
-		}
+// end notes an entry that is written.
+func (r *Recorder) end(e entry) {
+	if e.level != detailAll {
+		r.logger.Warn("call takes only a part of its outcome",
+			"call_id", idText(e.outcome.ID), "delivery_id", e.outcome.DeliveryID, "written", e.level.String())
 	}
+	r.metrics.written[e.level].Inc()
+	e.done(e.level < detailRemoved)
 }
 
-func (r *Recorder) one(ctx context.Context, e entry, level detail) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, writeTimeout, errWriteTimeout)
-	defer cancel()
-	if _, err := r.coll.UpdateOne(ctx, e.outcome.filter(true), e.outcome.update(level)); err != nil {
-		return fmt.Errorf("write outcome of call %s: %w", idText(e.outcome.ID), err)
-	}
-	return nil
-}
-
-// filter finds the call. A write that may have been applied already is not
-// applied again: its time stands on the document, or, where it only withdraws
-// the next try, that is gone. Nor is one of a call that meanwhile says something
-// else than what it was read with.
-func (o *Outcome) filter(again bool) bson.D {
-	f := bson.D{{Key: "_id", Value: o.ID}}
-	if again && o.Withdrawn {
-		f = append(f, bson.E{Key: fieldNextAttempt, Value: bson.D{{Key: "$exists", Value: true}}})
-	}
-	switch {
-	case o.Seen != nil:
-		f = append(f, o.Seen.unchanged(o.CompletedAt)...)
-	case again && !o.Withdrawn:
-		f = append(f, bson.E{Key: fieldResult + ".pushed_at", Value: bson.D{
-			{Key: "$ne", Value: bson.NewDateTimeFromTime(o.PushedAt)},
-		}})
-	}
-	return f
-}
-
-// writeLate adds to the logs of the calls those of a batch that came too late,
-// see Outcome.Seen. Those that were written, now or before, stand in the log.
-func (r *Recorder) writeLate(ctx context.Context, batch []entry) {
-	var models []mongo.WriteModel
-	for i := range batch {
-		o := &batch[i].outcome
-		if o.Seen == nil || o.Parked || o.Withdrawn {
-			continue
-		}
-		models = append(models, mongo.NewUpdateOneModel().SetUpdate(o.lateUpdate()).SetFilter(bson.D{
-			{Key: "_id", Value: o.ID},
-			{Key: fieldLog + ".pushed_at", Value: bson.D{{Key: "$ne", Value: bson.NewDateTimeFromTime(o.PushedAt)}}},
-		}))
-	}
-	if len(models) == 0 {
+// later puts entries back into the queue after a pause.
+func (r *Recorder) later(ctx context.Context, batch []entry, err error) {
+	if ctx.Err() != nil {
 		return
 	}
-	result, err := r.coll.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
-	switch {
-	case err != nil:
-		r.logger.WarnContext(ctx, "tries that came too late are not in the logs of their calls", "error", err)
-	case result.MatchedCount > 0:
-		r.logger.WarnContext(ctx, "outcomes came too late: another replica answers for the calls", "calls", result.MatchedCount)
+	r.metrics.retries.Inc()
+	r.outage.Failed(ctx, err, slog.Int("calls", len(batch)))
+	failures := 0
+	again := make([]entry, len(batch))
+	for i, e := range batch {
+		failures = max(failures, e.failures)
+		e.failures++
+		again[i] = e
 	}
+	r.mu.Lock()
+	r.waiting += len(again)
+	r.mu.Unlock()
+	time.AfterFunc(writePause.Pause(failures), func() {
+		r.mu.Lock()
+		r.waiting -= len(again)
+		r.queue = append(r.queue, again...)
+		r.mu.Unlock()
+		r.wake.Broadcast()
+	})
 }
 
-// isRefusal reports whether the server found fault with the command itself, so
-// that the same again is refused again. Of updates: code 2 BadValue ($push onto what is no
-// array), 14 TypeMismatch, 17280 and 10334 (too large), 17419/17420 (larger
-// after the update), 28 PathNotViable, 9 FailedToParse, 121 validation. Of
-// projections: 15998, 16410, 40352, 40353 (names), 31249 (paths that collide).
-func isRefusal(err error) bool {
-	failed, ok := errors.AsType[mongo.ServerError](err)
-	if !ok {
-		return false
+// writeLess writes as much of an outcome as its document takes, after it
+// refused all of it.
+func (r *Recorder) writeLess(ctx context.Context, e entry, refused error) {
+	for e.level++; e.level < detailNone; e.level++ {
+		if e.level == detailRemoved && e.outcome.Seen.NextAttemptAt.IsZero() {
+			continue // nothing is due on it
+		}
+		failed, err := r.bulk(ctx, []entry{e})
+		if err == nil {
+			err = failed[0]
+		}
+		switch {
+		case err == nil:
+			r.outage.Worked(ctx)
+			r.end(e)
+			return
+		case outage.Passing(err):
+			r.later(ctx, []entry{e}, err)
+			return
+		}
+		refused = err
 	}
-	for _, code := range []int{2, 9, 14, 28, 57, 121, 10334, 15998, 16410, 17280, 17419, 17420, 31249, 40352, 40353} {
-		if failed.HasErrorCode(code) {
-			return true
+	r.logger.Error("outcome cannot be written onto its call",
+		"call_id", idText(e.outcome.ID), "delivery_id", e.outcome.DeliveryID,
+		"outcome", string(e.outcome.Status), "attempts", e.outcome.Attempts, "error", refused)
+	r.metrics.written[detailNone].Inc()
+	e.done(false)
+}
+
+// writeLate cares for those of a batch whose calls say something else by now,
+// see Outcome.Seen: an ok is written all the same, the other attempts are added
+// to the logs of the calls. Those that were written, now or before, stand in the
+// log and are found by that.
+func (r *Recorder) writeLate(ctx context.Context, batch []entry) error {
+	var truths, logs []mongo.WriteModel
+	for i := range batch {
+		o := &batch[i].outcome
+		if !o.attempted() {
+			continue
+		}
+		missing := bson.E{Key: fieldLog + ".pushed_at", Value: bson.D{{Key: "$ne", Value: bson.NewDateTimeFromTime(o.At)}}}
+		if o.Status == StatusOK {
+			truths = append(truths, mongo.NewUpdateOneModel().
+				SetFilter(append(o.untold(), missing)).SetUpdate(o.update(batch[i].level)))
+		}
+		logs = append(logs, mongo.NewUpdateOneModel().
+			SetFilter(bson.D{{Key: "_id", Value: o.ID}, missing}).SetUpdate(o.late()))
+	}
+	for _, models := range [][]mongo.WriteModel{truths, logs} {
+		if len(models) == 0 {
+			continue
+		}
+		result, err := r.coll.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
+		switch {
+		case outage.Passing(err):
+			return fmt.Errorf("write %d outcomes that came late: %w", len(models), err)
+		case err != nil: // a log that is no array, or a full document: the call is another's
+			r.logger.WarnContext(ctx, "attempts that came late are not in the logs of their calls", "error", err)
+		case result.MatchedCount > 0:
+			r.logger.WarnContext(ctx, "outcomes came late: another replica answers for the calls, or a replay does", "calls", result.MatchedCount)
 		}
 	}
-	return false
-}
-
-// writeWait is the delay before try n+1: doubled, bounded, jittered.
-func writeWait(n int) time.Duration {
-	wait := min(minWriteWait<<min(n, 10), maxWriteWait)
-	return wait/2 + rand.N(wait/2+1) //nolint:gosec // jitter
-}
-
-// sleep waits, and reports false when ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return nil
 }

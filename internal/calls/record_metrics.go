@@ -4,26 +4,21 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // recordMetrics counts what the Recorder writes.
 type recordMetrics struct {
-	written map[detail]prometheus.Counter
+	written [detailCount]prometheus.Counter
 	retries prometheus.Counter
 	size    prometheus.Histogram
 	seconds prometheus.Histogram
 }
 
-func (d detail) String() string {
-	return [...]string{"all", "no_event", "result", "short", "nothing"}[d]
-}
-
 func newRecordMetrics(reg prometheus.Registerer) *recordMetrics {
 	written := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "watcher_calls_outcomes_written_total",
-		Help: "Outcomes by how much of them the call document took; nothing means that it is only in the log.",
+		Help: "Outcomes by how much of them the call document took; not_due only that nothing is due any more, nothing that it is only in the log.",
 	}, []string{"part"})
 	m := &recordMetrics{
-		written: make(map[detail]prometheus.Counter),
 		retries: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "watcher_calls_write_retries_total",
-			Help: "Bulk writes of outcomes that failed as a whole and were tried again.",
+			Help: "Writes of outcomes that failed for now and were put back to be written later.",
 		}),
 		size: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "watcher_calls_write_outcomes",
@@ -36,7 +31,7 @@ func newRecordMetrics(reg prometheus.Registerer) *recordMetrics {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}),
 	}
-	for d := detailAll; d <= detailNone; d++ {
+	for d := range detailCount {
 		m.written[d] = written.WithLabelValues(d.String())
 	}
 	reg.MustRegister(written, m.retries, m.size, m.seconds)

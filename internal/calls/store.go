@@ -10,6 +10,9 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
+
+	"github.com/cxbridge/watcher/internal/outage"
 )
 
 // Store reads calls. It is safe for concurrent use.
@@ -29,35 +32,64 @@ const (
 
 var errReadTimeout = errors.New("MongoDB did not answer a read in time")
 
-// ErrUnreadable is a read that MongoDB refuses as such, so that the same again is
-// refused again.
+// ErrUnreadable is a read that MongoDB refuses for a reason that does not pass, so
+// that the same again is refused again.
 var ErrUnreadable = errors.New("MongoDB refuses the read")
 
-// Load reads many calls with one find, only the given fields (nil: all), and
-// hands each to fn in any order. A call that is gone is not handed over. The
-// error wraps ErrUnreadable when trying again is of no use.
-func (s *Store) Load(ctx context.Context, ids []bson.RawValue, fields []string, fn func(Call)) error {
+// Read says which calls are loaded, and how.
+type Read struct {
+	IDs    []bson.RawValue
+	Fields []string // paths; nil is all
+	// After asks for a state that is not older, as a majority of the members has it.
+	// Without it the primary is asked for what it has.
+	After bson.Timestamp
+}
+
+// Load reads many calls with one find and hands each to fn in any order, until
+// fn returns false. A call that is gone is not handed over. The error wraps
+// ErrUnreadable when trying again is of no use.
+func (s *Store) Load(ctx context.Context, q Read, fn func(Call) bool) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readTimeout, errReadTimeout)
 	defer cancel()
-	cursor, err := s.coll.Find(ctx,
-		bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}},
-		options.Find().SetProjection(projection(fields)).SetBatchSize(int32(min(len(ids), 1000))), //nolint:gosec // bounded
-	)
-	if isRefusal(err) {
-		return fmt.Errorf("load %d calls: %w: %w", len(ids), ErrUnreadable, err)
+	err := s.load(ctx, q, fn)
+	switch {
+	case err == nil:
+		return nil
+	case outage.Passing(err):
+		return fmt.Errorf("load %d calls: %w", len(q.IDs), err)
 	}
+	return fmt.Errorf("load %d calls: %w: %w", len(q.IDs), ErrUnreadable, err)
+}
+
+func (s *Store) load(ctx context.Context, q Read, fn func(Call) bool) error {
+	coll := s.coll
+	if !q.After.IsZero() {
+		session, err := coll.Database().Client().StartSession(options.Session().SetCausalConsistency(true))
+		if err != nil {
+			return err
+		}
+		defer session.EndSession(ctx)
+		if err := session.AdvanceOperationTime(&q.After); err != nil {
+			return err
+		}
+		ctx = mongo.NewSessionContext(ctx, session)
+		coll = coll.Clone(options.Collection().SetReadConcern(readconcern.Majority()))
+	}
+	cursor, err := coll.Find(ctx,
+		bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: q.IDs}}}},
+		options.Find().SetProjection(projection(q.Fields)).SetBatchSize(int32(min(len(q.IDs), 1000))), //nolint:gosec // bounded
+	)
 	if err != nil {
-		return fmt.Errorf("load %d calls: %w", len(ids), err)
+		return err
 	}
 	defer closeCursor(ctx, cursor)
 	for cursor.Next(ctx) {
 		// Current is valid until the next call only.
-		fn(Decode(slices.Clone(cursor.Current)))
+		if !fn(Decode(slices.Clone(cursor.Current))) {
+			return nil
+		}
 	}
-	if err := cursor.Err(); err != nil {
-		return fmt.Errorf("load %d calls: %w", len(ids), err)
-	}
-	return nil
+	return cursor.Err()
 }
 
 func projection(fields []string) bson.D {

@@ -170,8 +170,9 @@ func (m *Mark) model() mongo.WriteModel {
 		})
 	}
 	fresh := Outcome{
-		Status: StatusFailed, Error: replayNote, CompletedAt: m.CompletedAt, DeliveryID: DeliveryID(m.ID, m.CompletedAt),
-		PushedAt: time.Now(), NextAttemptAt: m.At, Slot: m.Slot, ReplayID: m.ReplayID,
+		Transition: ToDeferred, Attempt: Attempt{Status: StatusFailed, Error: replayNote, At: time.Now()},
+		CompletedAt: m.CompletedAt, DeliveryID: DeliveryID(m.ID, m.CompletedAt),
+		NextAttemptAt: m.At, Slot: m.Slot, ReplayID: m.ReplayID,
 	}
 	filter = append(filter, bson.E{Key: fieldResult + ".completed_at", Value: bson.D{{Key: "$ne", Value: completed}}})
 	return mongo.NewUpdateOneModel().SetFilter(filter).

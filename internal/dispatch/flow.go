@@ -19,11 +19,15 @@ type source uint8
 
 const (
 	fromStored source = iota // the stream or a sweep: a result was stored
-	fromDue                  // its document: a try was due
+	fromDue                  // its document: an attempt was due
 	sources
 )
 
-func (s source) String() string { return [...]string{"stored", "due"}[s] }
+var sourceNames = [...]string{"stored", "due"}
+
+var _ [sources]struct{} = [len(sourceNames)]struct{}{}
+
+func (s source) String() string { return sourceNames[s] }
 
 // ending is how a call left. The first four are final outcomes.
 type ending uint8
@@ -36,18 +40,23 @@ const (
 	endRejected
 	endSkipped
 	endFailed
-	endDue     // its document says when it is tried next
+	endDue     // its document says when the next attempt is
 	endIgnored // there was nothing to do; the reasons are in the skips
 	endings
 )
 
-func (e ending) String() string {
-	return [...]string{"released", "ok", "rejected", "skipped", "failed", "due", "ignored"}[e]
-}
+var endingNames = [...]string{"released", "ok", "rejected", "skipped", "failed", "due", "ignored"}
 
-// endingOf is how a call ends by its outcome.
-func endingOf(o *calls.Outcome) ending {
-	if !o.Withdrawn && !o.Final() {
+var _ [endings]struct{} = [len(endingNames)]struct{}{}
+
+func (e ending) String() string { return endingNames[e] }
+
+// endingOf is how a call ends by its decision and its outcome.
+func endingOf(decision Decision, o *calls.Outcome) ending {
+	switch {
+	case decision.Action == Skip:
+		return endIgnored
+	case decision.Action == Defer, decision.Action == Deliver && !o.Final():
 		return endDue
 	}
 	switch o.Status {
@@ -62,16 +71,16 @@ func endingOf(o *calls.Outcome) ending {
 	}
 }
 
-func (f *flow) take(it *item) { f.taken[it.from] += uint64(it.held) } //nolint:gosec // never negative
+func (f *flow) take(it *item) { f.taken[it.source] += uint64(it.held) } //nolint:gosec // never negative
 
-func (f *flow) end(it *item) { f.ended[it.from][it.end] += uint64(it.held) } //nolint:gosec // same
+func (f *flow) end(it *item, as ending) { f.ended[it.source][as] += uint64(it.held) } //nolint:gosec // same
 
 var (
 	takenDesc = prometheus.NewDesc("watcher_dispatch_taken_total",
-		"Calls taken, by where from: stored is a result from the stream or a sweep, due a try whose time had come.",
+		"Calls taken, by where from: stored is a result from the stream or a sweep, due an attempt whose time had come.",
 		[]string{"from"}, nil)
 	settledDesc = prometheus.NewDesc("watcher_dispatch_settled_total",
-		"Calls that left, by where they were taken from and how they ended: a final outcome, due (tried again later), "+
+		"Calls that left, by where they were taken from and how they ended: a final outcome, due (attempted later), "+
 			"ignored (nothing to do) or released (let go at a stop). taken = settled + pending, at every moment.",
 		[]string{"from", "as"}, nil)
 	pendingDesc = prometheus.NewDesc("watcher_dispatch_pending_calls",

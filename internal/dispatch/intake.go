@@ -6,8 +6,9 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
+	"github.com/cxbridge/watcher/internal/queue"
 )
 
 // Intake is where the calls of one partition come in. It ends by itself: what
@@ -15,11 +16,7 @@ import (
 type Intake struct {
 	d     *Dispatcher
 	share Share
-	// served are the bots that stand back in the look-ups of due calls, by class.
-	// Only the retrier touches them.
-	served [classes]map[string]bool
-	// behind are the destinations of which more is due than they took.
-	behind [classes]map[string]bool
+	alive func() bool
 
 	// sends ends when nothing of this intake may be sent any more.
 	sends context.Context //nolint:containedctx // the life of the partition, not of a call
@@ -45,54 +42,20 @@ type Share struct {
 }
 
 // Open starts taking calls. ctx is the right to send them: when it ends,
-// attempts that are under way are cut off.
-func (d *Dispatcher) Open(ctx context.Context, share Share) *Intake {
-	in := &Intake{d: d, share: share, stopped: make(chan struct{}), idle: make(chan struct{})}
-	for c := range in.served {
-		in.served[c] = make(map[string]bool)
-	}
+// attempts that are under way are cut off. alive is asked at the moment of each
+// send whether the right still holds; nil is always.
+func (d *Dispatcher) Open(ctx context.Context, share Share, alive func() bool) *Intake {
+	in := &Intake{d: d, share: share, alive: alive, stopped: make(chan struct{}), idle: make(chan struct{})}
 	in.sends, in.abort = context.WithCancelCause(ctx)
 	d.mu.Lock()
 	d.intakes[in] = struct{}{}
 	d.mu.Unlock()
-	select {
-	case d.dueWake <- struct{}{}: // what was due all the while
-	default:
-	}
+	d.onDue(time.Now()) // what was due all the while
 	return in
 }
 
-// Submit takes the call of an event, and waits when too much is pending. done
-// is called when nothing about the event has to be remembered any more; never,
-// when the intake stops before that.
-func (in *Intake) Submit(ctx context.Context, id bson.RawValue, done func()) error {
-	return in.SubmitAgain(ctx, id, Again{}, done)
-}
-
-// SubmitAgain is Submit for a call that may have to be pushed although its
-// result was pushed already.
-func (in *Intake) SubmitAgain(ctx context.Context, id bson.RawValue, again Again, done func()) error {
-	if err := in.d.pending.Acquire(ctx, 1); err != nil {
-		return context.Cause(ctx)
-	}
-	it := &item{intake: in, id: id, key: idKey(id), class: again.class(), again: again, held: 1, done: []func(){done}}
-	if !in.hold(1) {
-		in.d.pending.Release(1)
-		return ErrStopped
-	}
-	if in.d.claim(it) {
-		select {
-		case in.d.incoming <- it:
-		case <-ctx.Done():
-			in.d.forget(it)
-			return context.Cause(ctx)
-		case <-in.stopped:
-			in.d.forget(it)
-			return ErrStopped
-		}
-	}
-	return nil
-}
+// Share is the part of the due calls that belongs to this intake.
+func (in *Intake) Share() Share { return in.share }
 
 // Stop ends the intake: nothing new is begun. Attempts that are under way go on.
 func (in *Intake) Stop() {
@@ -153,15 +116,20 @@ func (in *Intake) over() bool {
 	}
 }
 
+// maySend reports whether an attempt may begin now.
+func (in *Intake) maySend() bool {
+	return in.sends.Err() == nil && (in.alive == nil || in.alive())
+}
+
 // drop lets go of the calls of an intake that wait in the lanes.
 func (d *Dispatcher) drop(in *Intake) {
-	for _, dl := range d.lanes.take(func(dl *delivery) bool { return dl.intake == in }) {
-		d.forget(dl.item)
+	for _, owner := range d.queue.Remove(func(o queue.Owner) bool { return o.(*item).intake == in }) {
+		d.release(owner.(*item))
 	}
 }
 
-// open returns the intakes that take calls.
-func (d *Dispatcher) open() []*Intake {
+// Intakes are those that take calls.
+func (d *Dispatcher) Intakes() []*Intake {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Collect(maps.Keys(d.intakes))

@@ -4,14 +4,23 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/outage"
+	"github.com/cxbridge/watcher/pkg/backoff"
 )
+
+var loadPause = backoff.Backoff{First: 100 * time.Millisecond, Most: 10 * time.Second}
+
+// A read that is older than its event is made again, each time later and from a
+// majority that has seen the event; after rereads the call is taken as it is.
+const rereads = 6
+
+var rereadPause = backoff.Backoff{First: 100 * time.Millisecond, Most: 5 * time.Second}
 
 // loadLoop reads the calls that wait, many with one find: what came while one
 // find was under way makes the next.
@@ -40,43 +49,37 @@ func (d *Dispatcher) loadLoop(ctx context.Context) {
 	}
 }
 
-// load reads a batch, trying until ctx ends, and decides on each call. whole
-// reads all fields.
+// load reads a batch, in as many finds as the memory asks for, and decides on
+// each call. It tries until ctx ends, and then lets go of the rest. whole reads
+// all fields.
 func (d *Dispatcher) load(ctx context.Context, batch []*item, whole bool) bool {
-	ids := make([]bson.RawValue, len(batch))
-	for attempt := 0; ; attempt++ {
-		for i, it := range batch {
-			ids[i] = it.id
-		}
-		// The set is taken before the read, so that the fields that its mappers
-		// name are those that were read.
-		set := d.o.Bots.Set()
-		found := make(map[string]*calls.Call, len(batch))
-		fields := set.Fields()
-		if whole {
-			fields = nil
-		}
-		err := d.o.Loader.Load(ctx, ids, fields, func(c calls.Call) { found[idKey(c.ID)] = &c })
+	for failures := 0; len(batch) > 0; {
+		// A bot that changes with each read names other fields each time.
+		whole = whole || batch[0].reloads > 3
+		l := &loading{d: d, whole: whole, found: make(map[string]*calls.Call, len(batch))}
+		err := l.read(ctx, batch)
 		if err == nil {
 			d.loading.Worked(ctx)
-			return d.decideAll(ctx, batch, found, set)
+			batch, failures = l.decide(ctx, batch), 0
+			continue
 		}
-		if ctx.Err() != nil {
-			d.forgetAll(batch)
+		l.unload()
+		switch {
+		case ctx.Err() != nil:
+			d.releaseAll(batch)
 			return false
-		}
-		if errors.Is(err, calls.ErrUnreadable) {
+		case errors.Is(err, calls.ErrUnreadable):
 			return d.loadApart(ctx, batch, whole, err)
 		}
-		wait := min(100*time.Millisecond<<min(attempt, 8), 10*time.Second)
-		wait = wait/2 + rand.N(wait/2) //nolint:gosec // jitter
 		d.metrics.loadErrors.Inc()
 		d.loading.Failed(ctx, err, slog.Int("calls", len(batch)))
-		if !sleep(ctx, wait) {
-			d.forgetAll(batch)
+		if backoff.Sleep(ctx, loadPause.Pause(failures)) != nil {
+			d.releaseAll(batch)
 			return false
 		}
+		failures++
 	}
+	return true
 }
 
 // loadApart finds the call that MongoDB refuses to read, so that it does not hold
@@ -86,141 +89,128 @@ func (d *Dispatcher) loadApart(ctx context.Context, batch []*item, whole bool, r
 	if len(batch) == 1 && whole {
 		it := batch[0]
 		d.metrics.loadErrors.Inc()
-		d.logger.Error("call cannot be read and is not pushed", "call_id", it.id.String(), "error", refused)
-		d.skip(it, nil, ReasonUnreadable)
+		d.logger.Error("call cannot be read and is not pushed", "call_id", it.event.ID.String(), "error", refused)
+		d.settle(it, Decision{Action: Skip, Reason: ReasonUnreadable}, nil)
 		return true
 	}
 	for i := range batch {
 		if !d.load(ctx, batch[i:i+1], len(batch) == 1) {
-			d.forgetAll(batch[i+1:])
+			d.releaseAll(batch[i+1:])
 			return false
 		}
 	}
 	return true
 }
 
-func (d *Dispatcher) forgetAll(batch []*item) {
-	for _, it := range batch {
-		d.forget(it)
-	}
+// loading is one find and what it brought.
+type loading struct {
+	d     *Dispatcher
+	whole bool
+	set   *bots.Set // before the find: the fields that its mappers name were read
+	found map[string]*calls.Call
+	held  int64 // bytes of the byte limit
+	full  bool  // it ended early: there is no room for more
 }
 
-func (d *Dispatcher) decideAll(ctx context.Context, batch []*item, found map[string]*calls.Call, set *bots.Set) bool {
+// read makes the find, and then reads the bots of what was found, so that no bot
+// is older than its call. The room for the largest reply is taken before; what
+// a reply does not need is given back.
+func (l *loading) read(ctx context.Context, batch []*item) error {
+	d := l.d
+	q := calls.Read{IDs: make([]bson.RawValue, len(batch))}
 	for i, it := range batch {
-		if it.intake.over() {
-			d.forget(it)
-			continue
+		q.IDs[i] = it.event.ID
+		if it.rereads > 0 && it.event.At.After(q.After) {
+			q.After = it.event.At
 		}
-		call, ok := found[it.key]
-		if !ok {
-			d.skip(it, nil, ReasonDeleted)
-			continue
-		}
-		size := min(int64(call.Size()), maxBytes)
-		if err := d.bytes.Acquire(ctx, size); err != nil {
-			d.forgetAll(batch[i:])
+	}
+	l.set = d.o.Bots.Set()
+	if !l.whole {
+		q.Fields = l.set.Fields()
+	}
+	if err := d.bytes.Acquire(ctx, replyBytes); err != nil {
+		return err
+	}
+	left := int64(replyBytes)
+	err := d.o.Loader.Load(ctx, q, func(c calls.Call) bool {
+		size := int64(c.Size())
+		switch {
+		case size <= left:
+			left -= size
+		case !d.bytes.TryAcquire(size):
+			l.full = true
 			return false
 		}
-		it.bytes = size
-		d.decide(it, call, set)
+		l.held += size
+		l.found[idKey(c.ID)] = &c
+		return true
+	})
+	d.bytes.Release(left)
+	if err != nil {
+		return err
 	}
-	return true
+	return l.refresh(ctx)
 }
 
-// decide is the fork of the road: skip, settle without a push, or push.
-func (d *Dispatcher) decide(it *item, call *calls.Call, set *bots.Set) {
-	if it.class == classDue && call.Pushed.ReplayID != "" {
-		it.class = classReplay
-	}
-	if reason := settled(call, it, time.Now()); reason != "" {
-		d.skip(it, call, reason)
-		return
-	}
-	bot := set.Bot(call.BotID)
-	if it.old {
-		if d.tooOld(it, call, time.Now()) {
-			d.withdraw(it, call, "given up: due for more than "+d.o.Schedule.MaxAge.String()+" and the destination does not answer")
-			return
+func (l *loading) refresh(ctx context.Context) error {
+	var ids []bson.RawValue
+	named := make(map[string]bool, len(l.found))
+	for _, c := range l.found {
+		if key := idKey(c.Bot); c.Bot.Type != 0 && !named[key] {
+			named[key] = true
+			ids = append(ids, c.Bot)
 		}
-		it.end = endDue // meanwhile it was tried, or stored anew
-		d.finish(it)
-		return
 	}
-	switch reason := SkipReason(call, bot); reason {
-	case "":
-		d.queue(it, call, bot, set)
-	case ReasonNoURL:
-		d.settle(it, call, bot, calls.StatusSkipped, "the bot has no url")
-	case ReasonBadConfig:
-		d.settle(it, call, bot, calls.StatusFailed, "unusable configuration: "+bot.FaultText())
-	default:
-		if isDue(call) {
-			// It was to be tried again and now must not be: the document has
-			// to say so, or it stays due for ever.
-			d.withdraw(it, call, "not tried again: "+string(reason))
-			return
+	if len(ids) == 0 {
+		return nil
+	}
+	err := l.d.o.Bots.Refresh(ctx, ids)
+	if err != nil && !outage.Passing(err) { // a bot that cannot be read is what it was
+		l.d.logger.WarnContext(ctx, "bots cannot be read", "error", err)
+		return nil
+	}
+	return err
+}
+
+// unload gives back the memory of what was found.
+func (l *loading) unload() {
+	l.d.bytes.Release(l.held)
+	l.held, l.found = 0, nil
+}
+
+// decide goes on with what was found, and returns what has to be read again: what
+// had no room, and calls of which the bot has changed since.
+func (l *loading) decide(ctx context.Context, batch []*item) (rest []*item) {
+	d, set := l.d, l.d.o.Bots.Set()
+	for _, it := range batch {
+		call := l.found[it.key]
+		if call != nil {
+			it.bytes, it.call = int64(call.Size()), call
 		}
-		d.skip(it, call, reason)
+		switch {
+		case it.intake.over():
+			d.release(it)
+		case call == nil && l.full:
+			rest = append(rest, it)
+		case it.rereads < rereads && (call == nil && !it.event.CompletedAt.IsZero() ||
+			call != nil && call.CompletedAt.Before(it.event.CompletedAt)):
+			pause := rereadPause.Pause(it.rereads)
+			it.rereads++
+			d.loadLater(it, pause)
+		case call == nil:
+			d.settle(it, Decision{Action: Skip, Reason: ReasonDeleted}, nil)
+		case !l.whole && set.Bot(call.Bot) != l.set.Bot(call.Bot):
+			d.unload(it)
+			it.reloads++
+			rest = append(rest, it)
+		default:
+			it.bot = set.Bot(call.Bot)
+			d.decide(it)
+		}
 	}
-}
-
-// settled says why the document already answers for this result, or "".
-func settled(call *calls.Call, it *item, now time.Time) Reason {
-	p := &call.Pushed
-	switch {
-	case !it.again.answers(call):
-		return ""
-	case p.NextAttemptAt.IsZero() && it.again.wants(p):
-		return ""
-	case p.NextAttemptAt.IsZero():
-		return ReasonLogged
-	case it.class == classLive, p.NextAttemptAt.After(now.Add(dueSlack)):
-		return ReasonScheduled
+	if l.full && len(rest) > 0 {
+		// The largest reply has room again when some of the calls are gone.
+		_ = backoff.Sleep(ctx, time.Millisecond)
 	}
-	return ""
-}
-
-// The reasons to end an item that only the road has; a preview never says them.
-const (
-	// ReasonLogged is a result whose outcome stands on the call already.
-	ReasonLogged Reason = "already_logged"
-	// ReasonScheduled is a result whose next try stands on the call already.
-	ReasonScheduled Reason = "already_scheduled"
-	// ReasonDeleted is a call that is gone.
-	ReasonDeleted Reason = "call_deleted"
-	// ReasonUnreadable is a call that MongoDB refuses to read.
-	ReasonUnreadable Reason = "call_unreadable"
-)
-
-// allReasons is the closed set, for metrics.
-var allReasons = []Reason{
-	ReasonAgentCall, ReasonNoResult, ReasonNoConfig, ReasonDisabled, ReasonSkipFlag,
-	ReasonNoURL, ReasonBadConfig, ReasonLogged, ReasonScheduled, ReasonDeleted,
-	ReasonUnreadable,
-}
-
-// dueSlack allows for clocks that differ between replicas.
-const dueSlack = time.Second
-
-func isDue(call *calls.Call) bool { return !call.Pushed.NextAttemptAt.IsZero() }
-
-// skip ends an item without writing anything.
-func (d *Dispatcher) skip(it *item, call *calls.Call, reason Reason) {
-	it.end = endIgnored
-	d.metrics.skips[reason].Inc()
-	d.skipped[reason].Add(1)
-	if call == nil { // it is gone, and with it its name
-		call = &calls.Call{ID: it.id}
-	}
-	d.logger.Debug("not pushed", "bot_id", call.BotID, "call_id", call.Name(), "reason", string(reason))
-	d.finish(it)
-}
-
-// queue gives a call to the lane of its destination, or puts it off.
-func (d *Dispatcher) queue(it *item, call *calls.Call, bot *bots.Bot, set *bots.Set) {
-	now := time.Now()
-	dl := &delivery{item: it, call: call, bot: bot, at: now}
-	if retryAt, ok := d.lanes.offer(dl, set.Limits(bot.Push.Destination), now); !ok {
-		d.park(dl, retryAt)
-	}
+	return rest
 }

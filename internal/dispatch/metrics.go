@@ -13,13 +13,10 @@ import (
 // metrics are the handles of this package, looked up once.
 type metrics struct {
 	outcomes     map[calls.Status]outcomeCounters
-	skips        map[Reason]prometheus.Counter
-	parked       prometheus.Counter
+	skips        [reasonCount]prometheus.Counter
+	deferred     prometheus.Counter
 	replayed     map[calls.Status]prometheus.Counter
-	throttled    prometheus.Counter
 	loadErrors   prometheus.Counter
-	due          [2]prometheus.Gauge // tries, replays
-	oldestDue    prometheus.Gauge
 	misses       [2]prometheus.Counter // by render.Miss
 	bots         *botMetrics
 	queueSeconds prometheus.Histogram
@@ -30,22 +27,18 @@ type metrics struct {
 
 // outcomeCounters count the outcomes of one status.
 type outcomeCounters struct {
-	final, again prometheus.Counter
+	final, scheduled prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, botLabel int) *metrics {
 	outcomes := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "watcher_dispatch_outcomes_total",
-		Help: "Outcomes written onto calls, by status and by whether another try is scheduled.",
+		Help: "Outcomes written onto calls, by status and by whether another attempt is scheduled.",
 	}, []string{"status", "final"})
 	skips := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "watcher_dispatch_skips_total",
-		Help: "Calls for which there was nothing to do, by reason.",
+		Help: "Calls for which there was nothing to do, by reason; the others of the closed set are reasons of other decisions.",
 	}, []string{"reason"})
-	due := prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "watcher_dispatch_due_calls",
-		Help: "Calls of this replica's partitions whose next try, or replay, is due; counted every 15 s, up to 10000 for each partition.",
-	}, []string{"class"})
 	misses := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "watcher_dispatch_unresolved_tokens_total",
 		Help: "Tokens of mappers that were sent as nothing: unknown names no variable of the call, empty one without a value.",
@@ -57,22 +50,13 @@ func newMetrics(reg prometheus.Registerer, botLabel int) *metrics {
 	m := &metrics{
 		replayed: make(map[calls.Status]prometheus.Counter),
 		outcomes: make(map[calls.Status]outcomeCounters),
-		skips:    make(map[Reason]prometheus.Counter),
-		parked: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "watcher_dispatch_parked_total",
-			Help: "Calls put off without a try because their destination was busy or down.",
-		}),
-		throttled: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "watcher_dispatch_throttled_seconds_total",
-			Help: "Time for which calls waited in memory because of the rate limit of their destination alone.",
+		deferred: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "watcher_dispatch_deferred_total",
+			Help: "Calls deferred without an attempt because their destination was busy or down, or their bot was gone.",
 		}),
 		loadErrors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "watcher_dispatch_load_errors_total",
 			Help: "Reads of calls that failed and were tried again.",
-		}),
-		oldestDue: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "watcher_dispatch_oldest_due_seconds",
-			Help: "How long the oldest due call of this replica's partitions has been due, replays left out. Looked at every 15 s.",
 		}),
 		queueSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "watcher_dispatch_queue_seconds",
@@ -92,25 +76,21 @@ func newMetrics(reg prometheus.Registerer, botLabel int) *metrics {
 		m.replayed[s] = replayed.WithLabelValues(string(s))
 		m.outcomes[s] = outcomeCounters{
 			final: outcomes.WithLabelValues(string(s), "true"),
-			again: outcomes.WithLabelValues(string(s), "false"),
+			scheduled: outcomes.WithLabelValues(string(s), "false"),
 		}
 	}
-	for _, r := range allReasons {
-		m.skips[r] = skips.WithLabelValues(string(r))
+	for r := NoReason + 1; r < reasonCount; r++ {
+		m.skips[r] = skips.WithLabelValues(r.String())
 	}
 	for _, miss := range render.Misses() {
 		m.misses[miss] = misses.WithLabelValues(miss.String())
-	}
-	for i, class := range []class{classDue, classReplay} {
-		m.due[i] = due.WithLabelValues(class.String())
 	}
 	m.bots = newBotMetrics(reg, botLabel)
 	sending := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "watcher_dispatch_sending_calls",
 		Help: "Attempts under way.",
 	}, func() float64 { return float64(m.sendingNow.Load()) })
-	reg.MustRegister(outcomes, skips, replayed, m.parked, m.throttled, m.loadErrors, due,
-		m.oldestDue, misses, m.queueSeconds, m.sinceStored, sending)
+	reg.MustRegister(outcomes, skips, replayed, m.deferred, m.loadErrors, misses, m.queueSeconds, m.sinceStored, sending)
 	return m
 }
 
@@ -119,7 +99,7 @@ func (m *metrics) missed(_ *render.Token, miss render.Miss) { m.misses[miss].Inc
 
 // recorded counts an outcome that now stands on its call.
 func (m *metrics) recorded(o *calls.Outcome, now time.Time) {
-	if o.Parked || o.Withdrawn {
+	if o.Transition == calls.ToDeferred || o.Transition == calls.ToWithdrawn {
 		return
 	}
 	c, ok := m.outcomes[o.Status]
@@ -127,7 +107,7 @@ func (m *metrics) recorded(o *calls.Outcome, now time.Time) {
 		return
 	}
 	if !o.Final() {
-		c.again.Inc()
+		c.scheduled.Inc()
 		return
 	}
 	c.final.Inc()

@@ -57,7 +57,7 @@ func (m *botMetrics) counters(bot string) *botCounters {
 	for _, s := range calls.Statuses {
 		c.outcomes[s] = outcomeCounters{
 			final: m.outcomes.WithLabelValues(bot, string(s), "true"),
-			again: m.outcomes.WithLabelValues(bot, string(s), "false"),
+			scheduled: m.outcomes.WithLabelValues(bot, string(s), "false"),
 		}
 	}
 	for _, class := range push.Classes() {
@@ -100,7 +100,7 @@ func (m *botMetrics) attempted(bot string, class push.Class) {
 
 // recorded counts an outcome.
 func (m *botMetrics) recorded(bot string, o *calls.Outcome) {
-	if m == nil || o.Parked || o.Withdrawn {
+	if m == nil || o.Transition == calls.ToDeferred || o.Transition == calls.ToWithdrawn {
 		return
 	}
 	c := m.of(bot).outcomes[o.Status]
@@ -109,6 +109,6 @@ func (m *botMetrics) recorded(bot string, o *calls.Outcome) {
 	case o.Final():
 		c.final.Inc()
 	default:
-		c.again.Inc()
+		c.scheduled.Inc()
 	}
 }

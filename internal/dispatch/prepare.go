@@ -12,53 +12,6 @@ import (
 	"github.com/cxbridge/watcher/pkg/render"
 )
 
-// Reason says why a call is not pushed. The set is closed; these are the words
-// of the preview, the log and the metric label.
-type Reason string
-
-// The reasons of a call and its bot, in the order in which they are looked for.
-const (
-	// ReasonAgentCall is a record of the agent desk, which is no result.
-	ReasonAgentCall Reason = "agent_call"
-	// ReasonNoResult is a call without completed_at: nothing is stored yet.
-	ReasonNoResult Reason = "no_result"
-	// ReasonNoConfig is a bot that never pushes, or that does not exist.
-	ReasonNoConfig Reason = "no_config"
-	// ReasonDisabled is a bot whose push is switched off.
-	ReasonDisabled Reason = "disabled"
-	// ReasonSkipFlag is a call with skip_post_push.
-	ReasonSkipFlag Reason = "skip_post_push"
-	// ReasonNoURL is a push without an address; it is logged as skipped.
-	ReasonNoURL Reason = "no_url"
-	// ReasonBadConfig is a push that cannot be made; it is logged as failed.
-	ReasonBadConfig Reason = "bad_config"
-)
-
-// SkipReason decides whether a call is pushed; "" means that it is. First comes
-// what makes it no result at all, then what keeps a push from being scheduled
-// and leaves no trace on the call, then what ends one that was scheduled. A
-// missing address comes before faults: a configuration that is not finished is
-// skipped, not failed. A nil bot has no configuration.
-func SkipReason(call *calls.Call, bot *bots.Bot) Reason {
-	switch {
-	case call.CallType == calls.CallTypeAgent:
-		return ReasonAgentCall
-	case call.CompletedAt.IsZero():
-		return ReasonNoResult
-	case bot == nil || bot.Push == nil:
-		return ReasonNoConfig
-	case !bot.Push.Enabled:
-		return ReasonDisabled
-	case call.SkipPostPush:
-		return ReasonSkipFlag
-	case !bot.Push.HasURL:
-		return ReasonNoURL
-	case !bot.Usable():
-		return ReasonBadConfig
-	}
-	return ""
-}
-
 // PrepareEnv is what a request is made of beside the call and the bot. The zero
 // value is usable.
 type PrepareEnv struct {

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"hash/fnv"
 	"log/slog"
 	"strings"
 	"sync"
@@ -10,78 +11,24 @@ import (
 
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
-	"github.com/cxbridge/watcher/pkg/push"
+	"github.com/cxbridge/watcher/internal/queue"
 )
 
-// LaneStatus is how one destination does, for people.
-type LaneStatus struct {
-	Key     string    // bots.Push.Destination; not for people
-	URL     string    // without query and user information
-	State   string    // closed, held, open or half_open, as in the metrics
-	Until   time.Time // when a lane that is open or held takes calls again
-	Active  int       // attempts under way
-	Allowed int       // of them at most now
-	Limit   int       // of them at most ever
-	Waiting int       // calls in memory that wait for their turn
-	PutOff  int       // calls that were put off on their documents since it last went well
-	Used    time.Time
-	Problem Problem
+// problem is what an attempt said that was no success, before it is put into
+// words, which costs more than an attempt should.
+type problem struct {
+	status    int
+	err, body string
 }
 
-// Problem is what a destination said last that was no success. The zero
-// Problem is none so far.
-type Problem struct {
-	Text  string    // in words; may hold what the receiver wrote
-	Since time.Time // of the first since the last success; zero when a success came after it
-	Last  time.Time
-	Times int // since the last success
-}
-
-// trouble is a Problem before it is put into words, which costs more than an
-// attempt should. The lanes' lock guards it.
-type trouble struct {
-	status      int
-	err, body   string
-	since, last time.Time
-	times       int
-}
-
-func (t *trouble) note(res *push.Result, now time.Time) {
-	if res.Err == nil {
-		t.since, t.times = time.Time{}, 0
-		return
+// ProblemText is what a lane's destination said last that was no success, in
+// words; "" for nothing. It may hold what the receiver wrote.
+func ProblemText(p queue.Problem) string {
+	said, ok := p.What.(problem)
+	if !ok {
+		return ""
 	}
-	if t.times == 0 {
-		t.since = now
-	}
-	t.times++
-	t.last, t.status, t.err, t.body = now, res.HTTPStatus, res.Err.Error(), res.Body
-}
-
-func (t *trouble) problem() Problem {
-	return Problem{Text: words(t.status, t.err, t.body), Since: t.since, Last: t.last, Times: t.times}
-}
-
-// Lanes is how the destinations do that were used in the last half hour, in no
-// order.
-func (d *Dispatcher) Lanes() []LaneStatus {
-	now := time.Now()
-	d.lanes.mu.Lock()
-	all := make([]LaneStatus, 0, len(d.lanes.byKey))
-	troubles := make([]trouble, 0, len(d.lanes.byKey))
-	for key, l := range d.lanes.byKey {
-		all = append(all, LaneStatus{
-			Key: key, URL: l.url, State: l.state(now), Until: l.blockedUntil(now),
-			Active: l.active, Allowed: l.allowed(now), Limit: l.limit.max,
-			Waiting: l.waiting(), PutOff: int(l.putOff.Load()), Used: l.used,
-		})
-		troubles = append(troubles, l.trouble)
-	}
-	d.lanes.mu.Unlock()
-	for i := range all {
-		all[i].Problem = troubles[i].problem()
-	}
-	return all
+	return words(said.status, said.err, said.body)
 }
 
 // Outcome is one of the last outcomes, for people.
@@ -96,7 +43,7 @@ type Outcome struct {
 	Attempts   int
 	Elapsed    time.Duration // of the attempt; 0 when nothing was sent
 	Why        string        // in words when it was no success; may hold what the receiver wrote
-	Next       time.Time     // of the next try; zero when it is final
+	Next       time.Time     // of the next attempt; zero when it is final
 }
 
 // keptOutcomes is how many of the last outcomes are kept.
@@ -124,7 +71,7 @@ func (m *memory) add(k kept) {
 }
 
 // Recent returns the last outcomes, at most 50, the newest first. Calls that
-// were put off without a try are not among them.
+// were deferred without an attempt are not among them.
 func (d *Dispatcher) Recent() []Outcome {
 	d.recent.mu.Lock()
 	ring, next := d.recent.ring, d.recent.next
@@ -147,13 +94,13 @@ type Totals struct {
 	Slots   int               // of them at most
 }
 
-// Totals counts what came to this process since its start. Due tries count
+// Totals counts what came to this process since its start. Due calls count
 // each time that they are taken.
 func (d *Dispatcher) Totals() Totals {
 	f, pending := d.account()
 	t := Totals{
 		Ended: make(map[string]uint64, endings), Skipped: d.skipped.counts(),
-		Pending: pending, Sending: d.metrics.sendingNow.Load(), Slots: d.lanes.slots,
+		Pending: pending, Sending: d.metrics.sendingNow.Load(), Slots: d.o.Concurrency,
 	}
 	for from := range sources {
 		for end := range endings {
@@ -164,33 +111,44 @@ func (d *Dispatcher) Totals() Totals {
 }
 
 // skipCounts counts skips by reason beside the metrics, which cannot be asked.
-// The map is complete from the start and never changes.
-type skipCounts map[Reason]*atomic.Uint64
+type skipCounts [reasonCount]atomic.Uint64
 
-func newSkipCounts() skipCounts {
-	s := make(skipCounts, len(allReasons))
-	for _, r := range allReasons {
-		s[r] = new(atomic.Uint64)
-	}
-	return s
-}
-
-func (s skipCounts) counts() map[string]uint64 {
+func (s *skipCounts) counts() map[string]uint64 {
 	counts := make(map[string]uint64)
-	for r, n := range s {
-		if n := n.Load(); n > 0 {
-			counts[string(r)] = n
+	for r := range s {
+		if n := s[r].Load(); n > 0 {
+			counts[Reason(r).String()] = n //nolint:gosec // an index of the closed set
 		}
 	}
 	return counts
 }
 
-// report writes the one wide line of a delivery, and keeps it for those who ask
-// for the last ones. error and next_attempt_at are there only when there is
-// one; all other keys always are. bot is nil when it is gone.
-func (d *Dispatcher) report(call *calls.Call, bot *bots.Bot, o *calls.Outcome) {
+// report counts and logs what was decided: one wide line for each outcome, kept
+// for those who ask for the last ones, and one of level debug for a call that
+// was skipped or deferred.
+func (d *Dispatcher) report(it *item, decision Decision, o *calls.Outcome) {
+	call := it.call
+	if call == nil { // it is gone, and with it its name
+		call = &calls.Call{ID: it.event.ID}
+	}
+	switch decision.Action {
+	case Skip:
+		d.metrics.skips[decision.Reason].Inc()
+		d.skipped[decision.Reason].Add(1)
+		d.logger.Debug("not pushed", "bot_id", call.BotID, "call_id", call.Name(), "reason", decision.Reason.String())
+	case Defer:
+		d.metrics.deferred.Inc()
+		d.logger.Debug("deferred", "bot_id", call.BotID, "call_id", call.Name(), "reason", decision.Reason.String(), "until", decision.Until)
+	case Deliver, Finish, Withdraw:
+		d.reportDelivery(call, it.bot, o)
+	}
+}
+
+// reportDelivery writes the line. error and next_attempt_at are there only when
+// there is one; all other keys always are. bot is nil when it is gone.
+func (d *Dispatcher) reportDelivery(call *calls.Call, bot *bots.Bot, o *calls.Outcome) {
 	level := slog.LevelInfo
-	if o.Status != calls.StatusOK && o.Status != calls.StatusSkipped && !o.Withdrawn {
+	if o.Status != calls.StatusOK && o.Status != calls.StatusSkipped && o.Transition != calls.ToWithdrawn {
 		level = slog.LevelWarn
 	}
 	attrs := []slog.Attr{
@@ -201,7 +159,7 @@ func (d *Dispatcher) report(call *calls.Call, bot *bots.Bot, o *calls.Outcome) {
 		slog.Int("http_status", o.HTTPStatus),
 		slog.Int("attempts", o.Attempts),
 		slog.Duration("elapsed", o.Duration),
-		slog.Duration("since_stored", o.PushedAt.Sub(o.CompletedAt)),
+		slog.Duration("since_stored", o.At.Sub(o.CompletedAt)),
 		slog.String("destination", place(o.URL)),
 	}
 	if o.Error != "" {
@@ -217,7 +175,7 @@ func (d *Dispatcher) report(call *calls.Call, bot *bots.Bot, o *calls.Outcome) {
 	}
 	d.recent.add(kept{
 		outcome: Outcome{
-			At: o.PushedAt, BotID: call.BotID, BotName: name, CallID: call.Name(), URL: o.URL,
+			At: o.At, BotID: call.BotID, BotName: name, CallID: call.Name(), URL: o.URL,
 			Status: o.Status, HTTPStatus: o.HTTPStatus, Attempts: o.Attempts, Elapsed: o.Duration, Next: o.NextAttemptAt,
 		},
 		err: o.Error, body: o.ResponseBody,
@@ -230,4 +188,11 @@ func place(url string) string {
 		return rest
 	}
 	return url
+}
+
+// seed spreads the next attempts of deliveries that failed together.
+func seed(deliveryID string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(deliveryID))
+	return h.Sum64()
 }

@@ -1,4 +1,4 @@
-package dispatch
+package queue
 
 import "time"
 
@@ -7,7 +7,7 @@ import "time"
 // round while all goes well, grows by one per round after its first cut, and is
 // cut when the destination fails, throttles or slows down.
 //
-// It is a plain state machine; the lanes' lock guards it.
+// It is a plain state machine; the queue's lock guards it.
 type limit struct {
 	max     int
 	current float64

@@ -1,4 +1,4 @@
-package dispatch
+package queue
 
 import (
 	"math/rand/v2"
@@ -6,10 +6,10 @@ import (
 )
 
 // breaker stops a lane whose destination is down. It opens after a row of
-// failures, lets one call through after a while, and closes when that one is
+// failures, lets one job through after a while, and closes when that one is
 // answered; while the probes fail, it stays open longer each time.
 //
-// It is a plain state machine; the lanes' lock guards it. A probe that ends
+// It is a plain state machine; the queue's lock guards it. A probe that ends
 // without saying anything (cancelled) leaves it ready to probe again, so that
 // it cannot be stuck half open.
 type breaker struct {
@@ -25,10 +25,8 @@ const (
 	breakMost  = 5 * time.Minute
 )
 
-func newBreaker() breaker { return breaker{} }
-
 // openUntil returns the end of the open state; in the past when a probe may go.
-func (b *breaker) openUntil(time.Time) time.Time {
+func (b *breaker) openUntil() time.Time {
 	if !b.open {
 		return time.Time{}
 	}
@@ -39,8 +37,6 @@ func (b *breaker) openUntil(time.Time) time.Time {
 func (b *breaker) probing(now time.Time) bool { return b.open && !b.until.After(now) }
 
 func (b *breaker) succeeded() { *b = breaker{} }
-
-func (b *breaker) canceled() {}
 
 // failed reports whether this failure opened the breaker.
 func (b *breaker) failed(now time.Time) bool {

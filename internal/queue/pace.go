@@ -1,4 +1,4 @@
-package dispatch
+package queue
 
 import (
 	"math"
@@ -9,7 +9,7 @@ import (
 // answers, and low for a while after it was down, so that what waited meanwhile
 // does not take it down again. Without a reason there is no pace.
 //
-// It is a plain state machine; the lanes' lock guards it.
+// It is a plain state machine; the queue's lock guards it.
 type pace struct {
 	rate     float64       // requests per second; 0 for no limit
 	doubling time.Duration // the rate doubles in this time while all goes well
