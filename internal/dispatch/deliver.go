@@ -157,7 +157,7 @@ func (d *Dispatcher) withdraw(it *item, call *calls.Call, why string) {
 	o.Attempts = tries(call)
 	o.Error = why
 	o.Withdrawn = true
-	d.report(call, d.o.Bots.Set().Bot(call.BotID), &o)
+	d.report(call, d.o.Bots.Set().Bot(call.Bot), &o)
 	d.record(it, call.BotID, o)
 }
 

@@ -78,7 +78,7 @@ func (d *Dispatcher) takeShare(ctx context.Context, in *Intake, c class, now tim
 	set, rooms := d.o.Bots.Set(), d.lanes.rooms(c, now)
 	q.Except = set.IDsOf(noRoom(rooms))
 	for id := range in.served[c] {
-		q.Except = append(q.Except, bots.RawIDs(id)...)
+		q.Except = append(q.Except, calls.IDFormsOfText(id)...)
 	}
 	due, err := d.o.Loader.Due(ctx, q)
 	if err != nil {
@@ -96,7 +96,7 @@ func (d *Dispatcher) takeShare(ctx context.Context, in *Intake, c class, now tim
 	}
 	in.behind[c] = behind
 	for _, found := range due {
-		bot := set.Bot(found.Bot)
+		bot := set.Named(found.Bot)
 		if len(due) == dueBatch {
 			in.served[c][found.Bot] = true
 		}

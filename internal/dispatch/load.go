@@ -136,7 +136,7 @@ func (d *Dispatcher) decide(it *item, call *calls.Call, set *bots.Set) {
 		d.skip(it, call, reason)
 		return
 	}
-	bot := set.Bot(call.BotID)
+	bot := set.Bot(call.Bot)
 	if it.old {
 		if d.tooOld(it, call, time.Now()) {
 			d.withdraw(it, call, "given up: due for more than "+d.o.Schedule.MaxAge.String()+" and the destination does not answer")
