@@ -15,6 +15,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/cxbridge/watcher/internal/bots"
+	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/config"
 )
 
@@ -79,31 +80,20 @@ func (p *previewCmd) stored(ctx context.Context, c *config.Config, in *previewIn
 		return usageError{config.Fault{Setting: "session-id", Reason: fmt.Sprintf("no call in %s.%s has session_id %q", c.Database, c.CallsCollection, p.SessionID)}}
 	}
 	if in.botDoc == nil {
-		filter := bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: bothForms(in.call.Lookup("bot_id"))}}}}
-		if in.botDoc, err = findOne(ctx, db.Collection(c.BotsCollection), filter, nil); err != nil {
-			return err
+		for _, id := range calls.IDForms(in.call.Lookup("bot_id")) {
+			in.botDoc, err = findOne(ctx, db.Collection(c.BotsCollection), bson.D{{Key: "_id", Value: id}}, nil)
+			if err != nil {
+				return err
+			}
+			if in.botDoc != nil {
+				break
+			}
 		}
 	}
 	if in.settings == nil {
 		in.settings, err = findOne(ctx, db.Collection(c.SettingsCollection), bson.D{{Key: "_id", Value: "system"}}, nil)
 	}
 	return err
-}
-
-// bothForms lists an id as it is and in its other form, as a call may hold the
-// id of its bot as text and the bot as an ObjectId, or the other way round.
-func bothForms(id bson.RawValue) bson.A {
-	forms := bson.A{}
-	if text, ok := id.StringValueOK(); ok {
-		forms = append(forms, text)
-		if oid, err := bson.ObjectIDFromHex(text); err == nil {
-			forms = append(forms, oid)
-		}
-	}
-	if oid, ok := id.ObjectIDOK(); ok {
-		forms = append(forms, oid, oid.Hex())
-	}
-	return forms
 }
 
 // The limits of a command that reads and ends.

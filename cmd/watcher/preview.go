@@ -123,6 +123,13 @@ func (o *previewOptions) preview(in *previewInput) *previewOutput {
 			env.RecordingURL = maskLink(env.RecordingURL)
 		}
 	}
+	env.Render.NotJSON = func(t *render.Token) {
+		out.Warnings = append(out.Warnings, bots.Warning{
+			Level: bots.LevelWarning, Key: t.Key, Token: t.Text, Code: bots.CodeNotJSON,
+			Message:    "with the values of this call the text begins like JSON but is not, so it is sent as text",
+			Suggestion: "an object or a list in key_mapper instead of text",
+		})
+	}
 	req := dispatch.Prepare(&call, bot, env)
 	out.Request = o.show(req, bot.Push, made)
 	if n := len(req.URL); n > longURL {

@@ -99,7 +99,7 @@ const (
 func knownBots(set *bots.Set, ids []string) error {
 	var bad faults
 	for _, id := range ids {
-		if set.Bot(id) == nil {
+		if set.Named(id) == nil {
 			bad.add("bot", fmt.Errorf("there is no bot %q", id))
 		}
 	}

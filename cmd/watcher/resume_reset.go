@@ -181,7 +181,7 @@ func (p *resetPlan) survey(ctx context.Context, db *mongo.Database, c *config.Co
 }
 
 func (p *resetPlan) count(call *calls.Call, set *bots.Set, wish dispatch.Again) {
-	pushable := dispatch.SkipReason(call, set.Bot(call.BotID)) == ""
+	pushable := dispatch.SkipReason(call, set.Bot(call.Bot)) == ""
 	if call.CompletedAt.Before(p.to.Time()) {
 		if pushable && replay.StatusOf(call) == replay.Missing {
 			p.passedOver++

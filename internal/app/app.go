@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -89,7 +91,9 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 	}
 	a.bots, err = bots.NewCache(bots.CacheOptions{
 		Collection: db.Collection(cfg.BotsCollection),
-		Compile:    bots.Options{TimeFormat: format},
+		Compile: bots.Options{TimeFormat: format, Permits: func(addr netip.Addr) bool {
+			return push.Public(addr) || slices.ContainsFunc(cfg.AllowNetworks, func(p netip.Prefix) bool { return p.Contains(addr) })
+		}},
 		Secrets:    a.secrets,
 		Logger:     a.logger,
 		Registerer: a.registry,

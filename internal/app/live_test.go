@@ -146,7 +146,7 @@ func TestBotsChangeWhileRunning(t *testing.T) {
 	w := r.start()
 	known := func(id, url string) {
 		r.eventually("the cache has bot "+id+" with "+url, func() error {
-			bot := w.bots.Set().Bot(id)
+			bot := w.bots.Set().Named(id)
 			switch {
 			case url == "" && bot == nil, url != "" && bot != nil && bot.Push != nil && bot.Push.URL == url:
 				return nil
@@ -200,7 +200,7 @@ func TestBotDisabledWhileATryIsDue(t *testing.T) {
 	})
 	r.PutBot(apptest.Bot("bot", r.url("bot"), bson.E{Key: "enabled", Value: false}))
 	r.eventually("the cache has it", func() error {
-		if w.bots.Set().Bot("bot").Push.Enabled {
+		if w.bots.Set().Named("bot").Push.Enabled {
 			return fmt.Errorf("still enabled")
 		}
 		return nil

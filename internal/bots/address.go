@@ -1,6 +1,9 @@
 package bots
 
 import (
+	"encoding/hex"
+	"fmt"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -33,15 +36,56 @@ func (c *compiler) url(doc bson.Raw, p *Push, creds *credentials) {
 		return
 	}
 	creds.url(u)
+	c.publicAddress(u)
 	p.URL = u.String()
 	p.PublicURL = (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
+}
+
+// publicAddress warns of a host that is not dialled unless it is allowed. What a
+// name stands for is only known when it is dialled.
+func (c *compiler) publicAddress(u *url.URL) {
+	addr, ok := literalAddr(strings.TrimSuffix(u.Hostname(), "."))
+	if !ok || c.permits(addr) {
+		return
+	}
+	c.warn(at("url"), CodePrivateAddress, fmt.Sprintf("%s is not a public address; the watcher does not dial it unless it was started with --allow-network %s",
+		u.Hostname(), netip.PrefixFrom(addr, addr.BitLen())), "")
+}
+
+// literalAddr reads a host that is an address, in every form that the C library
+// takes for one: 127.1 and 0x7f000001 are 127.0.0.1 too. localhost never is
+// another address.
+func literalAddr(host string) (netip.Addr, bool) {
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), true
+	}
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.Unmap().WithZone(""), true
+	}
+	parts := strings.Split(host, ".")
+	if len(parts) > 4 {
+		return netip.Addr{}, false
+	}
+	var whole uint64
+	for i, part := range parts {
+		bits := 8 // the last part fills what is left
+		if i == len(parts)-1 {
+			bits = 32 - 8*i
+		}
+		n, err := strconv.ParseUint(part, 0, bits)
+		if err != nil || strings.ContainsAny(part, "_bo") { // forms of Go, not of C
+			return netip.Addr{}, false
+		}
+		whole = whole<<bits | n
+	}
+	return netip.AddrFrom4([4]byte{byte(whole >> 24), byte(whole >> 16), byte(whole >> 8), byte(whole)}), true
 }
 
 // parseURL returns the address ready for the wire: no fragment, the host in
 // ASCII, the query without characters that would break the request line.
 func parseURL(text string) (u *url.URL, problem, hint string) {
 	text, _, _ = strings.Cut(text, "#")
-	u, err := url.Parse(text)
+	u, err := url.Parse(escapePath(text))
 	switch {
 	case err != nil || u.Opaque != "":
 		if host, _, ok := strings.Cut(text, ":"); ok && strings.Contains(host, ".") {
@@ -60,30 +104,56 @@ func parseURL(text string) (u *url.URL, problem, hint string) {
 			return nil, "has a port that is not from 1 to 65535", ""
 		}
 	}
-	host, err := asciiHost(u.Host)
+	host, err := asciiHost(u)
 	if err != nil {
 		return nil, "has a host name that cannot be used", ""
 	}
 	u.Host = host
-	u.RawQuery = cleanQuery(u.RawQuery)
+	u.RawQuery = escape(u.RawQuery, false)
 	return u, "", ""
 }
 
-func asciiHost(host string) (string, error) {
-	for i := range len(host) {
-		if host[i] >= 0x80 {
-			return idna.Lookup.ToASCII(host)
-		}
+// asciiHost is the host with its port as the wire wants it: in lower case, a name
+// in another script as IDNA says.
+func asciiHost(u *url.URL) (string, error) {
+	host := strings.ToLower(u.Host)
+	if strings.IndexFunc(host, func(r rune) bool { return r >= 0x80 }) < 0 {
+		return host, nil
 	}
-	return strings.ToLower(host), nil
+	name, err := idna.Lookup.ToASCII(u.Hostname())
+	if err != nil {
+		return "", fmt.Errorf("host name: %w", err)
+	}
+	if port := u.Port(); port != "" {
+		return name + ":" + port, nil
+	}
+	return name, nil
 }
 
-// cleanQuery percent-encodes what a query may not hold, and nothing else.
-func cleanQuery(q string) string {
+// escapePath percent-encodes what the path of an address may not hold. What is
+// encoded already stays as it is: net/url would decode an escaped slash as soon as
+// there is something beside it to encode.
+func escapePath(text string) string {
+	scheme, rest, ok := strings.Cut(text, "://")
+	slash := strings.IndexByte(rest, '/')
+	if !ok || slash < 0 {
+		return text
+	}
+	path, query, hasQuery := strings.Cut(rest[slash:], "?")
+	if hasQuery {
+		query = "?" + query
+	}
+	return scheme + "://" + rest[:slash] + escape(path, true) + query
+}
+
+// escape percent-encodes what neither a path nor a query may hold, and percent
+// signs that begin no escape where they are not allowed either.
+func escape(text string, percent bool) string {
 	const hexDigits = "0123456789ABCDEF"
 	var b strings.Builder
-	for i := range len(q) {
-		if c := q[i]; c <= ' ' || c >= 0x7f || strings.IndexByte("\"<>\\^`{|}", c) >= 0 {
+	for i := range len(text) {
+		c := text[i]
+		if c == ' ' || c > 0x7f || strings.IndexByte("\"<>\\^`{|}", c) >= 0 || percent && c == '%' && !isEscape(text[i:]) {
 			b.WriteByte('%')
 			b.WriteByte(hexDigits[c>>4])
 			b.WriteByte(hexDigits[c&15])
@@ -92,4 +162,13 @@ func cleanQuery(q string) string {
 		}
 	}
 	return b.String()
+}
+
+// isEscape reports whether s begins with a percent sign and two hex digits.
+func isEscape(s string) bool {
+	if len(s) < 3 {
+		return false
+	}
+	_, err := hex.DecodeString(s[1:3])
+	return err == nil
 }

@@ -3,6 +3,7 @@ package bots
 import (
 	"math"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -13,16 +14,22 @@ import (
 
 func TestURL(t *testing.T) {
 	for stored, want := range map[any]string{
-		"https://crm.example.com/hook":           "https://crm.example.com/hook",
-		" https://crm.example.com ":              "https://crm.example.com",
-		"HTTP://CRM.Example.com:8080/Path?A=b":   "http://crm.example.com:8080/Path?A=b",
-		"https://crm.example.com/h?a=1#top?x=1":  "https://crm.example.com/h?a=1",
-		"https://crm.example.com/a b/%20?q=a b":  "https://crm.example.com/a%20b/%20?q=a%20b",
-		"https://crm.example.com/?q=ü|\"<>{}+%2": "https://crm.example.com/?q=%C3%BC%7C%22%3C%3E%7B%7D+%2",
-		"https://u:p%40@crm.example.com/x":       "https://u:p%40@crm.example.com/x",
-		"https://bücher.example/x":               "https://xn--bcher-kva.example/x",
-		"http://[::1]:8080/x":                    "http://[::1]:8080/x",
-		"https://crm.example.com/a%2Fb":          "https://crm.example.com/a%2Fb",
+		"https://crm.example.com/hook":            "https://crm.example.com/hook",
+		" https://crm.example.com ":               "https://crm.example.com",
+		"HTTP://CRM.Example.com:8080/Path?A=b":    "http://crm.example.com:8080/Path?A=b",
+		"https://crm.example.com/h?a=1#top?x=1":   "https://crm.example.com/h?a=1",
+		"https://crm.example.com/a b/%20?q=a b":   "https://crm.example.com/a%20b/%20?q=a%20b",
+		"https://crm.example.com/?q=ü|\"<>{}+%2":  "https://crm.example.com/?q=%C3%BC%7C%22%3C%3E%7B%7D+%2",
+		"https://u:p%40@crm.example.com/x":        "https://u:p%40@crm.example.com/x",
+		"https://bücher.example/x":                "https://xn--bcher-kva.example/x",
+		"https://BÜCHER.example:8443/x":           "https://xn--bcher-kva.example:8443/x",
+		"https://b%C3%BCcher.example:8443":        "https://xn--bcher-kva.example:8443",
+		"https://u:p@例え.テスト:443/?a=b":             "https://u:p@xn--r8jz45g.xn--zckzah:443/?a=b",
+		"https://crm.example.com/a%2Fb/c d":       "https://crm.example.com/a%2Fb/c%20d",
+		"https://crm.example.com/a%2fb/ü?c=%2F d": "https://crm.example.com/a%2fb/%C3%BC?c=%2F%20d",
+		"https://crm.example.com/50%/a%2Fb|{c}":   "https://crm.example.com/50%25/a%2Fb%7C%7Bc%7D",
+		"http://[2606:4700::1]:8080/x":            "http://[2606:4700::1]:8080/x",
+		"https://crm.example.com/a%2Fb":           "https://crm.example.com/a%2Fb",
 	} {
 		b := withPush(t, m{"url": stored})
 		if b.Push.URL != want || !b.Usable() || !b.Push.HasURL {
@@ -199,5 +206,24 @@ func TestSecretsAreTakenOut(t *testing.T) {
 	}
 	if p := Compile(raw(t, m{"post_call_push": 5}), Options{}).Push; p.Redact.Redact("x") != "x" {
 		t.Error("an unusable bot has no redactor")
+	}
+}
+
+func TestPrivateAddresses(t *testing.T) {
+	for host, want := range map[string]string{
+		"10.1.2.3": "10.1.2.3/32", "192.168.0.1:8080": "192.168.0.1/32", "172.16.9.9": "172.16.9.9/32", "169.254.169.254": "169.254.169.254/32",
+		"127.0.0.1": "127.0.0.1/32", "localhost": "127.0.0.1/32", "LOCALHOST:8080": "127.0.0.1/32", "crm.localhost": "127.0.0.1/32",
+		"127.1": "127.0.0.1/32", "2130706433": "127.0.0.1/32", "0xa9fea9fe": "169.254.169.254/32", "012.0.0.5": "10.0.0.5/32", "10.1.2.3.": "10.1.2.3/32",
+		"[::1]:8080": "::1/128", "[fd00::5]": "fd00::5/128", "[::ffff:10.0.0.1]": "10.0.0.1/32", "[fe80::1%25eth0]": "fe80::1/128", "１０.1.2.3": "10.1.2.3/32",
+		"93.184.216.34": "", "crm.example.com": "", "10.example.com": "", "1.2.3.4.5": "", "[2606:4700::1111]": "", "0b1.0o1.1_0.1": "",
+	} {
+		w := find(withPush(t, m{"url": "https://" + host + "/x"}), "post_call_push.url")
+		if want == "" && w != (Warning{}) || want != "" && (w.Code != CodePrivateAddress || !strings.HasSuffix(w.Message, "--allow-network "+want)) {
+			t.Errorf("%s: %+v", host, w)
+		}
+	}
+	allowed := Options{Permits: func(netip.Addr) bool { return true }}
+	if b := Compile(raw(t, m{"_id": "b", "timezone": "UTC", "post_call_push": m{"url": "http://10.1.2.3", "key_mapper": m{"a": "1"}}}), allowed); len(b.Warnings) != 0 {
+		t.Errorf("allowed: %v", b.Warnings)
 	}
 }

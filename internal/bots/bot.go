@@ -26,7 +26,7 @@ const (
 
 // Bot is one bot document, compiled. It is immutable and safe for concurrent use.
 type Bot struct {
-	ID    string        // text form of _id: a string as it is, an ObjectId in hex
+	ID    string        // _id as calls.IDText gives it
 	RawID bson.RawValue // _id as stored
 	Name  string        // "" when there is none
 

@@ -44,8 +44,8 @@ type Cache struct {
 	retired  []retired    // only Run touches it
 
 	mu    sync.Mutex
-	all   bool                     // everything has to be read again
-	dirty map[string]bson.RawValue // these have to be read again
+	all   bool                    // everything has to be read again
+	dirty map[idKey]bson.RawValue // these have to be read again
 	wake  chan struct{}
 }
 
@@ -65,7 +65,7 @@ func NewCache(o CacheOptions) (*Cache, error) {
 		o:      o,
 		outage: outage.New(o.Logger, "bots cannot be read, trying again", "bots can be read again"),
 		all:    true,
-		dirty:  make(map[string]bson.RawValue),
+		dirty:  make(map[idKey]bson.RawValue),
 		wake:   make(chan struct{}, 1),
 	}
 	c.set.Store(NewSet(nil))
@@ -136,7 +136,7 @@ func (c *Cache) Run(ctx context.Context) error {
 func (c *Cache) refresh(ctx context.Context) error {
 	c.mu.Lock()
 	all, dirty := c.all, c.dirty
-	c.all, c.dirty = false, make(map[string]bson.RawValue)
+	c.all, c.dirty = false, make(map[idKey]bson.RawValue)
 	c.mu.Unlock()
 	if !all && len(dirty) == 0 {
 		return nil
@@ -154,7 +154,7 @@ func (c *Cache) refresh(ctx context.Context) error {
 	return err
 }
 
-func (c *Cache) read(ctx context.Context, all bool, dirty map[string]bson.RawValue) error {
+func (c *Cache) read(ctx context.Context, all bool, dirty map[idKey]bson.RawValue) error {
 	filter := bson.D{}
 	if !all {
 		ids := make([]bson.RawValue, 0, len(dirty))
@@ -169,7 +169,7 @@ func (c *Cache) read(ctx context.Context, all bool, dirty map[string]bson.RawVal
 	}
 	next := NewSet(found)
 	if !all {
-		gone := make([]string, 0, len(dirty))
+		gone := make([]idKey, 0, len(dirty))
 		for key := range dirty {
 			gone = append(gone, key)
 		}
@@ -191,7 +191,7 @@ func (c *Cache) report(ctx context.Context, found []*Bot) {
 			continue
 		}
 		text := b.FaultText()
-		if old := before.Bot(b.ID); old != nil && old.FaultText() == text {
+		if old := before.byID[keyOf(b.RawID)]; old != nil && old.FaultText() == text {
 			continue
 		}
 		c.o.Logger.WarnContext(ctx, "bot cannot push", "bot_id", b.ID, "bot_name", b.Name, "faults", text)
@@ -221,7 +221,7 @@ func (s *cacheSink) Event(_ context.Context, e stream.Event) error {
 	if e.Key.Type == 0 {
 		c.all = true
 	} else {
-		c.dirty[idText(e.Key)] = e.Key
+		c.dirty[keyOf(e.Key)] = e.Key
 	}
 	c.mu.Unlock()
 	c.poke()

@@ -72,7 +72,7 @@ func TestLimitsOfADestinationAreTheLowestOfItsBots(t *testing.T) {
 	for id, want := range map[string]Limits{
 		"a": {Concurrency: 3, PerSecond: 2.5}, "other": {Concurrency: 1, PerSecond: 1}, "none": {},
 	} {
-		if got := s.Limits(s.Bot(id).Push.Destination); got != want {
+		if got := s.Limits(s.Named(id).Push.Destination); got != want {
 			t.Errorf("%s: %+v, want %+v", id, got, want)
 		}
 	}

@@ -5,11 +5,13 @@ import (
 	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/cxbridge/watcher/internal/calls"
 )
 
 // Set is all bots at one moment. It is immutable.
 type Set struct {
-	byID   map[string]*Bot
+	byID   map[idKey]*Bot
 	fields []string
 	limits map[string]Limits
 }
@@ -23,18 +25,18 @@ type Limits struct {
 
 // NewSet makes a Set of bots; of two with one id the later counts.
 func NewSet(all []*Bot) *Set {
-	byID := make(map[string]*Bot, len(all))
+	byID := make(map[idKey]*Bot, len(all))
 	for _, b := range all {
-		byID[b.ID] = b
+		byID[keyOf(b.RawID)] = b
 	}
 	return newSet(byID)
 }
 
-func newSet(byID map[string]*Bot) *Set {
+func newSet(byID map[idKey]*Bot) *Set {
 	return &Set{byID: byID, fields: Fields(slices.Collect(maps.Values(byID))), limits: limitsOf(byID)}
 }
 
-func limitsOf(byID map[string]*Bot) map[string]Limits {
+func limitsOf(byID map[idKey]*Bot) map[string]Limits {
 	all := make(map[string]Limits)
 	for _, b := range byID {
 		if !b.Usable() || !b.Push.Enabled || b.Push.MaxConcurrency == 0 && b.Push.RatePerSecond == 0 {
@@ -59,8 +61,26 @@ func lower[T int | float64](a, b T) T {
 // Limits returns the limits of a destination, none when it is not known.
 func (s *Set) Limits(destination string) Limits { return s.limits[destination] }
 
-// Bot returns the bot of an id in text form, nil when there is none.
-func (s *Set) Bot(id string) *Bot { return s.byID[id] }
+// Bot returns the bot of an id as a call holds it, nil when there is none: the
+// bot with the very same type and value, else with an id that means the same.
+func (s *Set) Bot(id bson.RawValue) *Bot {
+	for _, form := range calls.IDForms(id) {
+		if b := s.byID[keyOf(form)]; b != nil {
+			return b
+		}
+	}
+	return nil
+}
+
+// Named returns a bot that a person means by a text, nil when there is none.
+func (s *Set) Named(text string) *Bot {
+	for _, form := range calls.IDFormsOfText(text) {
+		if b := s.byID[keyOf(form)]; b != nil {
+			return b
+		}
+	}
+	return nil
+}
 
 // Len is the number of bots.
 func (s *Set) Len() int { return len(s.byID) }
@@ -76,42 +96,29 @@ func (s *Set) Fields() []string { return s.fields }
 // form in which a call may hold them.
 func (s *Set) IDsOf(destinations map[string]bool) []bson.RawValue {
 	var ids []bson.RawValue
-	for id, b := range s.byID {
+	for _, b := range s.byID {
 		if b.Push == nil || !destinations[b.Push.Destination] {
 			continue
 		}
-		ids = append(ids, RawIDs(id)...)
+		ids = append(ids, calls.IDForms(b.RawID)...)
 	}
 	return ids
 }
 
-// RawIDs returns the id of a bot, which it has in text form, in every form in
-// which a call may hold it.
-func RawIDs(id string) []bson.RawValue {
-	ids := []bson.RawValue{rawOf(id)}
-	if oid, err := bson.ObjectIDFromHex(id); err == nil {
-		ids = append(ids, rawOf(oid))
-	}
-	return ids
-}
+// idKey is an id as a key of a map: its type and its bytes.
+type idKey string
 
-func rawOf(v any) bson.RawValue {
-	t, data, err := bson.MarshalValue(v)
-	if err != nil {
-		return bson.RawValue{Type: bson.TypeNull} // strings and ObjectIds always marshal
-	}
-	return bson.RawValue{Type: t, Value: data}
-}
+func keyOf(id bson.RawValue) idKey { return idKey(append([]byte{byte(id.Type)}, id.Value...)) }
 
 // with returns the Set with some bots replaced or added, and the gone ones
 // left out.
-func (s *Set) with(changed []*Bot, gone []string) *Set {
+func (s *Set) with(changed []*Bot, gone []idKey) *Set {
 	byID := maps.Clone(s.byID)
 	for _, id := range gone {
 		delete(byID, id)
 	}
 	for _, b := range changed {
-		byID[b.ID] = b
+		byID[keyOf(b.RawID)] = b
 	}
 	return newSet(byID)
 }

@@ -2,6 +2,7 @@ package bots
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -9,19 +10,26 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/pkg/push"
 )
 
 // Options are the deployment's part of a compilation. The zero value is usable.
 type Options struct {
 	// TimeFormat is used where a bot names none.
 	TimeFormat calls.TimeFormat
+	// Permits reports whether an address may be dialled. Nil permits those that
+	// are public.
+	Permits func(netip.Addr) bool
 }
 
 // Compile reads a bot document of any shape; it never fails. What cannot be
 // used is named in Bot.Warnings, all at once. The Bot keeps no part of raw.
 func Compile(raw bson.Raw, o Options) *Bot {
 	b := &Bot{Style: calls.Style{Location: time.UTC, Format: o.TimeFormat}}
-	c := &compiler{bot: b}
+	c := &compiler{bot: b, permits: o.Permits}
+	if c.permits == nil {
+		c.permits = push.Public
+	}
 	if err := raw.Validate(); err != nil {
 		c.add(LevelError, "", CodeNotAnObject, "the document is not well-formed BSON", "")
 		b.Push = newPush()
@@ -38,7 +46,8 @@ func Compile(raw bson.Raw, o Options) *Bot {
 
 // compiler collects what is wrong while a bot is compiled.
 type compiler struct {
-	bot *Bot
+	bot     *Bot
+	permits func(netip.Addr) bool
 }
 
 func (c *compiler) add(level Level, key string, code Code, message, suggestion string) {
@@ -58,7 +67,7 @@ func (c *compiler) warn(key string, code Code, message, suggestion string) {
 func (c *compiler) identity(raw bson.Raw) {
 	id := field(raw, "_id")
 	c.bot.RawID = bson.RawValue{Type: id.Type, Value: slices.Clone(id.Value)}
-	c.bot.ID = idText(id)
+	c.bot.ID = calls.IDText(id)
 	c.bot.Name, _ = field(raw, "name").StringValueOK()
 }
 

@@ -137,7 +137,7 @@ func TestEnabled(t *testing.T) {
 		usable bool
 	}{
 		{nil, true, true}, {true, true, true}, {false, false, true}, {"false", false, true}, {" TRUE ", true, true},
-		{0, false, true}, {1, true, true}, {0.0, false, true}, {"maybe", true, false}, {2, true, false}, {m{}, true, false},
+		{0, false, true}, {1, true, true}, {0.0, false, true}, {"maybe", true, false}, {2, true, true}, {math.NaN(), true, false}, {m{}, true, false},
 	} {
 		b := withPush(t, m{"enabled": tt.stored})
 		if b.Push.Enabled != tt.want || b.Usable() != tt.usable {

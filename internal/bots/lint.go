@@ -4,6 +4,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/pkg/render"
@@ -73,6 +74,9 @@ func (l *linter) check(t *render.Token) {
 }
 
 func (l *linter) add(level Level, t *render.Token, code Code, message, suggestion string) {
+	if seen := visible(suggestion); seen != suggestion && strings.HasSuffix(seen, visible(t.Name)+"}}") {
+		message = "there is such a key, but with a blank or an invisible character in it; copy the suggestion as it is"
+	}
 	l.warnings = append(l.warnings, Warning{
 		Level: level, Key: t.Key, Token: t.Text, Code: code, Message: message, Suggestion: suggestion,
 	})
@@ -141,6 +145,9 @@ func (l *linter) flat(t *render.Token) {
 	for _, ns := range []render.Namespace{render.System, render.CRM, render.Call} {
 		if near, ok := render.Nearest(t.Name, slices.Values(l.known[ns])); ok {
 			hint = braces(near)
+			if strings.TrimLeftFunc(near, unicode.IsSpace) != near { // blanks before a flat name are none of it
+				hint = braces(ns.String() + "." + near)
+			}
 			break
 		}
 	}
@@ -206,6 +213,16 @@ func namespaces() iter.Seq[string] {
 			}
 		}
 	}
+}
+
+// visible is a text without blanks and characters that show nothing.
+func visible(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsSpace(r) || !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, text)
 }
 
 func braces(name string) string { return "{{" + name + "}}" }

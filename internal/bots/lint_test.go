@@ -152,3 +152,20 @@ func TestLintIsTheSameEveryTime(t *testing.T) {
 		}
 	}
 }
+
+// A key with a blank or a byte order mark, as a CSV export brings them, is reached
+// by the suggestion, which is not what was typed.
+func TestLintOfInvisibleCharacters(t *testing.T) {
+	call := calls.Decode(raw(t, m{"_id": "c", "connected_event": m{"\ufeffCUSTOMERID": "C-42", "due_amount ": "500", " city": "Pune", "plain": 1}}))
+	for _, template := range []string{"{{CUSTOMERID}}", "{{call.CUSTOMERID}}", "{{due_amount}}", "{{call.due_amount}}", "{{ due_amount }}", "{{city}}", "{{call.city}}"} {
+		vars := call.Variables(calls.Env{})
+		w := lintOne(t, template, vars)
+		if w == nil || w.Level != LevelWarning || w.Suggestion == template || !strings.Contains(w.Message, "invisible") {
+			t.Errorf("%s: %+v", template, w)
+			continue
+		}
+		if again := lintOne(t, w.Suggestion, vars); again != nil {
+			t.Errorf("%s: the suggestion %q resolves to nothing: %v", template, w.Suggestion, again)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package bots
 
 import (
+	"encoding/json"
 	"regexp"
 	"strconv"
 	"strings"
@@ -110,7 +111,25 @@ func (m *mapperCompiler) template(v bson.RawValue, path, key string) render.Node
 	if rest == text && isCredentialName(key) {
 		m.creds.secret(text)
 	}
+	m.checkJSON(text, path)
 	return render.Template(text)
+}
+
+// checkJSON tells of a template that is written like JSON: one that is none
+// whatever the values are, and one that a value may break.
+func (m *mapperCompiler) checkJSON(text, path string) {
+	trimmed := strings.TrimSpace(text)
+	if trimmed == "" || trimmed[0] != '{' && trimmed[0] != '[' || !strings.Contains(trimmed, `"`) {
+		return
+	}
+	const hint = "an object or a list in key_mapper instead of text"
+	valid := func(value string) bool { return json.Valid([]byte(tokenForm.ReplaceAllLiteralString(trimmed, value))) }
+	switch {
+	case !valid("0"):
+		m.warn(path, CodeNotJSON, "begins like JSON but is not, so it is sent as text", hint)
+	case !valid(`""`): // a token within a string
+		m.add(LevelInfo, path, CodeNotJSON, "is JSON written as text: a value with a quote or a line break makes it text that is not JSON", hint)
+	}
 }
 
 // firstLine is the start of a text, for a message: one line, at most 40 characters.

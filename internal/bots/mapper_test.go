@@ -62,7 +62,7 @@ func TestMapperOddities(t *testing.T) {
 	}
 	for text, code := range map[string]Code{
 		"{{a": CodeUnclosed, "x {{": CodeUnclosed, "{{a{{call.b}}": CodeUnclosed, "{{ }}": CodeEmptyName, "{{analysis.}}": CodeEmptyName,
-		"{{{call.X}}}": "", `{"a":{"b":{{call.X}}}}`: "", "{call.X}": "", "}}": "", "": "",
+		"{{{call.X}}}": "", `{"a":{"b":{{call.X}}}}`: "", `{"a":"{{call.X}}"}`: CodeNotJSON, `{"a":"b",}`: CodeNotJSON, `["{{call.X}}"`: CodeNotJSON, `{"a":"b"}`: "", "[b]": "", "{call.X}": "", "}}": "", "": "",
 	} {
 		b := withPush(t, m{"key_mapper": m{"k": m{"i": text}}})
 		if w := find(b, "k.i"); w.Code != code || !b.Usable() {

@@ -75,7 +75,7 @@ func (c *compiler) enabled(doc bson.Raw, p *Push) {
 	if isMissing(v) {
 		return
 	}
-	on, ok := truth(v)
+	on, ok := calls.Truth(v)
 	if !ok {
 		c.fault(at("enabled"), CodeBadValue, "is "+typeName(v)+", not true or false", "")
 		return

@@ -42,15 +42,6 @@ func isMissing(v bson.RawValue) bool {
 	return v.Type == 0 || v.Type == bson.TypeNull || v.Type == bson.TypeUndefined
 }
 
-// idText is the text form of an _id.
-func idText(v bson.RawValue) string {
-	if id, ok := v.ObjectIDOK(); ok {
-		return id.Hex()
-	}
-	s, _ := scalarText(v)
-	return s
-}
-
 // scalarText is the text of a string or a number; ok is false for all else.
 func scalarText(v bson.RawValue) (text string, ok bool) {
 	if s, ok := v.StringValueOK(); ok {
@@ -78,21 +69,6 @@ func number(v bson.RawValue) (float64, bool) {
 	}
 	f, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
 	return f, err == nil && !math.IsNaN(f) && !math.IsInf(f, 0)
-}
-
-// truth is a bool, which may have been stored as text or as 0 or 1.
-func truth(v bson.RawValue) (value, ok bool) {
-	if b, ok := v.BooleanOK(); ok {
-		return b, true
-	}
-	text, _ := scalarText(v)
-	switch strings.ToLower(strings.TrimSpace(text)) {
-	case "true", "yes", "1":
-		return true, true
-	case "false", "no", "0":
-		return false, true
-	}
-	return false, false
 }
 
 // typeName says what a value is, in the words of the document's author.

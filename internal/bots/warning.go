@@ -20,18 +20,19 @@ type Code string
 
 // The codes of a configuration.
 const (
-	CodeNotAnObject Code = "not_an_object" // an object was expected
-	CodeBadValue    Code = "bad_value"     // the type or the value cannot be used
-	CodeBadURL      Code = "bad_url"       // not an absolute http or https URL
-	CodeBadMethod   Code = "bad_method"    // neither POST nor GET
-	CodeBadHeader   Code = "bad_header"    // a header name or value that must not be sent
-	CodeBadTimezone Code = "bad_timezone"  // missing or no IANA name; UTC is used
-	CodeBadFormat   Code = "bad_format"    // no time format
-	CodeUnknownKey  Code = "unknown_key"   // no setting has this name
-	CodeIgnored     Code = "ignored"       // given, but of no effect
-	CodeEmptyMapper Code = "empty_mapper"  // the payload is an empty object
-	CodePlainHTTP   Code = "plain_http"    // credentials travel unencrypted
-	CodeLongURL     Code = "long_url"      // longer than many servers take; only a preview can tell
+	CodeNotAnObject    Code = "not_an_object"   // an object was expected
+	CodeBadValue       Code = "bad_value"       // the type or the value cannot be used
+	CodeBadURL         Code = "bad_url"         // not an absolute http or https URL
+	CodeBadMethod      Code = "bad_method"      // neither POST nor GET
+	CodeBadHeader      Code = "bad_header"      // a header name or value that must not be sent
+	CodeBadTimezone    Code = "bad_timezone"    // missing or no IANA name; UTC is used
+	CodeBadFormat      Code = "bad_format"      // no time format
+	CodeUnknownKey     Code = "unknown_key"     // no setting has this name
+	CodeIgnored        Code = "ignored"         // given, but of no effect
+	CodeEmptyMapper    Code = "empty_mapper"    // the payload is an empty object
+	CodePlainHTTP      Code = "plain_http"      // credentials travel unencrypted
+	CodePrivateAddress Code = "private_address" // not dialled unless the deployment allows it
+	CodeLongURL        Code = "long_url"        // longer than many servers take; only a preview can tell
 )
 
 // The codes of a token in a mapper.
@@ -42,6 +43,7 @@ const (
 	CodeUnknownNamespace Code = "unknown_namespace" // the prefix is none of the six
 	CodeFlatName         Code = "flat_name"         // without prefix, but exists only under analysis, result or qc
 	CodeNotRendered      Code = "not_rendered"      // a token where none is rendered
+	CodeNotJSON          Code = "not_json"          // begins like JSON and is sent as text
 )
 
 // Warning is one thing that is wrong, or likely so, with a bot. It never holds

@@ -29,7 +29,8 @@ type Call struct {
 
 	ID           bson.RawValue
 	SessionID    string
-	BotID        string // text form: a string as it is, an ObjectId in hex
+	Bot          bson.RawValue // bot_id as stored; the zero value without one
+	BotID        string        // bot_id as IDText gives it
 	CallType     string
 	SkipPostPush bool
 	// CompletedAt is when the result was stored, in whole milliseconds, so that
@@ -72,9 +73,10 @@ func Decode(raw bson.Raw) Call {
 	c.index.build(raw)
 	c.ID = rawValue(c.value(docID))
 	c.SessionID = c.text(docSessionID)
-	c.BotID = identity(c.value(docBotID))
+	c.Bot = rawValue(c.value(docBotID))
+	c.BotID = IDText(c.Bot)
 	c.CallType = c.text(docCallType)
-	c.SkipPostPush = isTrue(c.value(docSkipPostPush))
+	c.SkipPostPush, _ = truthOf(c.value(docSkipPostPush))
 	c.CompletedAt = millis(c.value(docCompletedAt))
 	c.StartedAt, _ = c.firstTime(startFields)
 	c.Pushed = decodePushed(c.value(docPushed))

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"math"
 	"strconv"
+	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
@@ -220,6 +221,11 @@ func rawValue(v value) bson.RawValue {
 	return bson.RawValue{Type: bson.Type(v.Type), Value: v.Data}
 }
 
+// valueOf is the other way round.
+func valueOf(v bson.RawValue) value {
+	return value{Type: bsoncore.Type(v.Type), Data: v.Value}
+}
+
 // textBytes is the inside of a string; nil for anything else.
 func textBytes(v value) []byte {
 	if v.Type != typeString && v.Type != bsoncore.TypeSymbol || len(v.Data) < 5 {
@@ -230,9 +236,38 @@ func textBytes(v value) []byte {
 
 func stringOf(v value) string { return string(textBytes(v)) }
 
-func isTrue(v value) bool {
-	b, ok := v.BooleanOK()
-	return ok && b
+// Truth reads a flag: a boolean, a number, which is true unless it is 0, or text
+// of either. ok is false for what says neither.
+func Truth(v bson.RawValue) (on, ok bool) { return truthOf(valueOf(v)) }
+
+func truthOf(v value) (on, ok bool) {
+	switch v.Type {
+	case bsoncore.TypeBoolean:
+		return v.BooleanOK()
+	case typeString, bsoncore.TypeSymbol:
+		text := strings.ToLower(strings.TrimSpace(stringOf(v)))
+		switch text {
+		case "true", "yes", "y", "on", "t":
+			return true, true
+		case "false", "no", "n", "off", "f":
+			return false, true
+		}
+		return truthOfNumber(strconv.ParseFloat(text, 64))
+	case bsoncore.TypeDecimal128:
+		if high, low, ok := v.Decimal128OK(); ok {
+			return truthOfNumber(strconv.ParseFloat(bson.NewDecimal128(high, low).String(), 64))
+		}
+	default:
+		if f, ok := v.AsFloat64OK(); ok {
+			return truthOfNumber(f, nil)
+		}
+	}
+	return false, false
+}
+
+func truthOfNumber(f float64, err error) (on, ok bool) {
+	ok = err == nil && !math.IsNaN(f)
+	return ok && f != 0, ok
 }
 
 // countOf is a number as a count: whole, not negative, 0 for what is none.
@@ -241,19 +276,4 @@ func countOf(v value) int {
 		return int(min(f, math.MaxInt32))
 	}
 	return 0
-}
-
-// identity is the text form of an id, which may be a string or an ObjectId.
-func identity(v value) string {
-	switch v.Type {
-	case bsoncore.TypeObjectID:
-		if id, ok := v.ObjectIDOK(); ok {
-			return bson.ObjectID(id).Hex()
-		}
-	case bsoncore.TypeInt32, bsoncore.TypeInt64:
-		if n, ok := v.AsInt64OK(); ok {
-			return strconv.FormatInt(n, 10)
-		}
-	}
-	return stringOf(v)
 }

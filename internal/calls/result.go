@@ -75,10 +75,9 @@ func (v *Variables) disposition(dst []byte) []byte {
 	return append(dst, "Unknown"...)
 }
 
-// wasTransferred is "yes" or "no" only where the document says so with a
-// boolean.
+// wasTransferred is "yes" or "no" only where the document says so.
 func (v *Variables) wasTransferred(dst []byte) []byte {
-	transferred, ok := v.call.value(docWasTransferred).BooleanOK()
+	transferred, ok := truthOf(v.call.value(docWasTransferred))
 	switch {
 	case !ok:
 		return dst

@@ -1,17 +1,13 @@
 package calls
 
-import (
-	"time"
-
-	"go.mongodb.org/mongo-driver/v2/bson"
-)
+import "time"
 
 // Name is what people call the call: its session id, else its document id.
 func (c *Call) Name() string {
 	if c.SessionID != "" {
 		return c.SessionID
 	}
-	return idText(c.ID)
+	return IDText(c.ID)
 }
 
 // Size is how many bytes of the document are held.
@@ -25,15 +21,4 @@ func (c *Call) SinceStart(now time.Time) float64 {
 		return 0
 	}
 	return now.Sub(c.StartedAt).Round(time.Millisecond).Seconds()
-}
-
-// idText is an id for people: a string as it is, an ObjectId in hex.
-func idText(id bson.RawValue) string {
-	if s, ok := id.StringValueOK(); ok {
-		return s
-	}
-	if oid, ok := id.ObjectIDOK(); ok {
-		return oid.Hex()
-	}
-	return id.String()
 }

@@ -25,14 +25,14 @@ type Style struct {
 // base64; null, a missing value and what is no value (undefined, MinKey,
 // MaxKey) as "".
 func (s Style) AppendText(dst []byte, v bson.RawValue) []byte {
-	return s.text(dst, value{Type: bsoncore.Type(v.Type), Data: v.Value})
+	return s.text(dst, valueOf(v))
 }
 
 // AppendJSON appends a value as JSON, always valid: numbers stay numbers, and
 // what text is the same as in AppendText is a string; key order is kept. What
 // JSON cannot say (NaN, infinity, no value) is null.
 func (s Style) AppendJSON(dst []byte, v bson.RawValue) []byte {
-	return s.json(dst, value{Type: bsoncore.Type(v.Type), Data: v.Value}, 0)
+	return s.json(dst, valueOf(v), 0)
 }
 
 // appendTime appends a time in the style's zone.
@@ -118,7 +118,8 @@ func (s Style) quotable(dst []byte, v value) []byte {
 }
 
 // appendDouble writes the shortest text that reads back as f, without exponent
-// below 1e15, where whole numbers look like integers.
+// below 1e21, so that whole numbers look like integers; from there on as
+// JavaScript does.
 func appendDouble(dst []byte, f float64) []byte {
 	switch {
 	case f == 0: // -0 too
@@ -129,7 +130,7 @@ func appendDouble(dst []byte, f float64) []byte {
 		return append(dst, "Infinity"...)
 	case math.IsInf(f, -1):
 		return append(dst, "-Infinity"...)
-	case math.Abs(f) < 1e15:
+	case math.Abs(f) < 1e21:
 		return strconv.AppendFloat(dst, f, 'f', -1, 64)
 	}
 	return strconv.AppendFloat(dst, f, 'e', -1, 64)

@@ -21,7 +21,7 @@ const (
 // UTC) or a number of seconds or milliseconds since 1970, told apart by size.
 // The result is in UTC.
 func ParseTime(v bson.RawValue) (time.Time, bool) {
-	return timeOf(value{Type: bsoncore.Type(v.Type), Data: v.Value})
+	return timeOf(valueOf(v))
 }
 
 func timeOf(v value) (time.Time, bool) {

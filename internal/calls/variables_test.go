@@ -151,7 +151,9 @@ func TestResult(t *testing.T) {
 		}},
 		{"not transferred", `{"was_transferred":false}`, map[string]string{"{{result.was_transferred}}": `"no"`}},
 		{"transferred is null", `{"was_transferred":null}`, map[string]string{"{{result.was_transferred}}": `""`}},
-		{"transferred is no bool", `{"was_transferred":"false"}`, map[string]string{"{{result.was_transferred}}": `""`}},
+		{"transferred as text", `{"was_transferred":"false"}`, map[string]string{"{{result.was_transferred}}": `"no"`}},
+		{"transferred as a number", `{"was_transferred":1.0}`, map[string]string{"{{result.was_transferred}}": `"yes"`}},
+		{"transferred is neither", `{"was_transferred":"perhaps"}`, map[string]string{"{{result.was_transferred}}": `""`}},
 		{"transcript", `{"transcript":[{"role":"user","content":"<Hi> \"é\""}]}`, map[string]string{
 			"{{result.transcript}}":           `[{"role":"user","content":"<Hi> \"é\""}]`,
 			"T: {{result.transcript}}":        `"T: [{\"role\":\"user\",\"content\":\"<Hi> \\\"é\\\"\"}]"`,

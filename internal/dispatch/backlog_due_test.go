@@ -135,7 +135,7 @@ func (db *database) run() {
 // look-up like those of the retrier.
 func (db *database) examined(now time.Time) int64 {
 	db.t.Helper()
-	dead := db.set.Bot("dead").Push.Destination
+	dead := db.set.Named("dead").Push.Destination
 	before := db.server.Examined()
 	found, err := db.store.Due(db.t.Context(), calls.DueQuery{
 		Now: now, Except: db.set.IDsOf(map[string]bool{dead: true}), Limit: dueBatch,

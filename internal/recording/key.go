@@ -9,43 +9,75 @@ import (
 // maxKey is the longest object key that S3 takes, in bytes.
 const maxKey = 1024
 
-// objectKey finds the object's key in the URL that was stored for it: what
-// follows a bucket in the host or at the start of the path, else the last path
-// segment. A query and a fragment are no part of a key. The result is "" when
-// there is none.
+// objectKey finds the object's key in the URL that was stored for it, with all
+// its folders: what follows the bucket, which is the host, the start of the host
+// or a part of the path. Where the bucket does not stand in the URL of a web
+// server it is the last path segment, as the path before it is that server's own.
+// A query and a fragment are no part of a key. The result is "" when there is none.
 func objectKey(stored, endpointHost, bucket string) string {
-	host, path := splitURL(stored)
-	inPath, hasBucketPath := strings.CutPrefix(path, bucket+"/")
-	bucketHost := strings.HasPrefix(host, strings.ToLower(bucket)+".")
+	scheme, host, path := splitURL(stored)
+	web := scheme == "http" || scheme == "https"
+	bucket = strings.ToLower(bucket)
+	// Slashes before the bucket say nothing; those after it may be part of the key.
+	trimmed := strings.TrimLeft(path, "/")
+	inPath, hasBucketPath := cutFold(trimmed, bucket+"/")
 	switch {
-	case hasBucketPath && (host == endpointHost || !bucketHost):
+	case host == endpointHost && hasBucketPath:
 		return inPath
-	case bucketHost:
-		return path
+	case host == bucket || strings.HasPrefix(host, bucket+"."):
+		return strings.TrimPrefix(path, "/")
+	case hasBucketPath:
+		return inPath
+	case host != "" && !web && host != endpointHost: // the host is a bucket, if of another name
+		return strings.TrimPrefix(path, "/")
+	case host == "": // a key and no URL
+		return trimmed
+	}
+	if i := strings.Index(strings.ToLower(path), "/"+bucket+"/"); i >= 0 {
+		return path[i+len(bucket)+2:]
 	}
 	return path[strings.LastIndexByte(path, '/')+1:]
 }
 
-// splitURL returns the lower-case host with its port and the decoded path
-// without its leading slash. Text that is no URL is taken apart by hand, as
-// stored URLs hold blanks and single percent signs.
-func splitURL(s string) (host, path string) {
-	if u, err := url.Parse(s); err == nil {
-		return strings.ToLower(u.Host), strings.TrimPrefix(u.Path, "/")
+// cutFold is strings.CutPrefix without regard to case.
+func cutFold(s, prefix string) (after string, found bool) {
+	if len(s) < len(prefix) || !strings.EqualFold(s[:len(prefix)], prefix) {
+		return s, false
+	}
+	return s[len(prefix):], true
+}
+
+// splitURL returns the scheme and the host with its port in lower case, and the
+// decoded path with its leading slash. Text that is no URL is taken apart by hand,
+// as stored URLs hold blanks and single percent signs.
+func splitURL(s string) (scheme, host, path string) {
+	if u, err := url.Parse(s); err == nil && u.Opaque == "" {
+		return u.Scheme, strings.ToLower(u.Host), u.Path
 	}
 	s, _, _ = strings.Cut(s, "#")
 	s, _, _ = strings.Cut(s, "?")
-	if _, rest, ok := strings.Cut(s, "://"); ok {
-		host, s, _ = strings.Cut(rest, "/")
+	before, rest, hasScheme := strings.Cut(s, "://")
+	if !hasScheme {
+		// "minio:9000/bucket/key": a host with a port, which reads like a scheme.
+		if name, _, ok := strings.Cut(s, "/"); !ok || !strings.Contains(name, ":") {
+			return "", "", decoded(s)
+		}
+		before, rest = "http", s
 	}
-	if i := strings.LastIndexByte(host, '@'); i >= 0 {
-		host = host[i+1:]
+	host, path, hasPath := strings.Cut(rest, "/")
+	if hasPath {
+		path = "/" + path
 	}
-	s = strings.TrimPrefix(s, "/")
-	if decoded, err := url.PathUnescape(s); err == nil {
-		s = decoded
+	host = host[strings.LastIndexByte(host, '@')+1:]
+	return strings.ToLower(before), strings.ToLower(host), decoded(path)
+}
+
+// decoded is a path without its percent signs, or as it is when they mean nothing.
+func decoded(path string) string {
+	if plain, err := url.PathUnescape(path); err == nil {
+		return plain
 	}
-	return strings.ToLower(host), s
+	return path
 }
 
 // validKey reports whether S3 could hold an object of this key.

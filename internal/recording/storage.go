@@ -9,6 +9,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/pkg/secret"
 )
 
@@ -34,7 +35,7 @@ func ParseStorage(settings bson.Raw) Storage {
 		AccessKey: secret.Text(text(minio, "access_key")),
 		SecretKey: secret.Text(text(minio, "secret_key")),
 		Bucket:    text(minio, "bucket"),
-		Secure:    truth(lookup(minio, "secure")),
+		Secure:    flag(lookup(minio, "secure")),
 	}
 }
 
@@ -103,32 +104,16 @@ func lookup(doc bson.Raw, key string) bson.RawValue {
 	return v
 }
 
+// flag is nil for what is neither true nor false.
+func flag(v bson.RawValue) *bool {
+	if on, ok := calls.Truth(v); ok {
+		return &on
+	}
+	return nil
+}
+
 // text returns a field that is a string, without blanks around it.
 func text(doc bson.Raw, key string) string {
 	s, _ := lookup(doc, key).StringValueOK()
 	return strings.TrimSpace(s)
-}
-
-// truth reads a bool that may have been stored as text or as a number; nil when
-// it says neither.
-func truth(v bson.RawValue) *bool {
-	yes, no := true, false
-	if b, ok := v.BooleanOK(); ok {
-		return &b
-	}
-	if s, ok := v.StringValueOK(); ok {
-		switch strings.ToLower(strings.TrimSpace(s)) {
-		case "true", "yes", "1":
-			return &yes
-		case "false", "no", "0":
-			return &no
-		}
-	}
-	if n, ok := v.AsInt64OK(); ok {
-		if n != 0 {
-			return &yes
-		}
-		return &no
-	}
-	return nil
 }

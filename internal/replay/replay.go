@@ -17,8 +17,6 @@ import (
 	"slices"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
-
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/dispatch"
@@ -99,7 +97,7 @@ func (p *Plan) Takes(rate float64) time.Duration {
 func Survey(ctx context.Context, store Selector, set *bots.Set, ask Ask, id string) (*Plan, error) {
 	query := calls.Stored{From: ask.Since, To: ask.Until, Sessions: ask.Sessions}
 	for _, bot := range ask.Bots {
-		query.Bots = append(query.Bots, formsOf(bot)...)
+		query.Bots = append(query.Bots, calls.IDFormsOfText(bot)...)
 	}
 	p := &Plan{}
 	counts := make(map[Count]int)
@@ -109,7 +107,7 @@ func Survey(ctx context.Context, store Selector, set *bots.Set, ask Ask, id stri
 		if !slices.Contains(ask.Statuses, status) || id != "" && call.Pushed.ReplayID == id {
 			return nil
 		}
-		bot := set.Bot(call.BotID)
+		bot := set.Bot(call.Bot)
 		if reason := dispatch.SkipReason(&call, bot); reason != "" {
 			if reason != dispatch.ReasonAgentCall { // no result of a bot at all
 				skips[Skip{Bot: call.BotID, Reason: reason}]++
@@ -142,21 +140,6 @@ func Survey(ctx context.Context, store Selector, set *bots.Set, ask Ask, id stri
 		return cmp.Or(cmp.Compare(a.Bot, b.Bot), cmp.Compare(a.Reason, b.Reason))
 	})
 	return p, nil
-}
-
-// formsOf are the forms in which a call may hold the id of its bot.
-func formsOf(id string) []bson.RawValue {
-	var forms []bson.RawValue
-	add := func(v any) {
-		if t, data, err := bson.MarshalValue(v); err == nil { // strings and ObjectIds always marshal
-			forms = append(forms, bson.RawValue{Type: t, Value: data})
-		}
-	}
-	add(id)
-	if oid, err := bson.ObjectIDFromHex(id); err == nil {
-		add(oid)
-	}
-	return forms
 }
 
 // Report is what became of a replay.

@@ -128,7 +128,7 @@ func TestSurveyCountsWhatWouldBeDone(t *testing.T) {
 	if n := plan.Calls(); n != 5 || plan.calls[4].ID.StringValue() != "missing" || plan.Takes(2) != 2*time.Second {
 		t.Errorf("%d calls, the last is %s, they take %v", n, plan.calls[4].ID, plan.Takes(2))
 	}
-	if len(s.query.Bots) != 3 || !s.query.From.Equal(noon) {
+	if len(s.query.Bots) != 4 || !s.query.From.Equal(noon) {
 		t.Errorf("asked for %+v", s.query)
 	}
 }

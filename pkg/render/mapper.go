@@ -232,6 +232,9 @@ func (r *rendering) json(dst []byte, n *node) []byte {
 	case n.parts != nil:
 		start := len(dst)
 		dst, isJSON := r.text(append(dst, '"'), n.parts)
+		if r.opts.NotJSON != nil && !isJSON {
+			r.checkJSON(dst[start+1:], n.parts)
+		}
 		return finishJSON(dst, start, isJSON)
 	case n.isObject:
 		return r.object(dst, n.fields)
@@ -259,6 +262,9 @@ func (r *rendering) queryText(dst []byte, n *node) []byte {
 	if isJSON || !looksLikeJSON(dst[start:]) {
 		return dst
 	}
+	if r.opts.NotJSON != nil {
+		r.checkJSON(dst[start:], n.parts)
+	}
 	compacted, ok := appendCompact(dst, dst[start:])
 	if !ok {
 		return dst
@@ -279,6 +285,22 @@ func (r *rendering) text(dst []byte, parts []part) (_ []byte, isJSON bool) {
 		isJSON = found == JSON && len(parts) == 1
 	}
 	return dst, isJSON
+}
+
+// checkJSON reports a text that was meant to be JSON, it seems, and is not.
+func (r *rendering) checkJSON(text []byte, parts []part) {
+	if !looksLikeJSON(text) {
+		return
+	}
+	if _, ok := appendCompact(nil, text); ok {
+		return
+	}
+	for i := range parts {
+		if parts[i].token != nil {
+			r.opts.NotJSON(parts[i].token)
+			return
+		}
+	}
 }
 
 func (r *rendering) token(dst []byte, t *Token) ([]byte, Found) {

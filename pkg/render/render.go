@@ -102,6 +102,10 @@ type Options struct {
 	// Missed, when not nil, is called for each token that came to nothing, in
 	// the order of the payload. The token must not be changed.
 	Missed func(t *Token, miss Miss)
+	// NotJSON, when not nil, is called with a token of each template whose text
+	// begins like a JSON object or array but is none, and so is sent as text, in
+	// the order of the payload.
+	NotJSON func(t *Token)
 }
 
 // Miss is the reason why a token came to nothing. The set is closed.

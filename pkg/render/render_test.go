@@ -35,6 +35,7 @@ func TestTokens(t *testing.T) {
 	v := vars{
 		"call.X": "x", "call.a b": "blank", "call.ключ": "unicode", "crm.b": "b",
 		"call.foo.bar": "path", "call.bar": "rest", "crm..x": "dot first", "call.x.": "dot last", "crm.x": "plain",
+		"call.tail ": "t", "call.nbsp\u00a0": "n", "call.\ufeffbom": "b",
 	}
 	for _, c := range []struct{ template, want string }{
 		{"", ""},
@@ -67,6 +68,11 @@ func TestTokens(t *testing.T) {
 		{"{{Call.X}}", "x"}, // no namespace, so the rest is tried
 		{"{{call.x}}", "plain"},
 		{"[{{call.X}}", "[x"},
+		{"{{call.tail }}{{tail }}{{ call.tail  }}", "ttt"}, // the stored key ends with a blank
+		{"{{call.tail}}{{ call.tail }}", ""},
+		{"{{call.X }}{{X  }}", "xx"},
+		{"{{call.nbsp\u00a0}}", "n"},
+		{"{{call.\ufeffbom}}{{\ufeffbom}}", "bb"},
 	} {
 		got := one(c.template).AppendJSON(nil, v)
 		want, err := json.Marshal(map[string]string{"n": c.want})
@@ -478,4 +484,20 @@ func FuzzCoercion(f *testing.F) {
 			t.Errorf("%q: coerced is %v", text, coerced)
 		}
 	})
+}
+
+func TestTextThatIsNearlyJSONIsReported(t *testing.T) {
+	v := vars{"call.quote": `he said "no"`, "call.cut": `{"a": 1`, "call.ok": `{"a": [1]}`, "call.json!": `[1]`, "call.note": "[sic] text"}
+	for template, want := range map[string]bool{
+		`{"r": "{{call.quote}}"}`: true, ` [{{call.quote}}]`: true, "{{call.cut}}": true, "{{call.note}}": true,
+		"{{call.ok}}": false, "{{call.json}}": false, "{{call.quote}}": false, `{"r": "{{call.none}}"}`: false, "x {{call.cut}}": false,
+	} {
+		var told []string
+		o := render.Options{NotJSON: func(t *render.Token) { told = append(told, t.Key) }}
+		one(template).AppendJSONWith(nil, v, o)
+		one(template).AppendQueryWith(nil, v, o)
+		if want && !slices.Equal(told, []string{"n", "n"}) || !want && told != nil {
+			t.Errorf("%s: %q", template, told)
+		}
+	}
 }

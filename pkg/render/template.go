@@ -3,6 +3,8 @@ package render
 import (
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Token is one {{name}} of a mapper.
@@ -76,19 +78,37 @@ func parse(template, key string) []part {
 }
 
 func newToken(text, key string) *Token {
-	name := strings.TrimSpace(text[2 : len(text)-2])
-	candidates, exact := candidatesOf(name)
+	inside := text[2 : len(text)-2]
+	name := strings.TrimSpace(inside)
+	candidates, exact := candidatesOf(name, surplus(inside))
 	return &Token{Key: key, Text: text, Name: name, Exact: exact, Candidates: candidates}
+}
+
+// surplus is what stands behind a name beyond the blanks that stand before it:
+// "{{ x }}" is a style, "{{x }}" may name a key that ends with a blank.
+func surplus(inside string) string {
+	left := len(inside) - len(strings.TrimLeftFunc(inside, unicode.IsSpace))
+	right := len(strings.TrimRightFunc(inside, unicode.IsSpace)) + left
+	if left == len(inside) || right >= len(inside) || !utf8.RuneStart(inside[right]) {
+		return ""
+	}
+	return inside[right:]
 }
 
 // candidatesOf lists where a name looks for its value: the exact name first,
 // then the rest after the prefix in system, crm and call. A prefix that is no
 // namespace may also be the head of a path, which is tried in the same three
-// before the rest is.
-func candidatesOf(name string) (candidates []Name, exact bool) {
+// before the rest is. Each is tried with the blanks behind it too, as keys are
+// stored that end with some.
+func candidatesOf(name, blanks string) (candidates []Name, exact bool) {
 	add := func(c Name) {
-		if c.Field != "" && !slices.Contains(candidates, c) {
-			candidates = append(candidates, c)
+		if c.Field == "" {
+			return
+		}
+		for _, c := range []Name{c, {c.Namespace, c.Field + blanks}} {
+			if !slices.Contains(candidates, c) {
+				candidates = append(candidates, c)
+			}
 		}
 	}
 	fallback := func(field string) {

@@ -53,23 +53,23 @@ func TestBotsCacheFollows(t *testing.T) {
 			}
 		}()
 		until(t, "the cache is ready", func() bool { return cache.Ready() == nil })
-		if cache.Set().Len() != 2 || cache.Set().Bot("65f0c0ffee00000000000001") == nil {
+		if cache.Set().Len() != 2 || cache.Set().Named("65f0c0ffee00000000000001") == nil {
 			t.Fatalf("%d bots are known", cache.Set().Len())
 		}
 		insert(t, coll, `{"_id": "b3", "name": "three"}`)
-		until(t, "an inserted bot", func() bool { return cache.Set().Bot("b3") != nil })
+		until(t, "an inserted bot", func() bool { return cache.Set().Named("b3") != nil })
 		if _, err := coll.UpdateByID(t.Context(), "b1", doc(t, `{"$set": {"post_call_push.url": "https://crm.example/b"}}`)); err != nil {
 			t.Fatal(err)
 		}
-		until(t, "an updated bot", func() bool { return cache.Set().Bot("b1").Push.URL == "https://crm.example/b" })
+		until(t, "an updated bot", func() bool { return cache.Set().Named("b1").Push.URL == "https://crm.example/b" })
 		if _, err := coll.ReplaceOne(t.Context(), bson.D{{Key: "_id", Value: "b1"}}, doc(t, `{"name": "bare"}`)); err != nil {
 			t.Fatal(err)
 		}
-		until(t, "a replaced bot", func() bool { return cache.Set().Bot("b1").Push == nil })
+		until(t, "a replaced bot", func() bool { return cache.Set().Named("b1").Push == nil })
 		if _, err := coll.DeleteOne(t.Context(), bson.D{{Key: "_id", Value: "b3"}}); err != nil {
 			t.Fatal(err)
 		}
-		until(t, "a deleted bot", func() bool { return cache.Set().Bot("b3") == nil })
+		until(t, "a deleted bot", func() bool { return cache.Set().Named("b3") == nil })
 		if err := coll.Drop(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,9 @@
+package push
+
+import "net/netip"
+
+// Public reports whether an address may be dialled without being allowed.
+func Public(addr netip.Addr) bool {
+	g, err := newGuard(nil)
+	return err == nil && g.check(addr) == nil
+}
