@@ -113,7 +113,7 @@ func (o *previewOptions) preview(in *previewInput) *previewOutput {
 		out.Warnings = append(out.Warnings, bot.Warnings...)
 		out.Warnings = append(out.Warnings, bot.Lint(dispatch.Variables(&call, bot, env), o.config.AnalysisKeys)...)
 	}
-	if out.Reason != "" {
+	if out.Reason != dispatch.NoReason {
 		out.Decision = "skip"
 		return out
 	}

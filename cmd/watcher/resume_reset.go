@@ -160,7 +160,7 @@ func (p *resetPlan) survey(ctx context.Context, db *mongo.Database, c *config.Co
 	all, err := bots.ReadAll(ctx, db.Collection(c.BotsCollection), bson.D{}, bots.Options{})
 	if err == nil {
 		set := bots.NewSet(all)
-		wish := dispatch.Again{Repush: dispatch.Repush(p.reset.Repush), Asked: p.reset.At, Past: true}
+		wish := dispatch.Policy{Repush: dispatch.Repush(p.reset.Repush), Asked: p.reset.At, Past: true}
 		from := p.to.Time()
 		if oldest := p.oldest(); oldest.Before(from) {
 			from = oldest
@@ -180,8 +180,8 @@ func (p *resetPlan) survey(ctx context.Context, db *mongo.Database, c *config.Co
 	p.noCount = err
 }
 
-func (p *resetPlan) count(call *calls.Call, set *bots.Set, wish dispatch.Again) {
-	pushable := dispatch.SkipReason(call, set.Bot(call.Bot)) == ""
+func (p *resetPlan) count(call *calls.Call, set *bots.Set, wish dispatch.Policy) {
+	pushable := dispatch.SkipReason(call, set.Bot(call.Bot)) == dispatch.NoReason
 	if call.CompletedAt.Before(p.to.Time()) {
 		if pushable && replay.StatusOf(call) == replay.Missing {
 			p.passedOver++

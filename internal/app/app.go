@@ -24,6 +24,10 @@ import (
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/internal/dispatch"
+	"github.com/cxbridge/watcher/internal/follow"
+	"github.com/cxbridge/watcher/internal/outage"
+	"github.com/cxbridge/watcher/internal/retry"
+	"github.com/cxbridge/watcher/pkg/backoff"
 	"github.com/cxbridge/watcher/pkg/push"
 	"github.com/cxbridge/watcher/pkg/resume"
 	"github.com/cxbridge/watcher/pkg/secret"
@@ -35,6 +39,8 @@ type Deps struct {
 	Version string
 	// Owner names this replica in the lease; default that of the process.
 	Owner string
+	// Frozen and Stale are those of follow.Options; 0 is their default.
+	Frozen, Stale time.Duration
 }
 
 // App is one watcher. Two of them run side by side in one process.
@@ -56,8 +62,9 @@ type App struct {
 	recorder   *calls.Recorder
 	sender     *push.Client
 	dispatcher *dispatch.Dispatcher
+	retrier    *retry.Retrier
 	group      *resume.Group
-	partitions *partitions
+	partitions *follow.Partitions
 
 	cleanups []func()
 }
@@ -123,7 +130,6 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 		Bots:                   a.bots,
 		Sender:                 a.sender,
 		Links:                  a.settings,
-		Backlog:                a.store,
 		BotLabel:               cfg.MetricsBotLabel,
 		Schedule:               cfg.Schedule(),
 		Env:                    dispatch.PrepareEnv{UserAgent: userAgent(deps.Version), AnalysisSeeds: cfg.AnalysisKeys},
@@ -132,6 +138,9 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 		DestinationConcurrency: cfg.DestinationConcurrency,
 		Logger:                 a.logger,
 		Registerer:             a.registry,
+	})
+	a.retrier = retry.New(retry.Options{
+		Finder: a.store, Bots: a.bots, Road: a.dispatcher, MaxAge: cfg.MaxAge, Logger: a.logger, Registerer: a.registry,
 	})
 	positions, err := resume.NewStore(db.Collection(cfg.ResumeCollection), cfg.Name)
 	if err != nil {
@@ -143,12 +152,17 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a.partitions = newPartitions(a, callsColl)
+	a.partitions = follow.New(follow.Options{
+		Calls: callsColl, Store: a.store, Road: a.dispatcher, Leases: a.group,
+		Start: cfg.Start.From, FailOnLoss: cfg.OnHistoryLost == config.LostFail, Grace: cfg.ShutdownGrace,
+		Frozen: deps.Frozen, Stale: deps.Stale,
+		Logger: a.logger, Registerer: a.registry,
+	})
 	checks := a.checks()
 	registerChecks(a.registry, checks)
 	a.admin, err = admin.New(admin.Options{
 		Addr: cfg.Listen, PprofAddr: cfg.Pprof, Gatherer: a.registry, Logger: a.logger,
-		Checks: checks, Standby: a.partitions.standby, Source: a,
+		Checks: checks, Standby: a.partitions.Standby, Source: a,
 	})
 	if err != nil {
 		return nil, err
@@ -251,6 +265,7 @@ func (a *App) Run(ctx context.Context) error {
 	servers.Go(func() { a.settings.run(serving) })
 	servers.Go(func() { a.ensureIndexes(serving) })
 	senders.Go(func() { _ = a.dispatcher.Run(sending) })
+	senders.Go(func() { _ = a.retrier.Run(sending) })
 	writers.Go(func() { _ = a.recorder.Run(recording) })
 	a.logger.Info("watcher started", "name", a.cfg.Name, "database", a.cfg.Database, "metrics", a.Addr())
 
@@ -281,13 +296,13 @@ func (a *App) Run(ctx context.Context) error {
 // follow waits for what the road needs, then works on the partitions that this
 // replica gets, until ctx ends and they are drained.
 func (a *App) follow(ctx context.Context) error {
-	if err := a.partitions.learnCluster(ctx); err != nil {
+	if err := a.partitions.LearnCluster(ctx); err != nil {
 		return nil //nolint:nilerr // only the end of ctx ends the wait
 	}
 	if !waitReady(ctx, a.bots.Ready) || !waitReady(ctx, a.settings.ready) {
 		return nil
 	}
-	if err := a.group.Run(ctx, a.partitions.hold); err != nil {
+	if err := a.group.Run(ctx, a.partitions.Hold); err != nil {
 		return fmt.Errorf("follow the calls: %w", err)
 	}
 	return nil
@@ -319,14 +334,12 @@ func (a *App) ensureIndexes(ctx context.Context) {
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		if refused, ok := errors.AsType[mongo.ServerError](err); ok && !retryable(refused) {
+		if !outage.Passing(err) || isRight(err) {
 			a.logger.Warn("an index could not be created; looking for due tries reads more without it", "error", err)
 			return
 		}
-		select {
-		case <-ctx.Done():
+		if backoff.Sleep(ctx, indexRetry) != nil {
 			return
-		case <-time.After(indexRetry):
 		}
 	}
 }
@@ -334,14 +347,9 @@ func (a *App) ensureIndexes(ctx context.Context) {
 // indexRetry is the pause after MongoDB was away while an index was created.
 const indexRetry = 10 * time.Second
 
-// retryable reports whether the server refused only for now: it stepped down,
-// shuts down, recovers or was lost on the way. The codes are those that the
-// drivers' specification of retryable writes lists.
-func retryable(err mongo.ServerError) bool {
-	for _, code := range []int{91, 189, 262, 10107, 11600, 11602, 13435, 13436} {
-		if err.HasErrorCode(code) {
-			return true
-		}
-	}
-	return err.HasErrorLabel("NetworkError")
+// isRight reports whether an error is a missing right. It may be given later,
+// but the next start is soon enough for an index.
+func isRight(err error) bool {
+	refused, ok := errors.AsType[mongo.ServerError](err)
+	return ok && refused.HasErrorCode(13)
 }

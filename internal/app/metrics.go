@@ -11,54 +11,19 @@ import (
 
 // metrics are what only the whole knows; handles are looked up once.
 type metrics struct {
-	sweeps        map[string]prometheus.Counter // by outcome
-	swept         map[string]prometheus.Counter // by result
 	settingsFault prometheus.Gauge
 }
 
-// The outcomes of a sweep; one that failed is tried again.
-const (
-	sweepDone   = "done"
-	sweepFailed = "failed"
-)
-
 func newMetrics(reg prometheus.Registerer, version string) *metrics {
-	sweeps := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "watcher_app_sweeps_total",
-		Help: "Sweeps of the calls of a gap in the stream, by outcome; a failed one is tried again.",
-	}, []string{"outcome"})
-	swept := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "watcher_app_swept_calls_total",
-		Help: "Calls that sweeps found, by what became of them: pushed now, due (tried now, and again later), " +
-			"already_pushed before, not_pushed (there was nothing to do).",
-	}, []string{"result"})
 	m := &metrics{
-		sweeps: make(map[string]prometheus.Counter),
-		swept:  make(map[string]prometheus.Counter),
 		settingsFault: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "watcher_app_settings_invalid",
 			Help: "1 while the recording storage of the settings cannot be used; calls are pushed with the stored recording link then.",
 		}),
 	}
-	for _, outcome := range []string{sweepDone, sweepFailed} {
-		m.sweeps[outcome] = sweeps.WithLabelValues(outcome)
-	}
-	for _, result := range sweptResults {
-		m.swept[result] = swept.WithLabelValues(result)
-	}
-	reg.MustRegister(sweeps, swept, m.settingsFault, buildInfo(version))
+	reg.MustRegister(m.settingsFault, buildInfo(version))
 	return m
 }
-
-// What became of the calls of a sweep, a closed set.
-const (
-	sweptPushed  = "pushed"
-	sweptDue     = "due"
-	sweptAlready = "already_pushed"
-	sweptIgnored = "not_pushed"
-)
-
-var sweptResults = []string{sweptPushed, sweptDue, sweptAlready, sweptIgnored}
 
 // buildInfo says in its labels what runs.
 func buildInfo(version string) prometheus.Collector {

@@ -89,6 +89,12 @@ func NewCache(o CacheOptions) (*Cache, error) {
 // Set is all bots as they are known now.
 func (c *Cache) Set() *Set { return c.set.Load() }
 
+// Refresh is a stub until the cache reads by id.
+func (c *Cache) Refresh(context.Context, []bson.RawValue) error { return nil }
+
+// Gone is one too.
+func (c *Cache) Gone(bson.RawValue) bool { return false }
+
 // Ready is nil once all bots were read.
 func (c *Cache) Ready() error {
 	if c.freshAt.Load() == 0 {

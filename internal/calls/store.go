@@ -124,8 +124,8 @@ const (
 // DueCall is a call whose next try is due.
 type DueCall struct {
 	ID  bson.RawValue
-	Bot string    // text form of bot_id
-	At  time.Time // when it was due
+	Bot bson.RawValue // bot_id as stored
+	At  time.Time     // when it was due
 }
 
 // DueQuery says which due calls are looked for.
@@ -173,7 +173,7 @@ func (s *Store) Due(ctx context.Context, q DueQuery) ([]DueCall, error) {
 	var due []DueCall
 	for cursor.Next(ctx) {
 		call := Decode(slices.Clone(cursor.Current))
-		due = append(due, DueCall{ID: call.ID, Bot: call.BotID, At: call.Pushed.NextAttemptAt})
+		due = append(due, DueCall{ID: call.ID, Bot: call.Bot, At: call.Pushed.NextAttemptAt})
 	}
 	if err := cursor.Err(); err != nil {
 		return nil, fmt.Errorf("find due calls: %w", err)

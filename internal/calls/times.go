@@ -24,6 +24,10 @@ func ParseTime(v bson.RawValue) (time.Time, bool) {
 	return timeOf(valueOf(v))
 }
 
+// EventTime is the completed_at that an event of Pipeline tells of, as
+// Call.CompletedAt has it; zero when it is none.
+func EventTime(event bson.Raw) time.Time { return millis(fieldOf(event, fieldCompleted)) }
+
 func timeOf(v value) (time.Time, bool) {
 	switch v.Type {
 	case bsoncore.TypeDateTime:

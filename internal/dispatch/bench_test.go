@@ -37,8 +37,8 @@ type bench struct {
 }
 
 // Load implements Loader.
-func (n *bench) Load(_ context.Context, ids []bson.RawValue, _ []string, fn func(calls.Call)) error {
-	for _, id := range ids {
+func (n *bench) Load(_ context.Context, q calls.Read, fn func(calls.Call) bool) error {
+	for _, id := range q.IDs {
 		name := id.StringValue()
 		bot, _, _ := strings.Cut(name, "-")
 		raw, err := bson.Marshal(bson.D{
@@ -53,11 +53,8 @@ func (n *bench) Load(_ context.Context, ids []bson.RawValue, _ []string, fn func
 	return nil
 }
 
-// Due implements Loader: what was put off stays so.
-func (n *bench) Due(context.Context, calls.DueQuery) ([]calls.DueCall, error) { return nil, nil }
-
 // Record implements Recorder.
-func (n *bench) Record(o calls.Outcome, done func()) {
+func (n *bench) Record(o calls.Outcome, done func(bool)) {
 	name := o.ID.StringValue()
 	if at, ok := n.stored.LoadAndDelete(name); ok && o.Status == calls.StatusOK && !strings.HasPrefix(name, "bad") {
 		n.mu.Lock()
@@ -65,11 +62,17 @@ func (n *bench) Record(o calls.Outcome, done func()) {
 		n.mu.Unlock()
 		n.wait.Done()
 	}
-	done()
+	done(true)
 }
 
 // Set implements Bots.
 func (n *bench) Set() *bots.Set { return n.set }
+
+// Refresh implements Bots.
+func (n *bench) Refresh(context.Context, []bson.RawValue) error { return nil }
+
+// Gone implements Bots.
+func (n *bench) Gone(bson.RawValue) bool { return false }
 
 // Link implements Links.
 func (n *bench) Link(*calls.Call, time.Time) string { return "" }
@@ -178,7 +181,7 @@ func isolation(b *testing.B, with bool) {
 	ctx, cancel := context.WithCancel(b.Context())
 	ended := make(chan struct{})
 	go func() { _ = d.Run(ctx); close(ended) }()
-	intake := d.Open(b.Context(), Share{})
+	intake := d.Open(b.Context(), Share{}, nil)
 	defer func() {
 		intake.Stop()
 		intake.Abort()
@@ -216,7 +219,7 @@ func (n *bench) submit(b *testing.B, intake *Intake, id string) {
 		b.Fatal(err)
 	}
 	n.stored.Store(id, time.Now())
-	if err := intake.Submit(b.Context(), bson.RawValue{Type: typ, Value: data}, func() {}); err != nil {
+	if err := intake.Submit(b.Context(), Event{ID: bson.RawValue{Type: typ, Value: data}}, func() {}); err != nil {
 		b.Fatal(err)
 	}
 }

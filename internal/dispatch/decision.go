@@ -33,23 +33,23 @@ type Reason uint8
 // The reasons of a call and its bot come first, in the order in which they are
 // looked for.
 const (
-	NoReason             Reason = iota
-	ReasonAgentCall             // a record of the agent desk, which is no result
-	ReasonNoResult              // a call without completed_at: nothing is stored yet
-	ReasonNoConfig              // a bot that never pushes
-	ReasonDisabled              // a bot whose push is switched off
-	ReasonSkipFlag              // a call with skip_post_push
-	ReasonNoURL                 // a push without an address
-	ReasonBadConfig             // a push that cannot be made
-	ReasonLogged                // the outcome of the result stands on the call already
-	ReasonScheduled             // its next attempt stands on the call already
-	ReasonDeleted               // the call is gone
-	ReasonUnreadable            // MongoDB refuses to read the call
-	ReasonUnrecordable          // the call takes no outcome any more
-	ReasonBotGone               // the bot's document is gone, and may come back
-	ReasonBusy                  // the destination has no room now, or memory is short
-	ReasonBlocked               // the destination is down, or asked to wait
-	ReasonTooOld                // due for longer than a delivery may take
+	NoReason           Reason = iota
+	ReasonAgentCall           // a record of the agent desk, which is no result
+	ReasonNoResult            // a call without completed_at: nothing is stored yet
+	ReasonNoConfig            // a bot that never pushes
+	ReasonDisabled            // a bot whose push is switched off
+	ReasonSkipFlag            // a call with skip_post_push
+	ReasonNoURL               // a push without an address
+	ReasonBadConfig           // a push that cannot be made
+	ReasonLogged              // the outcome of the result stands on the call already
+	ReasonScheduled           // its next attempt stands on the call already
+	ReasonDeleted             // the call is gone
+	ReasonUnreadable          // MongoDB refuses to read the call
+	ReasonUnrecordable        // the call takes no outcome any more
+	ReasonBotGone             // the bot's document is gone, and may come back
+	ReasonBusy                // the destination has no room now, or memory is short
+	ReasonBlocked             // the destination is down, or asked to wait
+	ReasonTooOld              // due for longer than a delivery may take
 	reasonCount
 )
 
@@ -77,6 +77,9 @@ var reasonTexts = [...][2]string{
 var _ [reasonCount]struct{} = [len(reasonTexts)]struct{}{}
 
 func (r Reason) String() string { return reasonTexts[r][0] }
+
+// MarshalText implements encoding.TextMarshaler with the word of the reason.
+func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
 // Text is the reason in words.
 func (r Reason) Text() string { return reasonTexts[r][1] }

@@ -41,6 +41,8 @@ type Bots interface {
 	Set() *bots.Set
 	// Refresh makes what Set says of these bots not older than this call of it.
 	Refresh(ctx context.Context, ids []bson.RawValue) error
+	// Gone reports whether this bot had a document once and has none now.
+	Gone(id bson.RawValue) bool
 }
 
 // Sender makes one attempt.

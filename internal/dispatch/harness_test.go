@@ -44,6 +44,8 @@ type road struct {
 	settled  map[string]int
 	due      map[string]time.Time
 	replay   map[string]string
+	gone     map[string]bool           // bots
+	refuses  func(*calls.Outcome) bool // outcomes that their calls do not take
 	dueReads int
 }
 
@@ -76,10 +78,17 @@ func newRoadOf(t *testing.T, adjust func(*Options), bot ...bson.M) *road {
 	}
 	adjust(&o)
 	r.d = New(o)
+	retrier := NewRetrier(r.d, r, o.Schedule.MaxAge, o.Logger, o.Registerer)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
-	go func() { _ = r.d.Run(ctx); close(ended) }()
-	r.intake = r.d.Open(context.Background(), Share{})
+	go func() {
+		defer close(ended)
+		var both sync.WaitGroup
+		both.Go(func() { _ = r.d.Run(ctx) })
+		both.Go(func() { _ = retrier(ctx) })
+		both.Wait()
+	}()
+	r.intake = r.d.Open(context.Background(), Share{}, nil)
 	r.stop = func() {
 		r.intake.Stop()
 		<-r.intake.Idle()
@@ -143,7 +152,7 @@ func (r *road) write(id string, fields bson.M) {
 
 func (r *road) submit(id string) {
 	r.t.Helper()
-	err := r.intake.Submit(context.Background(), rawID(r.t, id), func() {
+	err := r.intake.Submit(context.Background(), Event{ID: rawID(r.t, id)}, func() {
 		r.mu.Lock()
 		r.settled[id]++
 		r.mu.Unlock()
@@ -153,18 +162,33 @@ func (r *road) submit(id string) {
 	}
 }
 
-func (r *road) Load(_ context.Context, ids []bson.RawValue, _ []string, fn func(calls.Call)) error {
+func (r *road) Load(_ context.Context, q calls.Read, fn func(calls.Call) bool) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.loadErr != nil {
 		return r.loadErr
 	}
-	for _, id := range ids {
-		if doc, ok := r.docs[id.StringValue()]; ok {
-			fn(calls.Decode(marshal(r.t, doc)))
+	for _, id := range q.IDs {
+		if doc, ok := r.docs[id.StringValue()]; ok && !fn(calls.Decode(marshal(r.t, doc))) {
+			break
 		}
 	}
 	return nil
+}
+
+// Refresh implements Bots: the set of a road is always fresh.
+func (r *road) Refresh(context.Context, []bson.RawValue) error { return nil }
+
+// Gone implements Bots.
+func (r *road) Gone(id bson.RawValue) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.gone[id.StringValue()]
+}
+
+// CountDue implements what package retry counts with.
+func (r *road) CountDue(context.Context, calls.DueQuery) (int, time.Time, error) {
+	return 0, time.Time{}, nil
 }
 
 func (r *road) Due(_ context.Context, q calls.DueQuery) ([]calls.DueCall, error) {
@@ -185,14 +209,19 @@ func (r *road) Due(_ context.Context, q calls.DueQuery) ([]calls.DueCall, error)
 		}
 		bot := r.docs[id]["bot_id"].(string)
 		if named[bot] == (len(q.Only) > 0) {
-			due = append(due, calls.DueCall{ID: rawID(r.t, id), Bot: bot, At: at})
+			due = append(due, calls.DueCall{ID: rawID(r.t, id), Bot: rawID(r.t, bot), At: at})
 		}
 	}
 	return due, nil
 }
 
-func (r *road) Record(o calls.Outcome, done func()) {
+func (r *road) Record(o calls.Outcome, done func(bool)) {
 	r.mu.Lock()
+	if r.refuses != nil && r.refuses(&o) {
+		r.mu.Unlock()
+		done(false)
+		return
+	}
 	doc := r.docs[o.ID.StringValue()]
 	result := bson.M{
 		"status": string(o.Status), "attempts": o.Attempts, "completed_at": o.CompletedAt, "delivery_id": o.DeliveryID,
@@ -210,7 +239,7 @@ func (r *road) Record(o calls.Outcome, done func()) {
 	}
 	r.outcomes = append(r.outcomes, o)
 	r.mu.Unlock()
-	done()
+	done(true)
 }
 
 func (r *road) Set() *bots.Set {

@@ -133,7 +133,7 @@ func (r *road) pushed(ignore int, after time.Time) []time.Duration {
 			r.t.Error(err)
 		}
 		if bot >= ignore && o.Status == calls.StatusOK && !o.CompletedAt.Before(after) {
-			took = append(took, o.PushedAt.Sub(o.CompletedAt))
+			took = append(took, o.At.Sub(o.CompletedAt))
 		}
 	}
 	return took
@@ -206,6 +206,27 @@ func TestDestinationsThatAreDeadAtTheStartLeaveTheOthersTheirSlots(t *testing.T)
 		alone = l.run(t)
 	})
 	for n := range 40 {
+		load.answers[n] = hangs
+	}
+	bubble(t, func(t *testing.T) { with = load.run(t) })
+	compare(t, alone, with)
+}
+
+// Two thousand destinations never answer, from the first moment on, when nothing
+// is known of any: they hold neither the slots, nor the room of calls that wait,
+// nor what may be pending.
+func TestThousandsOfHangingDestinationsCostTheOthersNothing(t *testing.T) {
+	load := traffic{
+		destinations: 2050, rate: 2, lasts: 10 * time.Second, concurrency: 256, perLane: 16, ignore: 2000,
+		answers: make(map[int]func() push.Result),
+	}
+	var alone, with figures
+	bubble(t, func(t *testing.T) {
+		l := load
+		l.silentIgnored = true
+		alone = l.run(t)
+	})
+	for n := range 2000 {
 		load.answers[n] = hangs
 	}
 	bubble(t, func(t *testing.T) { with = load.run(t) })

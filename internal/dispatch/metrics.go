@@ -75,7 +75,7 @@ func newMetrics(reg prometheus.Registerer, botLabel int) *metrics {
 	for _, s := range calls.Statuses {
 		m.replayed[s] = replayed.WithLabelValues(string(s))
 		m.outcomes[s] = outcomeCounters{
-			final: outcomes.WithLabelValues(string(s), "true"),
+			final:     outcomes.WithLabelValues(string(s), "true"),
 			scheduled: outcomes.WithLabelValues(string(s), "false"),
 		}
 	}

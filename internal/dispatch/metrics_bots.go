@@ -56,7 +56,7 @@ func (m *botMetrics) counters(bot string) *botCounters {
 	c := &botCounters{outcomes: make(map[calls.Status]outcomeCounters)}
 	for _, s := range calls.Statuses {
 		c.outcomes[s] = outcomeCounters{
-			final: m.outcomes.WithLabelValues(bot, string(s), "true"),
+			final:     m.outcomes.WithLabelValues(bot, string(s), "true"),
 			scheduled: m.outcomes.WithLabelValues(bot, string(s), "false"),
 		}
 	}

@@ -1,13 +1,8 @@
 package dispatch
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
-	"math"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -89,146 +84,13 @@ func TestEveryCallIsAccountedFor(t *testing.T) {
 	})
 }
 
-func TestLanesByState(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		down := botOf("down", "https://down.example.com/")
-		slow := botOf("slow", "https://slow.example.com/")
-		r := newRoad(t, botOf("bot", "https://crm.example.com/hook"), down, slow)
-		r.answer = func(req *push.Request, _ int) push.Result {
-			switch req.URL {
-			case "https://down.example.com/":
-				return push.Result{Class: push.ClassUnreached, Err: errors.New("no route")}
-			case "https://slow.example.com/":
-				return push.Result{Class: push.ClassOK, HTTPStatus: 200, Duration: time.Second}
-			}
-			return answered(200)
-		}
-		r.store("a", nil)
-		for i := range breakAfter {
-			r.store(fmt.Sprintf("d%d", i), bson.M{"bot_id": "down"})
-		}
-		for i := range limitStart + 3 {
-			r.store(fmt.Sprintf("s%d", i), bson.M{"bot_id": "slow"})
-		}
-		synctest.Wait()
-		got := r.d.lanes.tally(time.Now())
-		if got.states["closed"] != 2 || got.states["open"] != 1 || got.used != limitStart || got.queued[classLive] != 3 {
-			t.Errorf("tally %+v, want 2 closed, 1 open, %d used, 3 queued", got, limitStart)
-		}
-		time.Sleep(breakFirst * 5 / 4)
-		if got := r.d.lanes.tally(time.Now()); got.states["half_open"] != 1 {
-			t.Errorf("tally %+v, want one lane half open", got)
-		}
-		r.stop()
-	})
-}
-
-func TestThrottledSecondsAreWallTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		bot := botOf("bot", "https://crm.example.com/hook")
-		bot["post_call_push"].(bson.M)["rate_limit_per_second"] = 1
-		r := newRoad(t, bot)
-		begun := time.Now()
-		// Each of them looks at the lane again; waiting together is waiting once.
-		for i := range 4 {
-			r.store(fmt.Sprintf("c%d", i), nil)
-		}
-		for len(r.count()) == 0 || r.count()[calls.StatusOK] < 4 {
-			time.Sleep(100 * time.Millisecond)
-			synctest.Wait()
-		}
-		took := time.Since(begun).Seconds()
-		got := testutil.ToFloat64(r.d.metrics.throttled)
-		if got < 2.9 || got > took {
-			t.Errorf("throttled for %.2f s in %.2f s, want 3", got, took)
-		}
-		r.stop()
-	})
-}
-
-// backlog answers counts.
-type backlog struct {
-	mu     sync.Mutex
-	n      int
-	oldest time.Time
-	err    error
-	asked  int
-}
-
-func (b *backlog) CountDue(_ context.Context, q calls.DueQuery) (int, time.Time, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.asked++
-	if q.Replay {
-		return 1, b.oldest.Add(-time.Hour), b.err
-	}
-	return b.n, b.oldest, b.err
-}
-
-func (b *backlog) counts() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.asked
-}
-
-func (b *backlog) fail(err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.err = err
-}
-
-func TestBacklogIsCountedNowAndThen(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := &backlog{n: 7, oldest: time.Now().Add(-time.Minute)}
-		reg := prometheus.NewRegistry()
-		r := newRoad(t)
-		d := New(Options{
-			Loader: r, Recorder: r, Bots: r, Sender: r, Links: r, Backlog: b, Slot: func(bson.RawValue) int { return 0 },
-			Concurrency: 1, DestinationConcurrency: 1, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Registerer: reg,
-		})
-		in := d.Open(context.Background(), Share{})
-		ctx, cancel := context.WithCancel(context.Background())
-		ended := make(chan struct{})
-		go func() { _ = d.Run(ctx); close(ended) }()
-		synctest.Wait()
-		check := func(tries, replays, oldest float64) {
-			t.Helper()
-			for i, want := range []float64{tries, replays} {
-				if got := testutil.ToFloat64(d.metrics.due[i]); got != want {
-					t.Errorf("due calls of class %d: %v, want %v", i, got, want)
-				}
-			}
-			if got := testutil.ToFloat64(d.metrics.oldestDue); got != oldest {
-				t.Errorf("oldest due: %v s, want %v", got, oldest)
-			}
-		}
-		check(7, 1, 60)
-		asked := b.counts()
-		time.Sleep(backlogEvery - time.Second)
-		if n := b.counts() - asked; n != 0 {
-			t.Errorf("asked %d times within %v", n, backlogEvery)
-		}
-		b.fail(errors.New("away"))
-		time.Sleep(2 * time.Second)
-		if got := testutil.ToFloat64(d.metrics.oldestDue); !math.IsNaN(got) {
-			t.Errorf("oldest due is %v though the count failed, want NaN", got)
-		}
-		in.Stop() // a standby has nothing due
-		time.Sleep(backlogEvery)
-		check(0, 0, 0)
-		cancel()
-		<-ended
-		r.stop()
-	})
-}
-
 func TestBotLabelIsBounded(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	m := newBotMetrics(reg, 2)
 	for i := range 5 {
 		bot := fmt.Sprintf("bot-%d", i)
 		m.attempted(bot, push.ClassBusy)
-		m.recorded(bot, &calls.Outcome{Status: calls.StatusOK})
+		m.recorded(bot, &calls.Outcome{Attempt: calls.Attempt{Status: calls.StatusOK}})
 	}
 	m.attempted("bot-0", push.ClassOK)
 	m.attempted(otherBots, push.ClassOK)
@@ -278,7 +140,7 @@ func BenchmarkCounters(b *testing.B) {
 	reg := prometheus.NewRegistry()
 	m := newMetrics(reg, 100)
 	now := time.Now()
-	o := &calls.Outcome{Status: calls.StatusOK, CompletedAt: now.Add(-time.Second)}
+	o := &calls.Outcome{Attempt: calls.Attempt{Status: calls.StatusOK}, CompletedAt: now.Add(-time.Second)}
 	b.ReportAllocs()
 	for b.Loop() {
 		m.queueSeconds.Observe(.001)

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -16,139 +17,61 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/queue"
 	"github.com/cxbridge/watcher/pkg/push"
 )
 
 var (
-	failed   = push.Result{Class: push.ClassUnreached, Err: errNoAnswer}
-	canceled = push.Result{Class: push.ClassCanceled, Err: errNoAnswer}
-	fine     = push.Result{Duration: 20 * time.Millisecond}
+	errNoAnswer = errors.New("no answer")
+	failed      = push.Result{Class: push.ClassUnreached, Err: errNoAnswer}
 )
 
-// opened is a yard with one lane whose breaker has just opened.
-func opened(t *testing.T) *yard {
-	y := newYard(64, 16, t.Fatalf)
-	for range breakAfter {
-		y.offerOne("crm", classLive)
-		y.end(0, failed)
-	}
-	if y.byKey["crm"].state(time.Now()) != "open" {
-		t.Fatal("the breaker is not open")
-	}
-	return y
-}
-
-func (y *yard) state() string {
-	y.mu.Lock()
-	defer y.mu.Unlock()
-	return y.byKey["crm"].state(time.Now())
-}
-
-// wait sleeps until the breaker lets a probe through, and returns how long.
-func (y *yard) wait() time.Duration {
-	until := time.Until(y.byKey["crm"].breaker.until)
-	time.Sleep(until)
-	synctest.Wait()
-	return until
-}
-
-func TestABreakerLetsOneProbeThroughAndIsNeverStuck(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		y := opened(t)
-		defer y.close()
-		for range 3 {
-			y.offerOne("crm", classLive)
-		}
-		if y.underWay() != 0 {
-			t.Error("an open breaker lets calls through")
-		}
-		first := y.wait()
-		if first < breakFirst || first > breakFirst*5/4 {
-			t.Errorf("open for %v", first)
-		}
-		y.offerOne("crm", classLive)
-		y.offerOne("crm", classLive)
-		if y.underWay() != 1 || y.state() != "half_open" {
-			t.Fatalf("%d probes, %s", y.underWay(), y.state())
-		}
-		y.end(0, canceled) // it says nothing: the next one probes
-		time.Sleep(time.Second / paceFirst)
-		synctest.Wait()
-		if y.underWay() != 1 || y.state() != "half_open" {
-			t.Fatalf("%d probes after a canceled one, %s", y.underWay(), y.state())
-		}
-		y.end(0, failed)
-		if again := y.wait(); again < 2*breakFirst || again > 2*breakFirst*5/4 {
-			t.Errorf("open for %v the second time", again)
-		}
-		y.offerOne("crm", classLive)
-		y.end(0, fine)
-		if y.state() != "closed" {
-			t.Errorf("%s after an answer", y.state())
-		}
-		for range 30 {
-			y.offerOne("crm", classLive)
-		}
-		if y.underWay() > 1 {
-			t.Errorf("%d at once right after it was down", y.underWay())
-		}
-		y.drainAll()
-	})
-}
+// What package queue does at a breaker, as far as the road shows it.
+const (
+	breakAfter    = 5
+	breakFirst    = 10 * time.Second
+	breakMost     = 5 * time.Minute
+	blockedSpread = 30 * time.Second
+	paceFirst     = 4
+)
 
 // What an attempt says of a destination, and not of its call.
-func TestJudgementOfAnAttempt(t *testing.T) {
+func TestWhatAnAttemptSaysOfItsDestination(t *testing.T) {
 	for _, tc := range []struct {
 		class  push.Class
 		status int
-		want   health
+		cutOff bool
+		want   queue.Health
+		hold   bool
 	}{
-		{push.ClassOK, 200, healthy},
-		{push.ClassRefused, 200, healthy},
-		{push.ClassRejected, 404, healthy},
-		{push.ClassRejected, 500, healthy}, // a validation error by retry_when
-		{push.ClassBusy, 429, strained},
-		{push.ClassBusy, 403, strained}, // a limit by retry_when
-		{push.ClassBusy, 408, down},
-		{push.ClassBusy, 500, down},
-		{push.ClassBusy, 503, down},
-		{push.ClassUnreached, 0, down},
-		{push.ClassUnknown, 0, down},
+		{push.ClassOK, 200, false, queue.Healthy, false},
+		{push.ClassOK, 202, false, queue.Healthy, false}, // with Retry-After, as asynchronous APIs answer
+		{push.ClassRefused, 200, false, queue.Healthy, false},
+		{push.ClassRejected, 404, false, queue.Healthy, false},
+		{push.ClassRejected, 500, false, queue.Healthy, false}, // a validation error by retry_when
+		{push.ClassBusy, 429, false, queue.Busy, true},
+		{push.ClassBusy, 403, false, queue.Busy, true}, // a limit by retry_when
+		{push.ClassBusy, 408, false, queue.Down, true},
+		{push.ClassBusy, 500, false, queue.Down, true},
+		{push.ClassBusy, 503, false, queue.Down, true},
+		{push.ClassUnreached, 0, false, queue.Down, false},
+		{push.ClassUnknown, 0, false, queue.Down, false},
+		{push.ClassUnknown, 0, true, queue.Interrupted, false},
+		{push.ClassCanceled, 0, true, queue.Interrupted, false},
 	} {
-		if got := judge(&push.Result{Class: tc.class, HTTPStatus: tc.status}); got != tc.want {
-			t.Errorf("%s with %d: %d, want %d", tc.class, tc.status, got, tc.want)
+		got := reportOf(&push.Result{Class: tc.class, HTTPStatus: tc.status, RetryAfter: time.Minute}, tc.cutOff)
+		if got.Health != tc.want || (got.RetryAfter > 0) != tc.hold {
+			t.Errorf("%s with %d: %+v, want health %d", tc.class, tc.status, got, tc.want)
 		}
 	}
-}
-
-func TestABreakerOpensForLongerEachTimeUpToALimit(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		y := opened(t)
-		defer y.close()
-		for range 12 {
-			open := y.wait()
-			if open > breakMost*5/4 {
-				t.Fatalf("open for %v", open)
-			}
-			y.offerOne("crm", classLive)
-			if y.underWay() != 1 {
-				t.Fatal("no probe")
-			}
-			y.end(0, failed)
-		}
-		if open := y.wait(); open < breakMost {
-			t.Errorf("open for %v after many failures", open)
-		}
-	})
 }
 
 // A CRM that fails for ten minutes gets what waited bit by bit when it is back.
 func TestWhatWaitedForADestinationComesBackBitByBit(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		const n = 800
-		r := newRoad(t)
+		r := newRoadOf(t, func(o *Options) { o.Schedule = push.DefaultSchedule() })
 		defer r.stop()
-		r.d.o.Schedule = push.DefaultSchedule()
 		begun := time.Now()
 		const outage = 10 * time.Minute
 		perSecond := make(map[int]int) // sends, by the second after the outage
@@ -228,7 +151,7 @@ func TestCallsThatAreHeldUpAreSpreadAndNotCountedAsTried(t *testing.T) {
 		second := make(map[int]int)
 		for _, o := range r.outcomes {
 			wait := time.Until(o.NextAttemptAt)
-			if !o.Parked || o.Attempts != 0 || o.Status != calls.StatusFailed || wait < breakFirst || wait > breakFirst*5/4+blockedSpread {
+			if o.Transition != calls.ToDeferred || o.Attempts != 0 || o.Status != calls.StatusFailed || wait < breakFirst || wait > breakFirst*5/4+blockedSpread {
 				t.Errorf("outcome %+v", o)
 			}
 			second[int(wait.Seconds())]++
@@ -348,9 +271,10 @@ func TestTimesOfAClockThatJumped(t *testing.T) {
 
 func TestADeliveryIsGivenUpAtItsAge(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		r := newRoad(t)
+		r := newRoadOf(t, func(o *Options) {
+			o.Schedule = push.Schedule{Delays: []time.Duration{20 * time.Minute}, MaxAttempts: 50, MaxAge: 2 * time.Hour}
+		})
 		defer r.stop()
-		r.d.o.Schedule = push.Schedule{Delays: []time.Duration{20 * time.Minute}, MaxAttempts: 50, MaxAge: 2 * time.Hour}
 		r.answer = func(*push.Request, int) push.Result { return answered(503) }
 		// Stored long before the first try, as after a gap or for a replay.
 		r.store("a", bson.M{"completed_at": time.Now().Add(-90 * time.Hour)})
@@ -361,7 +285,7 @@ func TestADeliveryIsGivenUpAtItsAge(t *testing.T) {
 		if !o.Final() || o.Status != calls.StatusRejected || !strings.Contains(o.Error, "given up") {
 			t.Errorf("outcome %+v", o)
 		}
-		if took := o.PushedAt.Sub(begun); took > 2*time.Hour || took < time.Hour || o.Attempts < 3 {
+		if took := o.At.Sub(begun); took > 2*time.Hour || took < time.Hour || o.Attempts < 3 {
 			t.Errorf("given up after %v and %d tries", took, o.Attempts)
 		}
 	})
@@ -372,9 +296,10 @@ func TestADeliveryIsGivenUpAtItsAge(t *testing.T) {
 func TestCallsOfADestinationThatStaysDownAreGivenUpAtTheirAge(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		const n = 80
-		r := newRoad(t)
+		r := newRoadOf(t, func(o *Options) {
+			o.Schedule = push.Schedule{Delays: []time.Duration{10 * time.Minute}, MaxAttempts: 500, MaxAge: 6 * time.Hour}
+		})
 		defer r.stop()
-		r.d.o.Schedule = push.Schedule{Delays: []time.Duration{10 * time.Minute}, MaxAttempts: 500, MaxAge: 6 * time.Hour}
 		r.answer = func(*push.Request, int) push.Result { return failed }
 		for i := range n {
 			r.store(fmt.Sprintf("c%03d", i), nil)
@@ -437,11 +362,11 @@ func TestFailuresLeaveNothingBehind(t *testing.T) {
 	cycles := func(from, to int) {
 		for i := from; i < to; i++ {
 			r.store(fmt.Sprintf("c%05d", i), nil)
-			for r.d.pendingNow() > 32 {
+			for r.d.Totals().Pending > 32 {
 				runtime.Gosched()
 			}
 		}
-		for r.d.pendingNow() > 0 {
+		for r.d.Totals().Pending > 0 {
 			runtime.Gosched()
 		}
 	}

@@ -56,16 +56,16 @@ func TestSkipReason(t *testing.T) {
 		push any
 		want Reason
 	}{
-		{"a push", nil, good, ""},
+		{"a push", nil, good, NoReason},
 		{"agent", bson.M{"call_type": "agent"}, good, ReasonAgentCall},
-		{"another call type", bson.M{"call_type": "outbound"}, good, ""},
+		{"another call type", bson.M{"call_type": "outbound"}, good, NoReason},
 		{"no result", bson.M{"completed_at": nil}, good, ReasonNoResult},
 		{"no configuration", nil, nil, ReasonNoConfig},
 		{"disabled", nil, with(bson.M{"enabled": false}), ReasonDisabled},
 		{"flagged", bson.M{"skip_post_push": true}, good, ReasonSkipFlag},
-		{"flag that is false", bson.M{"skip_post_push": false}, good, ""},
+		{"flag that is false", bson.M{"skip_post_push": false}, good, NoReason},
 		{"flag that is text", bson.M{"skip_post_push": "true"}, good, ReasonSkipFlag},
-		{"flag that says nothing", bson.M{"skip_post_push": "maybe"}, good, ""},
+		{"flag that says nothing", bson.M{"skip_post_push": "maybe"}, good, NoReason},
 		{"no url", nil, with(bson.M{"url": ""}), ReasonNoURL},
 		{"empty configuration", nil, bson.M{}, ReasonNoURL},
 		{"bad mapper", nil, with(bson.M{"key_mapper": "x"}), ReasonBadConfig},
@@ -192,7 +192,7 @@ func BenchmarkPrepare(b *testing.B) {
 	env := PrepareEnv{UserAgent: "watcher/1"}
 	b.ReportAllocs()
 	for b.Loop() {
-		if SkipReason(call, bot) == "" {
+		if SkipReason(call, bot) == NoReason {
 			Prepare(call, bot, env)
 		}
 	}

@@ -68,7 +68,7 @@ func (d *Dispatcher) handOver(ctx context.Context, it *item) error {
 func (d *Dispatcher) decide(it *item) {
 	now := time.Now()
 	decision := decide(candidate{
-		call: it.call, bot: it.bot, botWasKnown: it.bot == nil && d.o.Bots.Set().Gone(it.call.Bot),
+		call: it.call, bot: it.bot, botWasKnown: it.bot == nil && d.o.Bots.Gone(it.call.Bot),
 		due: it.source == fromDue, policy: it.event.Policy, maxAge: d.o.Schedule.MaxAge,
 		down:         it.bot != nil && it.bot.Usable() && d.queue.Down(it.bot.Push.Destination),
 		unrecordable: d.refused.has(it.call),

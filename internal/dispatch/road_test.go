@@ -104,8 +104,8 @@ func TestReasonsNotToPush(t *testing.T) {
 		{"unknown bot", bson.M{"bot_id": "who"}, "", ReasonNoConfig},
 		{"switched off", bson.M{"bot_id": "off"}, "", ReasonDisabled},
 		{"skip flag", bson.M{"skip_post_push": true}, "", ReasonSkipFlag},
-		{"no url", bson.M{"bot_id": "nourl"}, calls.StatusSkipped, ""},
-		{"unusable", bson.M{"bot_id": "broken"}, calls.StatusFailed, ""},
+		{"no url", bson.M{"bot_id": "nourl"}, calls.StatusSkipped, NoReason},
+		{"unusable", bson.M{"bot_id": "broken"}, calls.StatusFailed, NoReason},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -196,10 +196,10 @@ func TestADueCallOfABotThatPushesNoMoreIsWithdrawn(t *testing.T) {
 		r.answer = func(*push.Request, int) push.Result { return answered(503) }
 		r.store("a", nil)
 		synctest.Wait()
-		r.setBots()
+		r.setBots(bson.M{"_id": "bot"})
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if o := r.last(); !o.Withdrawn || o.Attempts != 1 || !o.Final() {
+		if o := r.last(); o.Transition != calls.ToWithdrawn || o.Attempts != 1 || !o.Final() {
 			t.Errorf("outcome %+v", o)
 		}
 		if _, n := r.sends(); n != 1 {
@@ -291,9 +291,8 @@ func (r *road) countOf(url string) int {
 
 func TestADestinationThatComesBackGetsEverything(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		r := newRoad(t)
+		r := newRoadOf(t, func(o *Options) { o.Schedule = push.DefaultSchedule() })
 		defer r.stop()
-		r.d.o.Schedule = push.DefaultSchedule()
 		back := time.Now().Add(10 * time.Minute)
 		r.answer = func(*push.Request, int) push.Result {
 			if time.Now().Before(back) {
@@ -397,7 +396,7 @@ func TestStopLetsAttemptsEndAndDropsTheRest(t *testing.T) {
 		if n == 0 || n > 8 || settled != n || len(r.outcomes) != n {
 			t.Errorf("%d sent, %d settled, %d recorded", n, settled, len(r.outcomes))
 		}
-		if err := r.intake.Submit(t.Context(), bson.RawValue{Type: bson.TypeNull}, func() {}); err == nil {
+		if err := r.intake.Submit(t.Context(), Event{ID: bson.RawValue{Type: bson.TypeNull}}, func() {}); err == nil {
 			t.Error("a stopped intake takes calls")
 		}
 		r.stop()

@@ -15,13 +15,14 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/queue"
 	"github.com/cxbridge/watcher/pkg/push"
 )
 
 // onlyLane is the status of the one destination of a road.
-func onlyLane(t *testing.T, r *road) LaneStatus {
+func onlyLane(t *testing.T, r *road) queue.Status {
 	t.Helper()
-	all := r.d.Lanes()
+	all := r.d.Queue().Lanes()
 	if len(all) != 1 {
 		t.Fatalf("%d destinations: %+v", len(all), all)
 	}
@@ -42,12 +43,12 @@ func TestLanesTellOfAProblemUntilItIsOver(t *testing.T) {
 		}
 		synctest.Wait()
 		l := onlyLane(t, r)
-		if l.URL != "https://crm.example.com/hook" || l.State != "open" || !l.Until.After(begun) || l.Limit != 8 || l.Active != 0 {
+		if l.Label != "https://crm.example.com/hook" || l.State != queue.Open || !l.Until.After(begun) || l.Limit != 8 || l.Active != 0 {
 			t.Errorf("%+v", l)
 		}
 		p := l.Problem
-		if p.Text != "CRM answered answered 503: closed for the night" || !p.Since.Equal(begun) || p.Times < breakAfter || l.PutOff != 40-p.Times {
-			t.Errorf("%d put off, %+v", l.PutOff, p)
+		if ProblemText(p) != "CRM answered answered 503: closed for the night" || !p.Since.Equal(begun) || p.Times < breakAfter || l.Deferred != 40-p.Times {
+			t.Errorf("%d deferred, %+v", l.Deferred, p)
 		}
 
 		r.mu.Lock()
@@ -56,7 +57,7 @@ func TestLanesTellOfAProblemUntilItIsOver(t *testing.T) {
 		<-time.After(10 * time.Minute)
 		synctest.Wait()
 		l = onlyLane(t, r)
-		if p := l.Problem; l.State != "closed" || l.PutOff != 0 || p.Times != 0 || !p.Since.IsZero() || p.Last.IsZero() {
+		if p := l.Problem; l.State != queue.Closed || l.Deferred != 0 || p.Times != 0 || !p.Since.IsZero() || p.Last.IsZero() {
 			t.Errorf("after the end: %+v", l)
 		}
 	})

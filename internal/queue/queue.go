@@ -162,13 +162,14 @@ func (q *Queue) change(l *lane, f func()) {
 }
 
 // The shares of what all lanes have in common. Each rule is there for a test that
-// fails without it; all are in isolation_test.go of package dispatch.
+// fails without it; those that are not here are in isolation_test.go of package
+// dispatch.
 const (
 	// Lanes that are not proven use at most half of the slots.
 	// TestDestinationsThatAreDeadAtTheStartLeaveTheOthersTheirSlots.
 	slowSlots = 2
 	// They hold at most a third of the room and of the memory.
-	// TestThousandsOfHangingDestinationsCostTheOthersNothing.
+	// TestUnprovenLanesLeaveTheOthersTheirRoom.
 	slowRoom = 3
 	// The last quarter of the slots is for lanes that have less than an equal
 	// share: many that die at once may not take all there is before it shows.
@@ -193,7 +194,7 @@ func (q *Queue) mayStart(l *lane) bool {
 	case !l.proven:
 		return s.slow < max(1, q.o.Slots/slowSlots)
 	case free <= q.o.Slots/scarceSlots:
-		return l.active == 0 || l.active < q.o.Slots/s.lanes
+		return l.active == 0 || l.active < q.o.Slots/(s.lanes+s.beside)
 	}
 	return true
 }
@@ -264,9 +265,7 @@ func (q *Queue) Done(j *Job, r Report) {
 		l.proven = l.isProven(now)
 	})
 	if helps {
-		q.ready = append(q.ready, q.parked...)
-		clear(q.parked)
-		q.parked = q.parked[:0]
+		q.unpark()
 	}
 	until, late := l.blockedUntil(now), []*Job(nil)
 	if !until.IsZero() {
@@ -307,7 +306,15 @@ func (q *Queue) lane(j *Job, now time.Time) *lane {
 func (q *Queue) prove(l *lane, now time.Time) {
 	if proven := l.isProven(now); proven != l.proven {
 		q.change(l, func() { l.proven = proven })
+		q.unpark() // a slot more or less is free
 	}
+}
+
+// unpark lets the parked lanes try again.
+func (q *Queue) unpark() {
+	q.ready = append(q.ready, q.parked...)
+	clear(q.parked)
+	q.parked = q.parked[:0]
 }
 
 // list puts a lane in line once.

@@ -108,7 +108,7 @@ func Survey(ctx context.Context, store Selector, set *bots.Set, ask Ask, id stri
 			return nil
 		}
 		bot := set.Bot(call.Bot)
-		if reason := dispatch.SkipReason(&call, bot); reason != "" {
+		if reason := dispatch.SkipReason(&call, bot); reason != dispatch.NoReason {
 			if reason != dispatch.ReasonAgentCall { // no result of a bot at all
 				skips[Skip{Bot: call.BotID, Reason: reason}]++
 			}

@@ -1,4 +1,4 @@
-package app
+package follow
 
 import (
 	"testing"
@@ -29,14 +29,14 @@ func TestResetsUnderClocksThatDiffer(t *testing.T) {
 			call.Pushed = calls.Pushed{Present: true, Status: calls.StatusOK, CompletedAt: stored, PushedAt: by.Add(ahead)}
 			return call
 		}
-		again := p.again(stored)
+		again := p.policy(stored)
 		if again.Settled(pushedAt(reset.Add(-time.Minute))) {
 			t.Errorf("ahead %v: what was pushed before the reset is not pushed again", ahead)
 		}
 		if !again.Settled(pushedAt(reset.Add(time.Minute))) {
 			t.Errorf("ahead %v: what was pushed again is pushed once more", ahead)
 		}
-		if late := p.again(reset.Add(time.Second)); late != (dispatch.Again{}) {
+		if late := p.policy(reset.Add(time.Second)); late != (dispatch.Policy{}) {
 			t.Errorf("ahead %v: a result of after the reset is treated as %+v", ahead, late)
 		}
 	}

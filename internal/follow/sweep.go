@@ -1,4 +1,4 @@
-package app
+package follow
 
 import (
 	"context"
@@ -7,19 +7,19 @@ import (
 	"log/slog"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
-
 	"github.com/cxbridge/watcher/internal/calls"
-	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/internal/dispatch"
 	"github.com/cxbridge/watcher/internal/outage"
+	"github.com/cxbridge/watcher/pkg/backoff"
 	"github.com/cxbridge/watcher/pkg/stream"
 )
 
 // The margins of a sweep. completed_at is written by the API's clock, the gap
-// is measured by MongoDB's.
+// is measured by MongoDB's, and a result may be stored a while after the time
+// that it names: after a slow analysis, or an outage of the API itself.
 const (
-	sweepMargin = 5 * time.Minute
+	sweepBefore = time.Hour
+	sweepAfter  = 5 * time.Minute
 	// unknownPast is how far a sweep reaches back when nothing is known of where
 	// the gap began: longer than a night, and what was pushed is not pushed again.
 	unknownPast = 24 * time.Hour
@@ -48,7 +48,7 @@ func (e *HistoryLostError) Error() string {
 // gap are looked up by time and take the same road as all others.
 func (p *partition) Gap(ctx context.Context, g stream.Gap, done func()) error {
 	w := p.window(g)
-	if p.app.cfg.OnHistoryLost == config.LostFail && !w.asked {
+	if p.o.FailOnLoss && !w.asked {
 		switch g.Reason {
 		case stream.GapHistoryLost, stream.GapUnverified, stream.GapUnusable:
 			return &HistoryLostError{From: g.From, Reason: g.Reason}
@@ -68,7 +68,7 @@ type window struct {
 }
 
 func (p *partition) window(g stream.Gap) window {
-	w := window{from: g.From, to: g.To.Add(sweepMargin), reason: g.Reason}
+	w := window{from: g.From, to: g.To.Add(sweepAfter), reason: g.Reason}
 	switch {
 	case g.From.IsZero():
 		w.guessed = true
@@ -76,7 +76,7 @@ func (p *partition) window(g stream.Gap) window {
 	case p.past.begins(g.From):
 		w.asked = true // also what the platform pushed just before is left alone
 	default:
-		w.from = g.From.Add(-sweepMargin)
+		w.from = g.From.Add(-sweepBefore)
 	}
 	return w
 }
@@ -84,7 +84,7 @@ func (p *partition) window(g stream.Gap) window {
 // sweepAll sweeps until it is done or the partition is let go; then the
 // position stays before the gap, and the next start sweeps it.
 func (p *partition) sweepAll(ctx context.Context, w window, done func()) {
-	log := p.app.logger.With("partition", p.share.String(), "reason", string(w.reason), "from", w.from, "to", w.to)
+	log := p.o.Logger.With("partition", p.share.String(), "reason", string(w.reason), "from", w.from, "to", w.to)
 	log.Warn("sweeping the calls of a gap in the stream", "asked_for", w.asked)
 	if w.guessed {
 		log.Warn("nothing is known of where the gap began; 'watcher resume reset --to' reaches further back", "guess", unknownPast)
@@ -94,36 +94,34 @@ func (p *partition) sweepAll(ctx context.Context, w window, done func()) {
 	for {
 		n, err := p.sweep(ctx, w)
 		if err == nil {
-			p.app.metrics.sweeps[sweepDone].Inc()
-			log.Info("the gap is swept", "found", n.found(), sweptPushed, n[sweptPushed], sweptDue, n[sweptDue],
-				sweptAlready, n[sweptAlready], sweptIgnored, n[sweptIgnored])
+			p.metrics.sweeps[sweepDone].Inc()
+			log.Info("the gap is swept", "found", n.found(), "pushed", n[sweptPushed], "due", n[sweptDue],
+				"already_pushed", n[sweptAlready], "not_pushed", n[sweptIgnored])
 			done()
 			return
 		}
 		if ctx.Err() != nil || errors.Is(err, dispatch.ErrStopped) {
 			return
 		}
-		p.app.metrics.sweeps[sweepFailed].Inc()
+		p.metrics.sweeps[sweepFailed].Inc()
 		failing.Failed(ctx, err, slog.Int("found", n.found()))
-		select {
-		case <-ctx.Done():
+		if backoff.Sleep(ctx, sweepPause) != nil {
 			return
-		case <-time.After(sweepPause):
 		}
 	}
 }
 
 func (p *partition) adviseIndex(ctx context.Context, log *slog.Logger) {
-	if has, err := p.app.store.HasTimeIndex(ctx); err == nil && !has {
+	if has, err := p.o.Store.HasTimeIndex(ctx); err == nil && !has {
 		log.Warn("there is no index on completed_at: the sweep reads every call", "create", calls.TimeIndex,
-			"collection", p.app.cfg.CallsCollection)
+			"collection", p.o.Calls.Name())
 	}
 }
 
 // tally is what became of the calls of a sweep, by result.
-type tally map[string]int
+type tally [sweptCount]int
 
-func (n tally) found() int {
+func (n *tally) found() int {
 	sum := 0
 	for _, count := range n {
 		sum += count
@@ -133,28 +131,27 @@ func (n tally) found() int {
 
 // sweep submits every call of the gap, a batch at a time, and waits until all
 // of them are settled. Live calls go first.
-func (p *partition) sweep(ctx context.Context, w window) (tally, error) {
-	n := make(tally)
-	batch := make([]bson.RawValue, 0, sweepBatch)
-	wishes := make([]dispatch.Again, 0, sweepBatch)
+func (p *partition) sweep(ctx context.Context, w window) (*tally, error) {
+	n := new(tally)
+	batch := make([]dispatch.Event, 0, sweepBatch)
 	flush := func() error {
-		defer func() { batch, wishes = batch[:0], wishes[:0] }()
-		if err := p.submitAll(ctx, batch, wishes); err != nil {
+		defer func() { batch = batch[:0] }()
+		if err := p.submitAll(ctx, batch); err != nil {
 			return err
 		}
 		return p.count(ctx, batch, n)
 	}
-	err := p.app.store.Select(ctx, calls.Stored{From: w.from, To: w.to}, func(call calls.Call) error {
+	err := p.o.Store.Select(ctx, calls.Stored{From: w.from, To: w.to}, func(call calls.Call) error {
 		if !p.share.Owns(call.ID) {
 			return nil
 		}
-		again := p.past.again(call.CompletedAt)
-		again.Past, again.Yields = true, true
-		if again.Settled(&call) {
+		policy := p.past.policy(call.CompletedAt)
+		policy.Past, policy.Backlog = true, true
+		if policy.Settled(&call) {
 			p.became(n, sweptAlready, 1)
 			return nil
 		}
-		batch, wishes = append(batch, call.ID), append(wishes, again)
+		batch = append(batch, dispatch.Event{ID: call.ID, Policy: policy})
 		if len(batch) < sweepBatch {
 			return nil
 		}
@@ -166,16 +163,16 @@ func (p *partition) sweep(ctx context.Context, w window) (tally, error) {
 	return n, err
 }
 
-func (p *partition) became(n tally, result string, count int) {
+func (p *partition) became(n *tally, result swept, count int) {
 	n[result] += count
-	p.app.metrics.swept[result].Add(float64(count))
+	p.metrics.swept[result].Add(float64(count))
 }
 
 // submitAll returns when all calls of a batch are settled.
-func (p *partition) submitAll(ctx context.Context, batch []bson.RawValue, wishes []dispatch.Again) error {
+func (p *partition) submitAll(ctx context.Context, batch []dispatch.Event) error {
 	settled := make(chan struct{}, len(batch)) // what the partition lets go never comes
-	for i, id := range batch {
-		if err := p.intake.SubmitAgain(ctx, id, wishes[i], func() { settled <- struct{}{} }); err != nil {
+	for _, e := range batch {
+		if err := p.intake.Submit(ctx, e, func() { settled <- struct{}{} }); err != nil {
 			return err
 		}
 	}
@@ -190,12 +187,16 @@ func (p *partition) submitAll(ctx context.Context, batch []bson.RawValue, wishes
 }
 
 // count reads what became of the calls of a batch.
-func (p *partition) count(ctx context.Context, batch []bson.RawValue, n tally) error {
+func (p *partition) count(ctx context.Context, batch []dispatch.Event, n *tally) error {
 	if len(batch) == 0 {
 		return nil
 	}
+	q := calls.Read{Fields: calls.DecisionFields}
+	for _, e := range batch {
+		q.IDs = append(q.IDs, e.ID)
+	}
 	pushed, due := 0, 0
-	err := p.app.store.Load(ctx, batch, calls.DecisionFields, func(call calls.Call) {
+	err := p.o.Store.Load(ctx, q, func(call calls.Call) bool {
 		switch {
 		case !call.Pushed.CompletedAt.Equal(call.CompletedAt):
 		case call.Pushed.NextAttemptAt.IsZero():
@@ -203,6 +204,7 @@ func (p *partition) count(ctx context.Context, batch []bson.RawValue, n tally) e
 		default:
 			due++
 		}
+		return true
 	})
 	p.became(n, sweptPushed, pushed)
 	p.became(n, sweptDue, due)

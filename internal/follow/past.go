@@ -1,4 +1,4 @@
-package app
+package follow
 
 import (
 	"time"
@@ -36,13 +36,13 @@ func pastOf(r resume.Record, first resume.Position, begun time.Time, ahead time.
 	return past{}
 }
 
-// again is the wish for a result that was stored at a time, to whole seconds. The
-// wish is compared with the times at which this machine wrote that it pushed.
-func (p past) again(stored time.Time) dispatch.Again {
+// policy is what holds for a result that was stored at a time, to whole seconds.
+// Asked is compared with the times at which this machine wrote that it pushed.
+func (p past) policy(stored time.Time) dispatch.Policy {
 	if p.asked.IsZero() || stored.After(p.asked) {
-		return dispatch.Again{}
+		return dispatch.Policy{}
 	}
-	return dispatch.Again{Repush: p.repush, Asked: p.asked.Add(p.ahead), Past: true}
+	return dispatch.Policy{Repush: p.repush, Asked: p.asked.Add(p.ahead), Past: true}
 }
 
 // begins reports whether a gap begins where the operator put the position.

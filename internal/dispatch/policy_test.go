@@ -39,7 +39,7 @@ func TestWhatNeedsNothingMore(t *testing.T) {
 	}
 	for name, tt := range tests {
 		call := calls.Decode(marshal(t, bson.M{"_id": "c", "completed_at": at, "post_call_push_result": tt.result}))
-		for wish, want := range map[Again]bool{
+		for wish, want := range map[Policy]bool{
 			{}: tt.new,
 			{Repush: RepushMissing, Asked: asked, Past: true}: tt.missing,
 			{Repush: RepushFailed, Asked: asked, Past: true}:  tt.failed,
@@ -55,14 +55,14 @@ func TestWhatNeedsNothingMore(t *testing.T) {
 // Two wishes for one call that is on its way: the one that asks for more counts,
 // and a new event makes it a live call.
 func TestWishesForOneCallAreJoined(t *testing.T) {
-	past := Again{Repush: RepushMissing, Past: true, Yields: true}
-	all := Again{Repush: RepushAll, Asked: time.Unix(9, 0), Past: true}
-	for _, tt := range []struct{ a, b, want Again }{
-		{past, Again{}, Again{Repush: RepushMissing}},
-		{Again{}, past, Again{}},
+	past := Policy{Repush: RepushMissing, Past: true, Backlog: true}
+	all := Policy{Repush: RepushAll, Asked: time.Unix(9, 0), Past: true}
+	for _, tt := range []struct{ a, b, want Policy }{
+		{past, Policy{}, Policy{Repush: RepushMissing}},
+		{Policy{}, past, Policy{}},
 		{past, all, all},
 		{all, past, all},
-		{all, Again{}, Again{Repush: RepushAll, Asked: time.Unix(9, 0)}},
+		{all, Policy{}, Policy{Repush: RepushAll, Asked: time.Unix(9, 0)}},
 		{past, past, past},
 	} {
 		if got := tt.a.and(tt.b); got != tt.want {
@@ -85,7 +85,7 @@ func TestCallsOfABacklogYieldToLiveOnes(t *testing.T) {
 			id := "old-" + string(rune('A'+i))
 			ids[id] = true
 			r.write(id, nil)
-			if err := r.intake.SubmitAgain(context.Background(), rawID(t, id), Again{Past: true, Yields: true}, func() {}); err != nil {
+			if err := r.intake.Submit(context.Background(), Event{ID: rawID(t, id), Policy: Policy{Past: true, Backlog: true}}, func() {}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -97,15 +97,15 @@ func TestCallsOfABacklogYieldToLiveOnes(t *testing.T) {
 		time.Sleep(time.Minute)
 		r.stop()
 		// Those that waited for too long were put off once, which is no push.
-		r.outcomes = slices.DeleteFunc(r.outcomes, func(o calls.Outcome) bool { return o.Parked })
+		r.outcomes = slices.DeleteFunc(r.outcomes, func(o calls.Outcome) bool { return o.Transition == calls.ToDeferred })
 		last, behind := time.Time{}, 0
 		for _, o := range r.outcomes {
-			if !ids[o.ID.StringValue()] && o.PushedAt.After(last) {
-				last = o.PushedAt
+			if !ids[o.ID.StringValue()] && o.At.After(last) {
+				last = o.At
 			}
 		}
 		for _, o := range r.outcomes {
-			if ids[o.ID.StringValue()] && o.PushedAt.After(last) {
+			if ids[o.ID.StringValue()] && o.At.After(last) {
 				behind++
 			}
 		}

@@ -1,0 +1,102 @@
+package retry
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/cxbridge/watcher/internal/bots"
+	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/dispatch"
+)
+
+// backlog answers counts.
+type backlog struct {
+	mu     sync.Mutex
+	n      int
+	oldest time.Time
+	err    error
+	asked  int
+}
+
+func (b *backlog) CountDue(_ context.Context, q calls.DueQuery) (int, time.Time, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.asked++
+	if q.Replay {
+		return 1, b.oldest.Add(-time.Hour), b.err
+	}
+	return b.n, b.oldest, b.err
+}
+
+func (b *backlog) counts() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.asked
+}
+
+func (b *backlog) fail(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.err = err
+}
+
+func (b *backlog) Due(context.Context, calls.DueQuery) ([]calls.DueCall, error) { return nil, nil }
+
+// noBots is a deployment without bots.
+type noBots struct{}
+
+func (noBots) Set() *bots.Set                                 { return bots.NewSet(nil) }
+func (noBots) Refresh(context.Context, []bson.RawValue) error { return nil }
+func (noBots) Gone(bson.RawValue) bool                        { return false }
+
+func TestTheBacklogIsCountedNowAndThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &backlog{n: 7, oldest: time.Now().Add(-time.Minute)}
+		reg, logger := prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
+		d := dispatch.New(dispatch.Options{Bots: noBots{}, Concurrency: 1, DestinationConcurrency: 1, Logger: logger, Registerer: reg})
+		r := New(Options{Finder: b, Bots: noBots{}, Road: d, Logger: logger, Registerer: reg})
+		in := d.Open(context.Background(), dispatch.Share{}, nil)
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan struct{})
+		go func() { _ = r.Run(ctx); close(ended) }()
+		synctest.Wait()
+		check := func(attempts, replays, oldest float64) {
+			t.Helper()
+			for i, want := range []float64{attempts, replays} {
+				if got := testutil.ToFloat64(r.metrics.due[i]); got != want {
+					t.Errorf("due calls of class %s: %v, want %v", classes[i], got, want)
+				}
+			}
+			if got := testutil.ToFloat64(r.metrics.oldest); got != oldest {
+				t.Errorf("oldest due: %v s, want %v", got, oldest)
+			}
+		}
+		check(7, 1, 60)
+		asked := b.counts()
+		time.Sleep(backlogEvery - time.Second)
+		if n := b.counts() - asked; n != 0 {
+			t.Errorf("asked %d times within %v", n, backlogEvery)
+		}
+		b.fail(errors.New("away"))
+		time.Sleep(2 * time.Second)
+		if got := testutil.ToFloat64(r.metrics.oldest); !math.IsNaN(got) {
+			t.Errorf("oldest due is %v though the count failed, want NaN", got)
+		}
+		b.fail(nil)
+		in.Stop() // a standby has nothing due
+		time.Sleep(backlogEvery)
+		check(0, 0, 0)
+		cancel()
+		<-ended
+	})
+}

@@ -1,0 +1,328 @@
+// Package retry finds the calls that are due and puts them onto the road again.
+//
+// It owns the looking: when, for which partitions, and which destinations are
+// left out because they take nothing now. What is due stands on the documents of
+// the calls, so a restart forgets nothing and nothing waits in memory. It does
+// not own the decision on a call, nor when the next attempt is due.
+package retry
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/cxbridge/watcher/internal/bots"
+	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/dispatch"
+	"github.com/cxbridge/watcher/internal/outage"
+	"github.com/cxbridge/watcher/internal/queue"
+)
+
+// Finder finds due calls.
+type Finder interface {
+	Due(ctx context.Context, q calls.DueQuery) ([]calls.DueCall, error)
+	// CountDue returns how many calls are due, at most the query's limit, and
+	// since when the oldest of those is; zero when there is none.
+	CountDue(ctx context.Context, q calls.DueQuery) (int, time.Time, error)
+}
+
+// Options are what a Retrier is made of.
+type Options struct {
+	Finder Finder
+	Bots   interface{ Set() *bots.Set }
+	Road   *dispatch.Dispatcher
+	// MaxAge is how long a delivery may take; 0 is no limit.
+	MaxAge     time.Duration
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Retrier takes the calls whose next attempt is due.
+type Retrier struct {
+	o       Options
+	metrics *metrics
+	outage  *outage.Log
+
+	mu   sync.Mutex
+	next time.Time     // the earliest attempt that this process scheduled
+	wake chan struct{} // has a token when next moved forward
+
+	// Only Run touches these.
+	partitions map[*dispatch.Intake]*partition
+	rest       time.Duration // until the next look while a destination has more than it could take
+	agedAt     time.Time     // of the last look for calls that are too old
+}
+
+// The Retrier asks the database what is due: at least this often, and at the
+// moment of each attempt that this process scheduled itself.
+const (
+	pollEvery = time.Second
+	leastRest = 50 * time.Millisecond // between two looks
+	turnRest  = 5 * time.Millisecond  // between two looks that take turns among the bots
+	batchSize = 512
+	// ageEvery is how often the calls of destinations that are down are looked
+	// through for those that have waited for too long.
+	ageEvery = time.Minute
+)
+
+// classes are those of due calls.
+var classes = [...]queue.Class{queue.Due, queue.Replay}
+
+// partition is what is remembered of one intake between two looks, by class.
+type partition struct {
+	// served are the bots that stand back while the others have their turn.
+	served [len(classes)]map[string]bson.RawValue
+	// behind are the destinations of which more is due than they had room for.
+	behind [len(classes)]map[string]bool
+}
+
+// New returns a Retrier and makes the road tell it what becomes due.
+func New(o Options) *Retrier {
+	r := &Retrier{
+		o: o, metrics: newMetrics(o.Registerer),
+		outage:     outage.New(o.Logger, "due calls cannot be read, trying again", "due calls can be read again"),
+		wake:       make(chan struct{}, 1),
+		partitions: make(map[*dispatch.Intake]*partition),
+	}
+	o.Road.OnDue(r.expect)
+	return r
+}
+
+// Run takes due calls until ctx ends.
+func (r *Retrier) Run(ctx context.Context) error {
+	var counting sync.WaitGroup
+	counting.Go(func() { r.watchBacklog(ctx) })
+	defer counting.Wait()
+	timer := time.NewTimer(0) // at once: a restart finds what is overdue
+	defer timer.Stop()
+	r.agedAt = time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		case <-r.wake:
+		}
+		now := time.Now()
+		seen, err := r.look(ctx, now)
+		if err == nil && now.Sub(r.agedAt) >= ageEvery {
+			r.agedAt = now
+			err = r.takeOld(ctx, now)
+		}
+		switch {
+		case err == nil:
+			r.outage.Worked(ctx)
+		case ctx.Err() == nil:
+			r.metrics.errors.Inc()
+			r.outage.Failed(ctx, err)
+		}
+		timer.Reset(r.pause(now, seen))
+	}
+}
+
+// look is one round over all partitions.
+type look struct {
+	taken bool // something was taken
+	more  bool // a batch was full: others may have their turn now
+	full  bool // the road takes no more
+}
+
+func (r *Retrier) look(ctx context.Context, now time.Time) (look, error) {
+	intakes := r.o.Road.Intakes()
+	maps.DeleteFunc(r.partitions, func(in *dispatch.Intake, _ *partition) bool { return !slices.Contains(intakes, in) })
+	var all look
+	for _, in := range intakes {
+		if r.partitions[in] == nil {
+			r.partitions[in] = new(partition)
+		}
+		for class := range classes {
+			seen, err := r.lookAt(ctx, in, class, now)
+			all.taken, all.more, all.full = all.taken || seen.taken, all.more || seen.more, all.full || seen.full
+			if err != nil || all.full {
+				return all, err
+			}
+		}
+	}
+	return all, nil
+}
+
+// lookAt takes one batch of one partition and class. Bots whose lane is full or
+// blocked are left out, so that their backlog is neither read nor in the way of
+// others. After a batch that was full, those that were in it stand back until all
+// others had their turn: a backlog that drains quickly may not hide the rest
+// either.
+func (r *Retrier) lookAt(ctx context.Context, in *dispatch.Intake, class int, now time.Time) (look, error) {
+	p, set := r.partitions[in], r.o.Bots.Set()
+	rooms := r.o.Road.Queue().Rooms(classes[class])
+	q := query(in, classes[class], now)
+	q.Except = set.IDsOf(without(rooms))
+	for _, id := range p.served[class] {
+		q.Except = append(q.Except, calls.IDForms(id)...)
+	}
+	due, err := r.o.Finder.Due(ctx, q)
+	if err != nil {
+		return look{}, err
+	}
+	full := len(due) == batchSize
+	seen := look{more: full || len(p.served[class]) > 0}
+	if !full || p.served[class] == nil {
+		p.served[class] = make(map[string]bson.RawValue)
+	}
+	behind := make(map[string]bool)
+	for key := range p.behind[class] {
+		if room, known := rooms[key]; known && room.Jobs == 0 && !room.Blocked {
+			behind[key] = true // it is full still
+		}
+	}
+	p.behind[class] = behind
+	for _, found := range due {
+		bot := set.Bot(found.Bot)
+		if full {
+			p.served[class][string(append([]byte{byte(found.Bot.Type)}, found.Bot.Value...))] = found.Bot
+		}
+		fits := takeRoom(rooms, bot)
+		if (!fits || full) && bot != nil && bot.Push != nil {
+			behind[bot.Push.Destination] = true
+		}
+		if !fits {
+			continue
+		}
+		ok, err := in.SubmitDue(ctx, dispatch.Event{ID: found.ID})
+		if !ok {
+			seen.full = true
+			return seen, stoppedIsFine(err)
+		}
+		seen.taken = true
+	}
+	return seen, nil
+}
+
+// query asks for the due calls of a partition.
+func query(in *dispatch.Intake, class queue.Class, now time.Time) calls.DueQuery {
+	share := in.Share()
+	return calls.DueQuery{Now: now, Replay: class == queue.Replay, Limit: batchSize, FromSlot: share.From, ToSlot: share.To}
+}
+
+func stoppedIsFine(err error) error {
+	if err == dispatch.ErrStopped { //nolint:errorlint // it is returned as it is
+		return nil
+	}
+	return err
+}
+
+// without returns the destinations that have no room.
+func without(rooms map[string]queue.Room) map[string]bool {
+	none := make(map[string]bool)
+	for key, room := range rooms {
+		if room.Jobs == 0 {
+			none[key] = true
+		}
+	}
+	return none
+}
+
+// takeRoom takes the room for one call of a bot. What has no room now is not
+// even loaded.
+func takeRoom(rooms map[string]queue.Room, b *bots.Bot) bool {
+	if b == nil || b.Push == nil {
+		return true // it is settled without a lane
+	}
+	room, known := rooms[b.Push.Destination]
+	if !known {
+		room.Jobs = queue.FirstRoom
+	}
+	if room.Jobs <= 0 {
+		return false
+	}
+	room.Jobs--
+	rooms[b.Push.Destination] = room
+	return true
+}
+
+// takeOld takes the calls of destinations that are down which have been due for
+// longer than all attempts of a delivery may take: the decision on them is to
+// withdraw them. Nothing else would look at them: a blocked lane takes only a
+// probe now and then. Those of destinations that answer, also after a long stop
+// of the watcher itself, get their attempt.
+func (r *Retrier) takeOld(ctx context.Context, now time.Time) error {
+	down := r.o.Road.Queue().DownKeys()
+	if r.o.MaxAge <= 0 || len(down) == 0 {
+		return nil
+	}
+	only := r.o.Bots.Set().IDsOf(down)
+	if len(only) == 0 {
+		return nil
+	}
+	for _, in := range r.o.Road.Intakes() {
+		for _, class := range classes {
+			// What was due this long ago was first attempted even earlier.
+			q := query(in, class, now.Add(-r.o.MaxAge))
+			q.Only = only
+			due, err := r.o.Finder.Due(ctx, q)
+			if err != nil {
+				return err
+			}
+			for _, found := range due {
+				if ok, err := in.SubmitDue(ctx, dispatch.Event{ID: found.ID}); !ok {
+					return stoppedIsFine(err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// expect notes an attempt that this process scheduled.
+func (r *Retrier) expect(at time.Time) {
+	r.mu.Lock()
+	sooner := r.next.IsZero() || at.Before(r.next)
+	if sooner {
+		r.next = at
+	}
+	r.mu.Unlock()
+	if sooner && time.Until(at) < pollEvery {
+		select {
+		case r.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// pause is how long the Retrier may rest. Where a destination could not take all
+// that is due, it looks again soon; where nothing can be taken, it does not.
+func (r *Retrier) pause(now time.Time, seen look) time.Duration {
+	r.rest = min(2*max(r.rest, leastRest), pollEvery)
+	if seen.taken {
+		r.rest = leastRest
+	}
+	switch {
+	case seen.full:
+		return pollEvery
+	case seen.more:
+		return turnRest
+	}
+	rest := pollEvery
+	for _, p := range r.partitions {
+		for class := range classes {
+			if len(p.behind[class]) > 0 {
+				rest = r.rest
+			}
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.next.IsZero() {
+		if !r.next.After(now) {
+			r.next = time.Time{}
+		} else {
+			rest = min(rest, r.next.Sub(now))
+		}
+	}
+	return max(rest, leastRest)
+}
