@@ -138,7 +138,7 @@ func (w *running) readiness() error {
 		return fmt.Errorf("it has ended: %w", w.err)
 	default:
 	}
-	return errors.Join(w.bots.Ready(), w.partitions.ready())
+	return errors.Join(w.bots.Ready(), w.partitions.Ready())
 }
 
 // halt stops the watcher and waits for its end.

@@ -146,7 +146,7 @@ func TestFrozenPollsAreNotReady(t *testing.T) {
 	t.Parallel()
 	r := newRoad(t, "bot")
 	r.neverTwice()
-	r.tune = func(a *App) { a.partitions.frozen, a.partitions.stale = 2*time.Second, time.Second }
+	r.deps.Frozen, r.deps.Stale = 2*time.Second, time.Second
 	w := r.start()
 	r.isHealthy(w, http.StatusOK, admin.StateReady)
 	r.fail("alwaysOn", bson.D{commands("getMore"), {Key: "blockConnection", Value: true}, {Key: "blockTimeMS", Value: 60_000}})

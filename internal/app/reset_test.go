@@ -11,6 +11,7 @@ import (
 
 	"github.com/cxbridge/watcher/internal/app/apptest"
 	"github.com/cxbridge/watcher/internal/config"
+	"github.com/cxbridge/watcher/internal/follow"
 	"github.com/cxbridge/watcher/pkg/resume"
 	"github.com/cxbridge/watcher/pkg/stream"
 )
@@ -188,7 +189,7 @@ func TestHistoryLostCanFail(t *testing.T) {
 	r.server.LoseHistory(bson.Timestamp{})
 	r.cfg.OnHistoryLost = config.LostFail
 	failed := r.launchFailing()
-	if _, ok := errors.AsType[*HistoryLostError](failed); !ok {
+	if _, ok := errors.AsType[*follow.HistoryLostError](failed); !ok {
 		t.Fatalf("it ended with %v", failed)
 	}
 	after, _, err := r.positions().Record(t.Context(), resume.Partition{Of: 1})

@@ -41,8 +41,24 @@ type Recorder struct {
 type entry struct {
 	outcome  Outcome
 	done     func(written bool)
-	failures int    // that passed
+	failures int    // so far
+	unknown  int    // of these, such as neither pass nor concern the document for sure
 	level    detail // of the next write
+}
+
+// maxUnknown is how often a write is tried again that the server refuses as a
+// whole for a reason that nobody knows: for about a minute. It may be the server;
+// and if it is the document, it holds up nobody meanwhile.
+const maxUnknown = 10
+
+// ofItsDocument reports whether an error is about the one document of a write:
+// the server names the document, or the driver cannot send it.
+func ofItsDocument(err error) bool {
+	if refused, ok := errors.AsType[mongo.WriteException](err); ok {
+		return len(refused.WriteErrors) > 0
+	}
+	_, fromServer := errors.AsType[mongo.ServerError](err)
+	return !fromServer
 }
 
 // The limits of a bulk write: many small updates cost one round trip, but one
@@ -145,6 +161,10 @@ func (r *Recorder) write(ctx context.Context, batch []entry) {
 		r.write(ctx, batch[:len(batch)/2])
 		r.write(ctx, batch[len(batch)/2:])
 		return
+	case !ofItsDocument(err) && batch[0].unknown < maxUnknown:
+		batch[0].unknown++
+		r.later(ctx, batch, err)
+		return
 	default:
 		failed = map[int]error{0: err}
 	}
@@ -185,7 +205,7 @@ func (r *Recorder) bulk(ctx context.Context, batch []entry) (map[int]error, erro
 		return nil, fmt.Errorf("write %d outcomes: %w", len(batch), err)
 	}
 	if result != nil && int(result.MatchedCount)+len(failed) < len(batch) {
-		return failed, r.writeLate(writing, batch)
+		return failed, r.writeLate(writing, batch, failed)
 	}
 	return failed, nil
 }
@@ -242,7 +262,8 @@ func (r *Recorder) writeLess(ctx context.Context, e entry, refused error) {
 			r.outage.Worked(ctx)
 			r.end(e)
 			return
-		case outage.Passing(err):
+		case outage.Passing(err) || !ofItsDocument(err) && e.unknown < maxUnknown:
+			e.unknown++
 			r.later(ctx, []entry{e}, err)
 			return
 		}
@@ -258,12 +279,12 @@ func (r *Recorder) writeLess(ctx context.Context, e entry, refused error) {
 // writeLate cares for those of a batch whose calls say something else by now,
 // see Outcome.Seen: an ok is written all the same, the other attempts are added
 // to the logs of the calls. Those that were written, now or before, stand in the
-// log and are found by that.
-func (r *Recorder) writeLate(ctx context.Context, batch []entry) error {
+// log and are found by that; those that failed are tried with less.
+func (r *Recorder) writeLate(ctx context.Context, batch []entry, failed map[int]error) error {
 	var truths, logs []mongo.WriteModel
 	for i := range batch {
 		o := &batch[i].outcome
-		if !o.attempted() {
+		if !o.attempted() || failed[i] != nil {
 			continue
 		}
 		missing := bson.E{Key: fieldLog + ".pushed_at", Value: bson.D{{Key: "$ne", Value: bson.NewDateTimeFromTime(o.At)}}}

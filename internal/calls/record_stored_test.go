@@ -69,7 +69,7 @@ func (d *desk) record(outcomes ...calls.Outcome) []int {
 	var mu sync.Mutex
 	done := make([]int, len(outcomes))
 	for i, o := range outcomes {
-		r.Record(o, func() {
+		r.Record(o, func(bool) {
 			mu.Lock()
 			defer mu.Unlock()
 			done[i]++
@@ -80,6 +80,15 @@ func (d *desk) record(outcomes ...calls.Outcome) []int {
 		d.t.Fatal(err)
 	}
 	return done
+}
+
+func marshal(t *testing.T, v any) bson.Raw {
+	t.Helper()
+	raw, err := bson.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
 }
 
 func idOf(t *testing.T, id any) bson.RawValue {
@@ -96,8 +105,11 @@ var recordedAt = time.Date(2026, 6, 5, 10, 17, 5, 123e6, time.UTC)
 func finalOutcome(t *testing.T, id any) calls.Outcome {
 	return calls.Outcome{
 		ID: idOf(t, id), CompletedAt: recordedAt.Add(-time.Second), DeliveryID: fmt.Sprint("delivery of ", id),
-		Status: calls.StatusOK, HTTPStatus: 200, ResponseBody: "thanks", Method: "POST", URL: "https://crm.example.com/x",
-		Attempts: 1, Duration: 12 * time.Millisecond, PushedAt: recordedAt, SinceStart: 91.5,
+		Attempt: calls.Attempt{
+			Status: calls.StatusOK, HTTPStatus: 200, ResponseBody: "thanks", Method: "POST", URL: "https://crm.example.com/x",
+			Duration: 12 * time.Millisecond, At: recordedAt,
+		},
+		Attempts: 1, SinceStart: 91.5,
 	}
 }
 
@@ -143,14 +155,14 @@ func TestEachOutcomeIsWrittenOnce(t *testing.T) {
 					doc := bson.D{{Key: "_id", Value: i}, {Key: "events", Value: bson.A{}}}
 					o := finalOutcome(t, i)
 					switch i % 4 {
-					case 1: // another try is scheduled: no event
-						o.Status, o.NextAttemptAt = calls.StatusRejected, recordedAt.Add(time.Hour)
-					case 2: // put off, tried before
-						o.Status, o.Parked, o.NextAttemptAt = calls.StatusRejected, true, recordedAt.Add(time.Hour)
-						doc = append(doc, due(recordedAt))
-					case 3: // not tried any more
-						o.Status, o.Withdrawn, o.Error = calls.StatusRejected, true, "not tried again: disabled"
-						doc = append(doc, due(recordedAt))
+					case 1: // another attempt is scheduled: no event
+						o.Transition, o.Status, o.NextAttemptAt = calls.ToRetry, calls.StatusRejected, recordedAt.Add(time.Hour)
+					case 2: // deferred, attempted before
+						o.Transition, o.Status, o.NextAttemptAt = calls.ToDeferred, calls.StatusRejected, recordedAt.Add(time.Hour)
+						doc, o.Seen = append(doc, due(recordedAt)), calls.Decode(marshal(t, bson.D{due(recordedAt)})).Pushed
+					case 3: // not sent any more
+						o.Transition, o.Status, o.Error = calls.ToWithdrawn, calls.StatusRejected, "not attempted again: disabled"
+						doc, o.Seen = append(doc, due(recordedAt)), calls.Decode(marshal(t, bson.D{due(recordedAt)})).Pushed
 					}
 					d.insert(doc)
 					outcomes = append(outcomes, o)
@@ -203,7 +215,7 @@ func TestOutcomesAreWrittenTogether(t *testing.T) {
 	var done sync.WaitGroup
 	done.Add(len(outcomes))
 	for _, o := range outcomes {
-		r.Record(o, done.Done)
+		r.Record(o, func(bool) { done.Done() })
 	}
 	r.Close()
 	if err := r.Run(t.Context()); err != nil {
@@ -253,7 +265,7 @@ func TestRecorderEndsWithoutMongoDB(t *testing.T) {
 	d.insert(bson.D{{Key: "_id", Value: 1}})
 	d.fail("update", 1000, bson.E{Key: "errorCode", Value: 13})
 	r := calls.NewRecorder(d.coll, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	r.Record(finalOutcome(t, 1), func() { t.Error("done, though nothing was written") })
+	r.Record(finalOutcome(t, 1), func(bool) { t.Error("done, though nothing was written") })
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	if err := r.Run(ctx); err != nil {
@@ -295,7 +307,7 @@ func TestDueReadsOnlyWhatItReturns(t *testing.T) {
 		t.Errorf("%d due calls found by looking at %d documents, want 24", len(found), examined)
 	}
 	for _, c := range found {
-		if c.Bot == "dead" || !c.At.Before(now) {
+		if c.Bot.StringValue() == "dead" || !c.At.Before(now) {
 			t.Errorf("%+v", c)
 		}
 	}
@@ -330,7 +342,10 @@ func TestLoad(t *testing.T) {
 	found := map[string]calls.Call{}
 	load := func(fields []string) error {
 		clear(found)
-		return d.store.Load(t.Context(), ids, fields, func(c calls.Call) { found[c.ID.StringValue()] = c })
+		return d.store.Load(t.Context(), calls.Read{IDs: ids, Fields: fields}, func(c calls.Call) bool {
+			found[c.ID.StringValue()] = c
+			return true
+		})
 	}
 	if err := load([]string{"bot_id"}); err != nil || len(found) != 2 || found["a"].Raw.Lookup("latency").Type != 0 || found["b"].BotID != "bot" {
 		t.Errorf("%v, %v", found, err)
@@ -354,12 +369,11 @@ func TestLateOutcomeReplacesNothing(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
 	d.insert(bson.D{{Key: "_id", Value: 1}}, bson.D{{Key: "_id", Value: 2}})
-	read := calls.Pushed{} // nothing stood there when both replicas read the call
 	for id := 1; id <= 2; id++ {
 		ok := finalOutcome(t, id)
-		ok.Seen = &read
 		late := ok
-		late.Status, late.PushedAt, late.NextAttemptAt = calls.StatusFailed, recordedAt.Add(-2*time.Second), recordedAt.Add(time.Minute)
+		late.Transition = calls.ToRetry
+		late.Status, late.At, late.NextAttemptAt = calls.StatusFailed, recordedAt.Add(-2*time.Second), recordedAt.Add(time.Minute)
 		if id == 2 { // and the result of the late one was stored anew meanwhile
 			late.CompletedAt = late.CompletedAt.Add(-time.Minute)
 		}
@@ -382,10 +396,10 @@ func TestLateOutcomeReplacesNothing(t *testing.T) {
 			t.Errorf("%d log entries and %d events", log, events)
 		}
 	}
-	// The next try of the same result finds what it read.
+	// The next attempt of the same result finds what it read.
 	again := finalOutcome(t, 1)
-	again.Seen = &calls.Pushed{CompletedAt: again.CompletedAt, PushedAt: again.PushedAt}
-	again.PushedAt, again.Attempts = recordedAt.Add(time.Minute), 2
+	again.Seen = calls.Pushed{CompletedAt: again.CompletedAt, PushedAt: again.At}
+	again.At, again.Attempts = recordedAt.Add(time.Minute), 2
 	d.record(again)
 	if log, events := d.lengths(1); log != 3 || events != 2 {
 		t.Errorf("%d log entries and %d events", log, events)

@@ -80,7 +80,7 @@ func rehearse(t *testing.T) {
 		if want := skipReasons[p.want.why]; reason != want {
 			t.Errorf("%s (%s): reason %q, want %q", p.session, p.want.why, reason, want)
 		}
-		if reason != "" {
+		if reason != dispatch.NoReason {
 			continue
 		}
 		r := dispatch.Prepare(&call, b, dispatch.PrepareEnv{RecordingURL: links.Link(&call, now)})
@@ -103,7 +103,7 @@ func rehearse(t *testing.T) {
 
 // skipReasons are the watcher's words for the demo's.
 var skipReasons = map[string]dispatch.Reason{
-	"":                dispatch.Reason(""),
+	"":                dispatch.NoReason,
 	"bot has no push": dispatch.ReasonNoConfig,
 	"skip_post_push":  dispatch.ReasonSkipFlag,
 	"agent call":      dispatch.ReasonAgentCall,

@@ -33,10 +33,11 @@ type item struct {
 	done   []func()
 	next   *item // the same call once more, for afterwards
 
-	rereads int       // reads that were older than the event
-	reloads int       // reads after which the bot was another
-	queued  time.Time // since when it waits for its turn
-	kept    time.Time // since when it is kept in memory because its call takes no outcome
+	rereads  int       // reads that were older than the event
+	reloads  int       // reads after which the bot was another
+	refusals int       // reads that MongoDB refused for this call alone
+	queued   time.Time // since when it waits for its turn
+	kept     time.Time // since when it is kept in memory because its call takes no outcome
 
 	call *calls.Call
 	bot  *bots.Bot

@@ -20,6 +20,10 @@ var loadPause = backoff.Backoff{First: 100 * time.Millisecond, Most: 10 * time.S
 // majority that has seen the event; after rereads the call is taken as it is.
 const rereads = 6
 
+// A call whose read is refused for a reason that nobody knows is read again so
+// often, for about a minute: it may be the server, and holds up nobody meanwhile.
+const maxRefused = 10
+
 var rereadPause = backoff.Backoff{First: 100 * time.Millisecond, Most: 5 * time.Second}
 
 // loadLoop reads the calls that wait, many with one find: what came while one
@@ -89,6 +93,11 @@ func (d *Dispatcher) loadApart(ctx context.Context, batch []*item, whole bool, r
 	if len(batch) == 1 && whole {
 		it := batch[0]
 		d.metrics.loadErrors.Inc()
+		if it.refusals < maxRefused {
+			it.refusals++
+			d.loadLater(it, loadPause.Pause(it.refusals))
+			return true
+		}
 		d.logger.Error("call cannot be read and is not pushed", "call_id", it.event.ID.String(), "error", refused)
 		d.settle(it, Decision{Action: Skip, Reason: ReasonUnreadable}, nil)
 		return true

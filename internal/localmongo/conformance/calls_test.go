@@ -29,10 +29,13 @@ func TestLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got []string
-		err = calls.NewStore(coll).Load(t.Context(),
-			[]bson.RawValue{value(t, oid), value(t, "two"), value(t, "gone")},
-			[]string{"_id", "session_id", "connected_event.city", "transcript.role"},
-			func(c calls.Call) { got = append(got, fmt.Sprintf("%s %d", c.Name(), c.Size())) })
+		err = calls.NewStore(coll).Load(t.Context(), calls.Read{
+			IDs:    []bson.RawValue{value(t, oid), value(t, "two"), value(t, "gone")},
+			Fields: []string{"_id", "session_id", "connected_event.city", "transcript.role"},
+		}, func(c calls.Call) bool {
+			got = append(got, fmt.Sprintf("%s %d", c.Name(), c.Size()))
+			return true
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -89,7 +92,7 @@ func TestDue(t *testing.T) {
 			}
 			var ids []string
 			for _, c := range got {
-				ids = append(ids, fmt.Sprintf("%d@%s", c.ID.Int32(), c.Bot))
+				ids = append(ids, fmt.Sprintf("%d@%s", c.ID.Int32(), calls.IDText(c.Bot)))
 			}
 			slices.Sort(ids)
 			return strings.Join(ids, " ")
@@ -160,12 +163,24 @@ func TestRecord(t *testing.T) {
 		coll := db.Collection("calls")
 		insert(t, coll, `{"_id": 1, "events": [{"type": "answered"}]}`, `{"_id": 2, "events": "no array"}`, `{"_id": 3}`)
 		r := calls.NewRecorder(coll, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-		done := make(chan int, 200)
+		ended := make(chan error, 1)
+		go func() { ended <- r.Run(t.Context()) }()
+		done, times := make(chan bool), 0
 		outcome := func(id, attempt int, next time.Time) {
-			r.Record(calls.Outcome{
-				ID: value(t, int32(id)), CompletedAt: noon, DeliveryID: "d", Status: calls.StatusFailed, Method: "POST",
-				Attempts: attempt, PushedAt: noon.Add(time.Duration(attempt) * time.Second), NextAttemptAt: next,
-			}, func() { done <- id })
+			o := calls.Outcome{
+				Transition: calls.ToRetry, ID: value(t, int32(id)), CompletedAt: noon, DeliveryID: "d",
+				Attempt:  calls.Attempt{Status: calls.StatusFailed, Method: "POST", At: noon.Add(time.Duration(attempt) * time.Second)},
+				Attempts: attempt, NextAttemptAt: next,
+			}
+			if next.IsZero() {
+				o.Transition = calls.ToDelivered
+			}
+			if attempt > 1 {
+				o.Seen = calls.Pushed{CompletedAt: noon, PushedAt: noon.Add(time.Duration(attempt-1) * time.Second)}
+			}
+			r.Record(o, func(bool) { done <- true })
+			<-done
+			times++
 		}
 		for i := range 60 {
 			outcome(1, i+1, noon.Add(time.Hour))
@@ -175,11 +190,11 @@ func TestRecord(t *testing.T) {
 		outcome(3, 1, time.Time{})
 		outcome(99, 1, time.Time{}) // gone meanwhile
 		r.Close()
-		if err := r.Run(t.Context()); err != nil {
+		if err := <-ended; err != nil {
 			t.Fatal(err)
 		}
-		if len(done) != 64 {
-			t.Errorf("%d outcomes are done, want 64", len(done))
+		if times != 64 {
+			t.Errorf("%d outcomes are done, want 64", times)
 		}
 		for id, want := range map[int]struct{ log, events int }{1: {50, 2}, 3: {1, 1}} {
 			raw := one(t, coll, id)
