@@ -206,7 +206,7 @@ func TestBotDisabledWhileATryIsDue(t *testing.T) {
 		return nil
 	})
 	o := r.final("s", "rejected")
-	if !strings.Contains(o.errText(), "disabled") || len(r.crm.Requests()) != 1 || o.Attempts != 1 {
+	if !strings.Contains(o.errText(), "switched off") || len(r.crm.Requests()) != 1 || o.Attempts != 1 {
 		t.Errorf("%d requests, outcome %+v: %s", len(r.crm.Requests()), o, o.errText())
 	}
 	if events := array(t, r.Doc("s"), "events"); len(events) != 2 {

@@ -177,7 +177,7 @@ func TestReadingWaitsWhileNothingCanBeWritten(t *testing.T) {
 	t.Parallel()
 	r := newRoad(t, "bot")
 	r.cfg.Concurrency = 16
-	const pendingLimit, stored = 1024, 1400
+	const pendingLimit, stored = 2048, 2600
 	w := r.start()
 	r.settled(w, 0)
 	r.fail("alwaysOn", bson.D{commands("update", "findAndModify", "insert"), {Key: "errorCode", Value: 8}})

@@ -21,8 +21,8 @@ var loadPause = backoff.Backoff{First: 100 * time.Millisecond, Most: 10 * time.S
 const rereads = 6
 
 // A call whose read is refused for a reason that nobody knows is read again so
-// often, for about a minute: it may be the server, and holds up nobody meanwhile.
-const maxRefused = 10
+// often, for some seconds: it may be the server, and holds up nobody meanwhile.
+const maxRefused = 6
 
 var rereadPause = backoff.Backoff{First: 100 * time.Millisecond, Most: 5 * time.Second}
 
