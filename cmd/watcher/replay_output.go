@@ -38,7 +38,7 @@ func printPlan(w io.Writer, plan *replay.Plan, ask replay.Ask) error {
 	if plan.Calls() == 0 {
 		fmt.Fprintln(&out, "Nothing to replay.")
 	} else {
-		fmt.Fprintf(&out, "\n%s at %v a second: %s.\n", count(plan.Calls(), "call"), ask.Rate, span(plan.Takes(ask.Rate)+time.Second))
+		fmt.Fprintf(&out, "\n%s at %v a second: %s.\n", count(plan.Calls(), "call"), ask.Rate, span(plan.Duration(ask.Rate)+time.Second))
 	}
 	_, err := io.WriteString(w, out.String())
 	return err
@@ -61,7 +61,7 @@ func (p *progressLine) show(r replay.Record, now time.Time) {
 		return
 	}
 	p.shown = now
-	done := r.Marked + r.Passed
+	done := r.Marked + r.Passed + r.Refused
 	left := time.Duration(float64(max(0, p.total-done)) / r.Rate * float64(time.Second))
 	text := fmt.Sprintf("marked %d of %d, %s left", done, p.total, span(left))
 	if !p.updates {
@@ -80,6 +80,9 @@ func (p *progressLine) end(r replay.Record) {
 	if r.Passed > 0 {
 		fmt.Fprintf(p.w, ", %d left alone: pushed or stored again meanwhile", r.Passed)
 	}
+	if r.Refused > 0 {
+		fmt.Fprintf(p.w, ", %d refused by their documents", r.Refused)
+	}
 	fmt.Fprintln(p.w)
 }
 
@@ -93,6 +96,9 @@ func printReport(w io.Writer, r *replay.Report) error {
 	row("marked", r.Marked)
 	if r.Passed > 0 {
 		row("left alone", fmt.Sprintf("%d (pushed or stored again before they were marked)", r.Passed))
+	}
+	if r.Refused > 0 {
+		row("refused", fmt.Sprintf("%d (their documents do not accept the mark)", r.Refused))
 	}
 	if r.Skipped > 0 {
 		row("not pushable", r.Skipped)

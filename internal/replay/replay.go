@@ -1,6 +1,6 @@
-// Package replay is an operator's wish to push stored results once more: which
-// calls it takes, how they are made due a few at a time, its own record, and
-// what became of it.
+// Package replay pushes stored results once more because an operator asks for it:
+// which calls that concerns, how they are made due a few at a time, the record
+// of the replay, and what became of it.
 //
 // It owns the record of a replay, which stands beside the saved positions, and
 // the pace of the marking. It pushes nothing: a marked call is due on its
@@ -11,7 +11,6 @@ package replay
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -57,10 +56,10 @@ type Selector interface {
 	Select(ctx context.Context, q calls.Stored, fn func(calls.Call) error) error
 }
 
-// MostCalls is how many calls one replay may take: about 100 MB in memory.
+// MostCalls is how many calls one replay may concern: about 120 MB in memory.
 const MostCalls = 500_000
 
-// ErrTooMany says that a replay would take more than MostCalls.
+// ErrTooMany says that a replay would concern more than MostCalls.
 var ErrTooMany = fmt.Errorf("more than %d calls: ask for a shorter time, or for fewer bots", MostCalls)
 
 // Count is how many calls of one bot have one status.
@@ -83,20 +82,26 @@ type Plan struct {
 	Counts []Count // by bot and status
 	Skips  []Skip  // by bot and reason; not marked
 
-	calls []calls.Sighting // to mark, the oldest result first
+	calls []calls.Snapshot // to mark, the oldest result first
 }
 
 // Calls is how many calls would be made due.
 func (p *Plan) Calls() int { return len(p.calls) }
 
-// Takes is how long it takes to make them due.
-func (p *Plan) Takes(rate float64) time.Duration {
+// Duration is how long it takes to make them due.
+func (p *Plan) Duration(rate float64) time.Duration {
 	return time.Duration(float64(max(0, len(p.calls)-1)) / rate * float64(time.Second))
 }
 
-// Survey finds the calls of an ask, and changes nothing. Calls that the replay
+// Survey is what a plan is made from.
+type Survey struct {
+	Store Selector
+	Bots  *bots.Set
+}
+
+// Plan finds the calls of an ask, and changes nothing. Calls that the replay
 // with this id has marked already are left out; "" is a new replay.
-func Survey(ctx context.Context, store Selector, set *bots.Set, ask Ask, id string) (*Plan, error) {
+func (s *Survey) Plan(ctx context.Context, ask Ask, id string) (*Plan, error) {
 	query := calls.Stored{From: ask.Since, To: ask.Until, Sessions: ask.Sessions}
 	for _, bot := range ask.Bots {
 		query.Bots = append(query.Bots, formsOf(bot)...)
@@ -104,29 +109,27 @@ func Survey(ctx context.Context, store Selector, set *bots.Set, ask Ask, id stri
 	p := &Plan{}
 	counts := make(map[Count]int)
 	skips := make(map[Skip]int)
-	err := store.Select(ctx, query, func(call calls.Call) error {
+	err := s.Store.Select(ctx, query, func(call calls.Call) error {
 		status := StatusOf(&call)
 		if !slices.Contains(ask.Statuses, status) || id != "" && call.Pushed.ReplayID == id {
 			return nil
 		}
-		bot := set.Bot(call.BotID)
-		if reason := dispatch.SkipReason(&call, bot); reason != "" {
-			if reason != dispatch.ReasonAgentCall { // no result of a bot at all
-				skips[Skip{Bot: call.BotID, Reason: reason}]++
-			}
-			return nil
-		}
-		if len(p.calls) == MostCalls {
+		bot := s.Bots.Bot(call.BotID)
+		switch reason := dispatch.SkipReason(&call, bot); {
+		case reason != "":
+			skips[Skip{Bot: call.BotID, Reason: reason}]++
+		case len(p.calls) == MostCalls:
 			return ErrTooMany
+		default:
+			counts[Count{Bot: call.BotID, Name: bot.Name, Status: status}]++
+			p.calls = append(p.calls, calls.SnapshotOf(&call))
 		}
-		counts[Count{Bot: call.BotID, Name: bot.Name, Status: status}]++
-		p.calls = append(p.calls, calls.Sight(&call))
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	slices.SortStableFunc(p.calls, func(a, b calls.Sighting) int { return a.CompletedAt.Compare(b.CompletedAt) })
+	slices.SortStableFunc(p.calls, func(a, b calls.Snapshot) int { return a.CompletedAt.Compare(b.CompletedAt) })
 	for c, n := range counts {
 		c.Calls = n
 		p.Counts = append(p.Counts, c)
@@ -163,8 +166,8 @@ func formsOf(id string) []bson.RawValue {
 type Report struct {
 	Record
 
-	// Waiting calls are due, or will be, and were not tried yet; Retrying ones
-	// were tried and are tried again.
+	// Waiting calls are due, or will be, and were not attempted yet; Retrying ones
+	// were, and are attempted once more.
 	Waiting  int                  `json:"waiting"`
 	Retrying int                  `json:"retrying"`
 	Done     map[calls.Status]int `json:"done"` // by final status
@@ -199,15 +202,6 @@ func Look(ctx context.Context, store Selector, r Record) (Report, error) {
 	report.Replaced = max(0, r.Marked-report.Marks())
 	return report, err
 }
-
-// Marker makes calls due; *calls.Store is the real one.
-type Marker interface {
-	MarkDue(ctx context.Context, marks []calls.Mark) (int, error)
-}
-
-// ErrInterrupted says that the marking stopped before its end, and can be
-// continued.
-var ErrInterrupted = errors.New("interrupted: what is not marked yet can be continued")
 
 // ParseStatuses reads "failed,rejected"; each is one of Statuses.
 func ParseStatuses(texts []string) ([]calls.Status, error) {

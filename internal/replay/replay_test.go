@@ -29,6 +29,7 @@ type shelf struct {
 	records []Record
 	refuse  func(batch int) error // of MarkDue
 	lose    int                   // of each batch that are not marked
+	reject  int                   // of each batch whose documents refuse
 }
 
 func (s *shelf) Select(_ context.Context, q calls.Stored, fn func(calls.Call) error) error {
@@ -44,15 +45,15 @@ func (s *shelf) Select(_ context.Context, q calls.Stored, fn func(calls.Call) er
 	return nil
 }
 
-func (s *shelf) MarkDue(_ context.Context, marks []calls.Mark) (int, error) {
+func (s *shelf) MarkDue(_ context.Context, marks []calls.Mark) (marked, refused int, err error) {
 	s.at = append(s.at, time.Now())
 	if s.refuse != nil {
 		if err := s.refuse(len(s.at)); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 	}
 	s.marks = append(s.marks, marks...)
-	return len(marks) - min(s.lose, len(marks)), nil
+	return len(marks) - min(s.lose+s.reject, len(marks)), s.reject, nil
 }
 
 func (s *shelf) Save(_ context.Context, r Record) error {
@@ -111,12 +112,12 @@ func TestSurveyCountsWhatWouldBeDone(t *testing.T) {
 		call(t, "platform ok", bson.M{"post_call_push_result": bson.M{"status": "ok"}}),
 		call(t, "platform failed", bson.M{"post_call_push_result": bson.M{"status": "failed"}}),
 		call(t, "this replay's", result("failed", bson.M{"replay_id": "r"})),
-		call(t, "agent", bson.M{"call_type": "agent"}),
 		call(t, "flag", bson.M{"skip_post_push": true}),
 		call(t, "no bot", bson.M{"bot_id": "gone"}),
 	}}
 	ask := Ask{Since: noon, Until: noon.Add(time.Hour), Bots: []string{"bot", oid.Hex()}, Statuses: DefaultStatuses, Rate: 1}
-	plan, err := Survey(t.Context(), s, setOf(t, pushes("bot")), ask, "r")
+	survey := Survey{Store: s, Bots: setOf(t, pushes("bot"))}
+	plan, err := survey.Plan(t.Context(), ask, "r")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,8 +126,8 @@ func TestSurveyCountsWhatWouldBeDone(t *testing.T) {
 	if !slices.Equal(plan.Counts, wantCounts) || !slices.Equal(plan.Skips, wantSkips) {
 		t.Errorf("counts %v, skips %v", plan.Counts, plan.Skips)
 	}
-	if n := plan.Calls(); n != 5 || plan.calls[4].ID.StringValue() != "missing" || plan.Takes(2) != 2*time.Second {
-		t.Errorf("%d calls, the last is %s, they take %v", n, plan.calls[4].ID, plan.Takes(2))
+	if n := plan.Calls(); n != 5 || plan.calls[4].ID.StringValue() != "missing" || plan.Duration(2) != 2*time.Second {
+		t.Errorf("%d calls, the last is %s, they take %v", n, plan.calls[4].ID, plan.Duration(2))
 	}
 	if len(s.query.Bots) != 3 || !s.query.From.Equal(noon) {
 		t.Errorf("asked for %+v", s.query)
@@ -134,8 +135,8 @@ func TestSurveyCountsWhatWouldBeDone(t *testing.T) {
 }
 
 func TestSurveyIsBounded(t *testing.T) {
-	s := endless{call(t, "c", nil)}
-	if _, err := Survey(t.Context(), s, setOf(t, pushes("bot")), Ask{Statuses: DefaultStatuses}, ""); !errors.Is(err, ErrTooMany) {
+	s := Survey{Store: endless{call(t, "c", nil)}, Bots: setOf(t, pushes("bot"))}
+	if _, err := s.Plan(t.Context(), Ask{Statuses: DefaultStatuses}, ""); !errors.Is(err, ErrTooMany) {
 		t.Errorf("the survey of endless calls: %v", err)
 	}
 }
@@ -154,7 +155,7 @@ func planOf(t testing.TB, n int) *Plan {
 	p := &Plan{}
 	for i := range n {
 		c := call(t, fmt.Sprintf("c-%d", i), nil)
-		p.calls = append(p.calls, calls.Sight(&c))
+		p.calls = append(p.calls, calls.SnapshotOf(&c))
 	}
 	return p
 }
@@ -200,7 +201,7 @@ var errTest = errors.New("the test says no")
 func TestMarkingIsInterruptedAndGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, interrupt := context.WithCancel(t.Context())
-		s := &shelf{lose: 1}
+		s := &shelf{lose: 1, reject: 2}
 		begin := time.Now()
 		time.AfterFunc(30*time.Second, interrupt)
 		plan := planOf(t, 1000)
@@ -208,15 +209,15 @@ func TestMarkingIsInterruptedAndGoesOn(t *testing.T) {
 		if !errors.Is(err, ErrInterrupted) || time.Since(begin) != 30*time.Second || s.last().State != StateInterrupted {
 			t.Fatalf("%v after %v, %+v", err, time.Since(begin), s.last())
 		}
-		// Up to 40 s ahead in batches of 2 s, of each of which one call changed.
-		if len(s.marks) != 420 || r.Passed != 21 || r.Marked != 399 || r.Due.Sub(begin) != 41900*time.Millisecond {
+		// Up to 40 s ahead in batches of 2 s, of each of which one call changed and two refused.
+		if len(s.marks) != 420 || r.Passed != 21 || r.Refused != 42 || r.Marked != 357 || r.Due.Sub(begin) != 41900*time.Millisecond {
 			t.Errorf("%d marks, due %v, %+v", len(s.marks), r.Due.Sub(begin), r)
 		}
 		again := &shelf{}
 		time.Sleep(time.Second)
 		rest := &Plan{calls: plan.calls[420:]}
 		r, err = Run(t.Context(), again, again, r, rest, func(Record) {})
-		if err != nil || r.Found != 1000 || r.Marked != 979 || r.State != StateMarked {
+		if err != nil || r.Found != 1000 || r.Marked != 937 || r.State != StateMarked {
 			t.Errorf("%v, %+v", err, r)
 		}
 		if first := again.marks[0].At.Sub(begin); first != 42*time.Second {

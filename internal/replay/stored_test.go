@@ -103,7 +103,8 @@ func TestWhatChangedMeanwhileIsLeftAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	plan, err := Survey(t.Context(), store, setOf(t, pushes("bot")), Ask{Since: noon, Until: noon, Statuses: DefaultStatuses}, "")
+	survey := Survey{Store: store, Bots: setOf(t, pushes("bot"))}
+	plan, err := survey.Plan(t.Context(), Ask{Since: noon, Until: noon, Statuses: DefaultStatuses}, "")
 	if err != nil || plan.Calls() != 6 {
 		t.Fatalf("%d calls, %v", plan.Calls(), err)
 	}
@@ -119,10 +120,10 @@ func TestWhatChangedMeanwhileIsLeftAlone(t *testing.T) {
 
 	var marks []calls.Mark
 	for _, c := range plan.calls {
-		marks = append(marks, calls.Mark{Sighting: c, ReplayID: "r", At: noon.Add(time.Hour), Slot: resume.Slot(c.ID)})
+		marks = append(marks, calls.Mark{Snapshot: c, ReplayID: "r", At: noon.Add(time.Hour), Slot: resume.Slot(c.ID)})
 	}
 	for round, want := range []int{3, 1} { // a second time: only what had a result before can be told apart
-		if n, err := store.MarkDue(t.Context(), marks); err != nil || n != want {
+		if n, _, err := store.MarkDue(t.Context(), marks); err != nil || n != want {
 			t.Errorf("round %d: %d marked, %v", round, n, err)
 		}
 	}

@@ -129,7 +129,7 @@ func TestSelectAndMarkDue(t *testing.T) {
 			`{"_id": 4, "session_id": "s4", "bot_id": "a", "completed_at": "12:00"}`)
 		var marks []calls.Mark
 		err := store.Select(t.Context(), calls.Stored{From: noon, To: noon.Add(time.Minute), Bots: []bson.RawValue{value(t, "a")}}, func(c calls.Call) error {
-			marks = append(marks, calls.Mark{Sighting: calls.Sight(&c), ReplayID: "r1", At: noon, Slot: 7})
+			marks = append(marks, calls.Mark{Snapshot: calls.SnapshotOf(&c), ReplayID: "r1", At: noon, Slot: 7})
 			return nil
 		})
 		if err != nil || len(marks) != 2 {
@@ -138,14 +138,14 @@ func TestSelectAndMarkDue(t *testing.T) {
 		// The second time, the first call's result stands as marked, and only the one that
 		// was pushed before is marked again.
 		for _, want := range []int{2, 1} {
-			if n, err := store.MarkDue(t.Context(), marks); err != nil || n != want {
+			if n, _, err := store.MarkDue(t.Context(), marks); err != nil || n != want {
 				t.Errorf("marked %d, want %d: %v", n, want, err)
 			}
 		}
 		if _, err := coll.UpdateByID(t.Context(), 1, doc(t, `{"$set": {"completed_at": {"$date": "2026-06-05T12:00:30Z"}}}`)); err != nil {
 			t.Fatal(err)
 		}
-		if n, err := store.MarkDue(t.Context(), marks); err != nil || n != 1 {
+		if n, _, err := store.MarkDue(t.Context(), marks); err != nil || n != 1 {
 			t.Errorf("a call that was stored again is marked: %d, %v", n, err)
 		}
 		due, err := store.Due(t.Context(), calls.DueQuery{Now: noon, Replay: true, Limit: 10})
