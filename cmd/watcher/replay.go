@@ -14,6 +14,7 @@ import (
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/internal/replay"
+	"github.com/cxbridge/watcher/pkg/resume"
 )
 
 type replayCmd struct {
@@ -244,6 +245,13 @@ func (s *replays) plan(ctx context.Context, ask replay.Ask, id string) (*replay.
 		if err := knownBots(survey.Bots, ask.Bots); err != nil {
 			return nil, err
 		}
+	}
+	positions, err := resume.NewStore(s.db.Collection(s.config.ResumeCollection), s.config.Name)
+	if err != nil {
+		return nil, err
+	}
+	if survey.Positions, err = positions.Records(ctx); err != nil {
+		return nil, err
 	}
 	plan, err := survey.Plan(ctx, ask, id)
 	if errors.Is(err, replay.ErrTooMany) {

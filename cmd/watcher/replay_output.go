@@ -35,6 +35,13 @@ func printPlan(w io.Writer, plan *replay.Plan, ask replay.Ask) error {
 		}
 		_ = table.Flush()
 	}
+	if plan.OnTheWay > 0 {
+		are := "are still on their way"
+		if plan.OnTheWay == 1 {
+			are = "is still on its way"
+		}
+		fmt.Fprintf(&out, "\n%s %s: the saved position is not past them yet.\n", count(plan.OnTheWay, "call"), are)
+	}
 	if plan.Calls() == 0 {
 		fmt.Fprintln(&out, "Nothing to replay.")
 	} else {

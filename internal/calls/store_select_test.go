@@ -25,7 +25,9 @@ var forms = map[string]func(rt *rapid.T, at time.Time) any{
 	"int64 ms":  func(_ *rapid.T, at time.Time) any { return at.UnixMilli() },
 	"double s":  func(_ *rapid.T, at time.Time) any { return float64(at.UnixMicro()) / 1e6 },
 	"double ms": func(_ *rapid.T, at time.Time) any { return float64(at.UnixMicro()) / 1e3 },
-	"decimal s": func(_ *rapid.T, at time.Time) any { return decimalOf(fmt.Sprintf("%d.%06d", at.Unix(), at.Nanosecond()/1e3)) },
+	"decimal s": func(_ *rapid.T, at time.Time) any {
+		return decimalOf(fmt.Sprintf("%d.%06d", at.Unix(), at.Nanosecond()/1e3))
+	},
 	"decimal ms": func(_ *rapid.T, at time.Time) any {
 		return decimalOf(fmt.Sprintf("%d.%03d", at.UnixMilli(), at.Nanosecond()/1e3%1e3))
 	},

@@ -21,6 +21,7 @@ import (
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/dispatch"
+	"github.com/cxbridge/watcher/pkg/resume"
 )
 
 // Missing is the status of a call whose present result was never pushed.
@@ -79,8 +80,9 @@ type Skip struct {
 
 // Plan is what a replay would do.
 type Plan struct {
-	Counts []Count // by bot and status
-	Skips  []Skip  // by bot and reason; not marked
+	Counts   []Count // by bot and status
+	Skips    []Skip  // by bot and reason; not marked
+	OnTheWay int     // calls that the stream has yet to bring; not marked
 
 	calls []calls.Snapshot // to mark, the oldest result first
 }
@@ -97,6 +99,9 @@ func (p *Plan) Duration(rate float64) time.Duration {
 type Survey struct {
 	Store Selector
 	Bots  *bots.Set
+	// Positions are the records of the saved positions, read before the calls are:
+	// a call without an outcome that lies after them is not missing, a watcher comes to it.
+	Positions []resume.Record
 }
 
 // Plan finds the calls of an ask, and changes nothing. Calls that the replay
@@ -118,6 +123,8 @@ func (s *Survey) Plan(ctx context.Context, ask Ask, id string) (*Plan, error) {
 		switch reason := dispatch.SkipReason(&call, bot); {
 		case reason != "":
 			skips[Skip{Bot: call.BotID, Reason: reason}]++
+		case status == Missing && s.onItsWay(&call):
+			p.OnTheWay++
 		case len(p.calls) == MostCalls:
 			return ErrTooMany
 		default:
@@ -145,6 +152,31 @@ func (s *Survey) Plan(ctx context.Context, ask Ask, id string) (*Plan, error) {
 		return cmp.Or(cmp.Compare(a.Bot, b.Bot), cmp.Compare(a.Reason, b.Reason))
 	})
 	return p, nil
+}
+
+// onItsWay reports whether a watcher has yet to come past the result of a call: a
+// position is saved for the call's partition, and none of those saved is later
+// than the result. While the number of partitions changes there may be several,
+// and one that passed it is enough. Where no position is saved, no watcher is on
+// its way to anything.
+//
+// A position is a whole second, rounded down, of what was settled a second and
+// more ago; that is the room for the difference between the clocks of MongoDB
+// and of those who store. Should it be too little, then a call is marked that is
+// being pushed, and its outcome stands over the mark.
+func (s *Survey) onItsWay(call *calls.Call) bool {
+	saved := false
+	for i := range s.Positions {
+		r := &s.Positions[i]
+		if r.Member || r.Position.IsZero() || !r.Partition.Owns(call.ID) {
+			continue
+		}
+		if call.CompletedAt.Before(r.Position.Time()) {
+			return false
+		}
+		saved = true
+	}
+	return saved
 }
 
 // formsOf are the forms in which a call may hold the id of its bot.
