@@ -135,7 +135,7 @@ func (r *replayContinueCmd) Run(ctx context.Context, std streams) error {
 		return usageError{fmt.Errorf("replay %s is at work: it marked calls %s ago", record.ID, span(age))}
 	}
 	// A process that died did not count its last batch.
-	sofar, err := replay.Look(ctx, s.calls, record)
+	sofar, err := replay.ReportOn(ctx, s.calls, record)
 	if err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func (r *replayStatusCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	report, err := replay.Look(ctx, s.calls, record)
+	report, err := replay.ReportOn(ctx, s.calls, record)
 	if err != nil {
 		return err
 	}

@@ -4,42 +4,58 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
 
 	"github.com/cxbridge/watcher/internal/outage"
 )
 
 // Snapshot is what MarkDue has to know of a call as it was read: which result
-// it held, and what stood on it of an outcome of that result. It holds nothing else
-// of the document, so that many of them can be kept.
+// it held, and what stood on it of a push. It holds nothing else of the document,
+// so that many of them can be kept.
 type Snapshot struct {
 	ID          bson.RawValue
 	CompletedAt time.Time // of the present result
 
-	completed bson.RawValue // completed_at as stored
-	pushedOf  bson.RawValue // completed_at of the outcome, as stored; nothing without an outcome of this result
-	pushedAt  bson.RawValue // pushed_at of that outcome, as stored
+	unchanged bson.Raw // a filter that finds the call as long as this is so
+	pushed    bool     // there is an outcome of the present result
 }
 
 // SnapshotOf copies what MarkDue has to know of a call.
 func SnapshotOf(c *Call) Snapshot {
-	s := Snapshot{ID: copied(rawValue(c.value(docID))), CompletedAt: c.CompletedAt, completed: copied(rawValue(c.value(docCompletedAt)))}
-	if !c.CompletedAt.IsZero() && c.Pushed.CompletedAt.Equal(c.CompletedAt) {
-		outcome := c.value(docPushed).Data
-		s.pushedOf = copied(rawValue(fieldOf(outcome, "completed_at")))
-		s.pushedAt = copied(rawValue(fieldOf(outcome, "pushed_at")))
+	filter := bsoncore.NewDocumentBuilder().
+		AppendValue("_id", c.value(docID)).
+		AppendValue(fieldCompleted, c.value(docCompletedAt))
+	switch result := c.value(docPushed); result.Type {
+	case typeDocument:
+		for _, key := range []string{"status", "completed_at", "pushed_at"} {
+			filter.AppendValue(fieldResult+"."+key, orNullValue(fieldOf(result.Data, key)))
+		}
+	case typeMissing, bsoncore.TypeNull:
+		filter.AppendNull(fieldResult) // also finds a field that is missing
+	default: // nobody's outcome; a recorder replaces it
+		filter.StartDocument(fieldResult+".completed_at").AppendDateTime("$ne", c.CompletedAt.UnixMilli()).FinishDocument()
 	}
+	s := Snapshot{
+		CompletedAt: c.CompletedAt, unchanged: bson.Raw(filter.Build()),
+		pushed: !c.CompletedAt.IsZero() && c.Pushed.CompletedAt.Equal(c.CompletedAt),
+	}
+	s.ID = s.unchanged.Lookup("_id")
 	return s
 }
 
-// copied is a value that does not hold its document.
-func copied(v bson.RawValue) bson.RawValue {
-	v.Value = slices.Clone(v.Value)
+// typeMissing is the type of the zero value.
+const typeMissing bsoncore.Type = 0
+
+// orNullValue is null for a missing value, as a filter finds that.
+func orNullValue(v value) value {
+	if v.Type == typeMissing {
+		return value{Type: bsoncore.TypeNull}
+	}
 	return v
 }
 
@@ -82,34 +98,23 @@ func (s *Store) MarkDue(ctx context.Context, marks []Mark) (marked, refused int,
 	return marked, 0, nil
 }
 
-// model is the update of a call on which still stands what the snapshot has.
+// model is the update of a call that is still what its snapshot says.
 func (m *Mark) model() mongo.WriteModel {
-	filter := bson.D{{Key: "_id", Value: m.ID}, {Key: fieldCompleted, Value: m.completed}}
-	if m.pushedOf.IsZero() {
-		fresh := Outcome{
-			Status: StatusFailed, Error: replayNote, CompletedAt: m.CompletedAt, DeliveryID: DeliveryID(m.ID, m.CompletedAt),
-			PushedAt: time.Now(), NextAttemptAt: m.At, Slot: m.Slot, ReplayID: m.ReplayID,
-		}
-		filter = append(filter, bson.E{Key: fieldResult + ".completed_at", Value: bson.D{
-			{Key: "$ne", Value: bson.NewDateTimeFromTime(m.CompletedAt)}, // as a recorder writes it
-		}})
-		return mongo.NewUpdateOneModel().SetFilter(filter).
-			SetUpdate(bson.D{{Key: "$set", Value: bson.D{{Key: fieldResult, Value: fresh.logged()}}}})
+	update := mongo.NewUpdateOneModel().SetFilter(m.unchanged)
+	if m.pushed {
+		return update.SetUpdate(bson.D{
+			{Key: "$set", Value: bson.D{
+				{Key: fieldNextAttempt, Value: bson.NewDateTimeFromTime(m.At)},
+				{Key: fieldSlot, Value: int32(m.Slot)}, //nolint:gosec // less than 4096
+				{Key: fieldReplay, Value: m.ReplayID},
+				{Key: fieldResult + ".attempts", Value: int32(0)},
+			}},
+			{Key: "$unset", Value: bson.D{{Key: fieldFirst, Value: ""}}}, // its age begins anew
+		})
 	}
-	var pushedAt any // null also finds a field that is missing
-	if !m.pushedAt.IsZero() {
-		pushedAt = m.pushedAt
+	fresh := Outcome{
+		Status: StatusFailed, Error: replayNote, CompletedAt: m.CompletedAt, DeliveryID: DeliveryID(m.ID, m.CompletedAt),
+		PushedAt: time.Now(), NextAttemptAt: m.At, Slot: m.Slot, ReplayID: m.ReplayID,
 	}
-	filter = append(filter,
-		bson.E{Key: fieldResult + ".completed_at", Value: m.pushedOf},
-		bson.E{Key: fieldResult + ".pushed_at", Value: pushedAt})
-	return mongo.NewUpdateOneModel().SetFilter(filter).SetUpdate(bson.D{
-		{Key: "$set", Value: bson.D{
-			{Key: fieldNextAttempt, Value: bson.NewDateTimeFromTime(m.At)},
-			{Key: fieldSlot, Value: int32(m.Slot)}, //nolint:gosec // less than 4096
-			{Key: fieldReplay, Value: m.ReplayID},
-			{Key: fieldResult + ".attempts", Value: int32(0)},
-		}},
-		{Key: "$unset", Value: bson.D{{Key: fieldFirst, Value: ""}}}, // its age begins anew
-	})
+	return update.SetUpdate(bson.D{{Key: "$set", Value: bson.D{{Key: fieldResult, Value: fresh.logged()}}}})
 }

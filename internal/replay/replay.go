@@ -217,8 +217,8 @@ func (r *Report) Marks() int {
 	return n
 }
 
-// Look finds what became of a replay.
-func Look(ctx context.Context, store Selector, r Record) (Report, error) {
+// ReportOn finds what became of a replay.
+func ReportOn(ctx context.Context, store Selector, r Record) (Report, error) {
 	report := Report{Record: r, Done: make(map[calls.Status]int)}
 	err := store.Select(ctx, calls.Stored{From: r.Since, To: r.Until, ReplayID: r.ID}, func(call calls.Call) error {
 		switch p := &call.Pushed; {

@@ -279,7 +279,7 @@ func TestMarkingEndsWithAnError(t *testing.T) {
 	})
 }
 
-func TestLookCountsWhatBecameOfThem(t *testing.T) {
+func TestReportCountsWhatBecameOfThem(t *testing.T) {
 	mine := func(status string, fields bson.M) bson.M {
 		r := result(status, fields)
 		r["post_call_push_result"].(bson.M)["replay_id"] = "r"
@@ -293,7 +293,7 @@ func TestLookCountsWhatBecameOfThem(t *testing.T) {
 		call(t, "e", mine("failed", bson.M{"next_attempt_at": noon, "attempts": 2})),
 		call(t, "f", result("ok", nil)),
 	}}
-	report, err := Look(t.Context(), s, Record{ID: "r", Marked: 7, State: StateMarked})
+	report, err := ReportOn(t.Context(), s, Record{ID: "r", Marked: 7, State: StateMarked})
 	if err != nil || report.Done["ok"] != 2 || report.Done["rejected"] != 1 || report.Waiting != 1 || report.Retrying != 1 || report.Replaced != 2 {
 		t.Errorf("%+v, %v", report, err)
 	}
