@@ -138,11 +138,11 @@ func (s *Store) Select(ctx context.Context, q Stored, fn func(Call) error) error
 // TimeIndex is the index that Select is quick with, as a shell takes it.
 const TimeIndex = "{completed_at: 1}"
 
-// HasTimeIndex reports whether an index begins with completed_at.
+// HasTimeIndex reports whether an index begins with completed_at in its order.
 func (s *Store) HasTimeIndex(ctx context.Context) (bool, error) {
 	return s.hasIndex(ctx, func(keys bson.Raw) bool {
 		first, err := keys.IndexErr(0)
-		return err == nil && first.Key() == fieldCompleted
+		return err == nil && first.Key() == fieldCompleted && first.Value().IsNumber() // else it is hashed
 	})
 }
 
