@@ -330,6 +330,7 @@ func TestResetAheadSaysWhatItPassesOver(t *testing.T) {
 
 // A reset counts the results that are then pushed, whatever the form of their completed_at.
 func TestResetCountsWhatIsPushed(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t, "bot")
 	ago := time.Now().UTC().Add(-30 * time.Minute)
 	for name, at := range map[string]any{

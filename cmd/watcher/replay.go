@@ -105,8 +105,8 @@ func knownBots(set *bots.Set, ids []string) error {
 
 func skipped(plan *replay.Plan) int {
 	n := 0
-	for _, s := range plan.Skips {
-		n += s.Calls
+	for _, calls := range plan.Skips {
+		n += calls
 	}
 	return n
 }

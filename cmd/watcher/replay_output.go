@@ -1,8 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -19,19 +22,23 @@ func printPlan(w io.Writer, plan *replay.Plan, ask replay.Ask) error {
 	if len(plan.Counts) > 0 {
 		fmt.Fprintln(table, "BOT\tNAME\tSTATUS\tCALLS")
 	}
-	for _, c := range plan.Counts {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d\n", oneLine(c.Bot), oneLine(c.Name), c.Status, c.Calls)
+	for _, c := range slices.SortedFunc(maps.Keys(plan.Counts), func(a, b replay.Count) int {
+		return cmp.Or(cmp.Compare(a.Bot, b.Bot), cmp.Compare(a.Status, b.Status))
+	}) {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%d\n", oneLine(c.Bot), oneLine(c.Name), c.Status, plan.Counts[c])
 	}
 	_ = table.Flush() // into memory
 	if len(plan.Skips) > 0 {
 		fmt.Fprintln(&out, "\nNot replayed, because they would not be pushed:")
 		table = tabwriter.NewWriter(&out, 0, 4, 2, ' ', 0)
-		for _, s := range plan.Skips {
+		for _, s := range slices.SortedFunc(maps.Keys(plan.Skips), func(a, b replay.Skip) int {
+			return cmp.Or(cmp.Compare(a.Bot, b.Bot), cmp.Compare(a.Reason, b.Reason))
+		}) {
 			bot := s.Bot
 			if bot == "" {
 				bot = "(no bot)"
 			}
-			fmt.Fprintf(table, "%s\t%s\t%d\n", oneLine(bot), s.Reason, s.Calls)
+			fmt.Fprintf(table, "%s\t%s\t%d\n", oneLine(bot), s.Reason, plan.Skips[s])
 		}
 		_ = table.Flush()
 	}

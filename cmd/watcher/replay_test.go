@@ -130,6 +130,7 @@ func TestReplay(t *testing.T) {
 
 // A call that is being sent, or that a stopped watcher has yet to come to, is not missing.
 func TestReplayLeavesCallsOnTheirWayAlone(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t, "bot")
 	release := make(chan struct{})
 	d.crm.Answers(func(q apptest.Request) apptest.Answer {

@@ -25,18 +25,29 @@ type Snapshot struct {
 	pushed    bool     // there is an outcome of the present result
 }
 
+// mostCompared is how large a value is, in bytes, that a snapshot keeps for comparing.
+// A time or a status is far smaller; what is not is not compared.
+const mostCompared = 512
+
 // SnapshotOf copies what MarkDue has to know of a call.
 func SnapshotOf(c *Call) Snapshot {
-	filter := bsoncore.NewDocumentBuilder().
-		AppendValue("_id", c.value(docID)).
-		AppendValue(fieldCompleted, c.value(docCompletedAt))
+	filter := bsoncore.NewDocumentBuilder().AppendValue("_id", c.value(docID))
+	compare := func(field string, v value) {
+		switch {
+		case v.Type == typeMissing:
+			filter.AppendNull(field) // also finds a field that is missing
+		case len(v.Data) <= mostCompared:
+			filter.StartDocument(field).AppendValue("$eq", v).FinishDocument() // a pattern is a value too
+		}
+	}
+	compare(fieldCompleted, c.value(docCompletedAt))
 	switch result := c.value(docPushed); result.Type {
 	case typeDocument:
 		for _, key := range []string{"status", "completed_at", "pushed_at"} {
-			filter.AppendValue(fieldResult+"."+key, orNullValue(fieldOf(result.Data, key)))
+			compare(fieldResult+"."+key, fieldOf(result.Data, key))
 		}
 	case typeMissing, bsoncore.TypeNull:
-		filter.AppendNull(fieldResult) // also finds a field that is missing
+		filter.AppendNull(fieldResult)
 	default: // nobody's outcome; a recorder replaces it
 		filter.StartDocument(fieldResult+".completed_at").AppendDateTime("$ne", c.CompletedAt.UnixMilli()).FinishDocument()
 	}
@@ -50,14 +61,6 @@ func SnapshotOf(c *Call) Snapshot {
 
 // typeMissing is the type of the zero value.
 const typeMissing bsoncore.Type = 0
-
-// orNullValue is null for a missing value, as a filter finds that.
-func orNullValue(v value) value {
-	if v.Type == typeMissing {
-		return value{Type: bsoncore.TypeNull}
-	}
-	return v
-}
 
 // Mark makes one call due for an operator.
 type Mark struct {

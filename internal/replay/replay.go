@@ -9,7 +9,6 @@
 package replay
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -63,26 +62,32 @@ const MostCalls = 500_000
 // ErrTooMany says that a replay would concern more than MostCalls.
 var ErrTooMany = fmt.Errorf("more than %d calls: ask for a shorter time, or for fewer bots", MostCalls)
 
-// Count is how many calls of one bot have one status.
+// Count is what calls are counted by that would be made due.
 type Count struct {
 	Bot    string       // text form of bot_id
-	Name   string       // of the bot, "" when there is none
+	Name   string       // of the bot
 	Status calls.Status // of the present result
-	Calls  int
 }
 
-// Skip is how many calls of one bot would not be pushed, and why.
+// Skip is what calls are counted by that would not be pushed.
 type Skip struct {
-	Bot    string
+	Bot    string // text form of bot_id, its first 200 bytes; OtherBots beyond 1,000 bots and reasons
 	Reason dispatch.Reason
-	Calls  int
 }
+
+// The bounds of Plan.Skips: a call may name any bot.
+const (
+	mostSkips   = 1000
+	mostBotText = 200
+	// OtherBots stands for the bots that are not counted one by one.
+	OtherBots = "(others)"
+)
 
 // Plan is what a replay would do.
 type Plan struct {
-	Counts   []Count // by bot and status
-	Skips    []Skip  // by bot and reason; not marked
-	OnTheWay int     // calls that the stream has yet to bring; not marked
+	Counts   map[Count]int
+	Skips    map[Skip]int // not marked
+	OnTheWay int          // calls that the stream has yet to bring; not marked
 
 	calls []calls.Snapshot // to mark, the oldest result first
 }
@@ -111,9 +116,7 @@ func (s *Survey) Plan(ctx context.Context, ask Ask, id string) (*Plan, error) {
 	for _, bot := range ask.Bots {
 		query.Bots = append(query.Bots, formsOf(bot)...)
 	}
-	p := &Plan{}
-	counts := make(map[Count]int)
-	skips := make(map[Skip]int)
+	p := &Plan{Counts: make(map[Count]int), Skips: make(map[Skip]int)}
 	err := s.Store.Select(ctx, query, func(call calls.Call) error {
 		status := StatusOf(&call)
 		if !slices.Contains(ask.Statuses, status) || id != "" && call.Pushed.ReplayID == id {
@@ -122,13 +125,13 @@ func (s *Survey) Plan(ctx context.Context, ask Ask, id string) (*Plan, error) {
 		bot := s.Bots.Bot(call.BotID)
 		switch reason := dispatch.SkipReason(&call, bot); {
 		case reason != "":
-			skips[Skip{Bot: call.BotID, Reason: reason}]++
+			p.skip(call.BotID, reason)
 		case status == Missing && s.onItsWay(&call):
 			p.OnTheWay++
 		case len(p.calls) == MostCalls:
 			return ErrTooMany
 		default:
-			counts[Count{Bot: call.BotID, Name: bot.Name, Status: status}]++
+			p.Counts[Count{Bot: call.BotID, Name: bot.Name, Status: status}]++
 			p.calls = append(p.calls, calls.SnapshotOf(&call))
 		}
 		return nil
@@ -137,21 +140,15 @@ func (s *Survey) Plan(ctx context.Context, ask Ask, id string) (*Plan, error) {
 		return nil, err
 	}
 	slices.SortStableFunc(p.calls, func(a, b calls.Snapshot) int { return a.CompletedAt.Compare(b.CompletedAt) })
-	for c, n := range counts {
-		c.Calls = n
-		p.Counts = append(p.Counts, c)
-	}
-	for s, n := range skips {
-		s.Calls = n
-		p.Skips = append(p.Skips, s)
-	}
-	slices.SortFunc(p.Counts, func(a, b Count) int {
-		return cmp.Or(cmp.Compare(a.Bot, b.Bot), cmp.Compare(a.Status, b.Status))
-	})
-	slices.SortFunc(p.Skips, func(a, b Skip) int {
-		return cmp.Or(cmp.Compare(a.Bot, b.Bot), cmp.Compare(a.Reason, b.Reason))
-	})
 	return p, nil
+}
+
+func (p *Plan) skip(bot string, reason dispatch.Reason) {
+	key := Skip{Bot: bot[:min(len(bot), mostBotText)], Reason: reason}
+	if p.Skips[key] == 0 && len(p.Skips) >= mostSkips {
+		key.Bot = OtherBots
+	}
+	p.Skips[key]++
 }
 
 // onItsWay reports whether a watcher has yet to come past the result of a call: a

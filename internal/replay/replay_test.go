@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -121,9 +123,9 @@ func TestSurveyCountsWhatWouldBeDone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantCounts := []Count{{"bot", "Bot bot", "failed", 2}, {"bot", "Bot bot", "missing", 2}, {"bot", "Bot bot", "rejected", 1}}
-	wantSkips := []Skip{{"bot", dispatch.ReasonSkipFlag, 1}, {"gone", dispatch.ReasonNoConfig, 1}}
-	if !slices.Equal(plan.Counts, wantCounts) || !slices.Equal(plan.Skips, wantSkips) {
+	wantCounts := map[Count]int{{"bot", "Bot bot", "failed"}: 2, {"bot", "Bot bot", "missing"}: 2, {"bot", "Bot bot", "rejected"}: 1}
+	wantSkips := map[Skip]int{{"bot", dispatch.ReasonSkipFlag}: 1, {"gone", dispatch.ReasonNoConfig}: 1}
+	if !maps.Equal(plan.Counts, wantCounts) || !maps.Equal(plan.Skips, wantSkips) {
 		t.Errorf("counts %v, skips %v", plan.Counts, plan.Skips)
 	}
 	if n := plan.Calls(); n != 5 || plan.calls[4].ID.StringValue() != "missing" || plan.Duration(2) != 2*time.Second {
@@ -176,6 +178,25 @@ func TestSurveyIsBounded(t *testing.T) {
 	s := Survey{Store: endless{call(t, "c", nil)}, Bots: setOf(t, pushes("bot"))}
 	if _, err := s.Plan(t.Context(), Ask{Statuses: DefaultStatuses}, ""); !errors.Is(err, ErrTooMany) {
 		t.Errorf("the survey of endless calls: %v", err)
+	}
+}
+
+// Calls that name any number of bots that do not exist are counted, within bounds.
+func TestSkipsAreBounded(t *testing.T) {
+	p := Plan{Skips: make(map[Skip]int)}
+	sum := 0
+	for i := range 3000 {
+		p.skip(strings.Repeat("x", i), dispatch.ReasonNoConfig)
+		p.skip(fmt.Sprint(i), dispatch.ReasonNoConfig)
+	}
+	for key, n := range p.Skips {
+		sum += n
+		if len(key.Bot) > mostBotText {
+			t.Errorf("a bot of %d bytes is kept", len(key.Bot))
+		}
+	}
+	if sum != 6000 || len(p.Skips) > mostSkips+1 || p.Skips[Skip{OtherBots, dispatch.ReasonNoConfig}] == 0 {
+		t.Errorf("%d calls under %d names", sum, len(p.Skips))
 	}
 }
 
