@@ -328,6 +328,33 @@ func TestResetAheadSaysWhatItPassesOver(t *testing.T) {
 	d.settled("s-2", "ok")
 }
 
+// A reset counts the results that are then pushed, whatever the form of their completed_at.
+func TestResetCountsWhatIsPushed(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, "bot")
+	ago := time.Now().UTC().Add(-30 * time.Minute)
+	for name, at := range map[string]any{
+		"date": ago, "text": ago.Format(time.RFC3339), "seconds": ago.Unix(), "milliseconds": ago.UnixMilli(), "no-time": "soon",
+		"too-old": ago.Add(-time.Hour).Format(time.RFC3339),
+	} {
+		d.Call(name, "bot", bson.E{Key: "completed_at", Value: at})
+	}
+	d.Call("agent", "bot", bson.E{Key: "completed_at", Value: ago}, bson.E{Key: "call_type", Value: "agent"})
+	d.watch()
+	d.Call("new", "bot")
+	d.settled("new", "ok")
+	has(t, d.run("resume", "reset", "--to", "1h", "--yes"), "swept by completed_at", `5 results from there to now; 4 to be pushed`)
+	d.pushed("/bot", 5)
+	d.Call("newer", "bot")
+	d.settled("newer", "ok")
+	for _, name := range []string{"date", "text", "seconds", "milliseconds"} {
+		d.settled(name, "ok")
+	}
+	if n := len(d.crm.At("/bot")); n != 6 {
+		t.Errorf("%d pushes, want 6", n)
+	}
+}
+
 // pause gives others a moment.
 func (d *desk) pause() {
 	ctx, cancel := context.WithTimeout(d.t.Context(), 20*time.Millisecond)

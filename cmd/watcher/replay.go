@@ -14,6 +14,7 @@ import (
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/internal/replay"
+	"github.com/cxbridge/watcher/pkg/resume"
 )
 
 type replayCmd struct {
@@ -44,14 +45,7 @@ func (r *replayStartCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	defer s.close()
-	set, err := s.bots(ctx)
-	if err != nil {
-		return err
-	}
-	if err := knownBots(set, ask.Bots); err != nil {
-		return err
-	}
-	plan, err := s.survey(ctx, set, ask, "")
+	plan, err := s.plan(ctx, ask, "")
 	if err != nil {
 		return err
 	}
@@ -111,8 +105,8 @@ func knownBots(set *bots.Set, ids []string) error {
 
 func skipped(plan *replay.Plan) int {
 	n := 0
-	for _, s := range plan.Skips {
-		n += s.Calls
+	for _, calls := range plan.Skips {
+		n += calls
 	}
 	return n
 }
@@ -140,17 +134,13 @@ func (r *replayContinueCmd) Run(ctx context.Context, std streams) error {
 	if age := time.Since(record.UpdatedAt); record.State == replay.StateMarking && age < stillMarking(record.Rate) {
 		return usageError{fmt.Errorf("replay %s is at work: it marked calls %s ago", record.ID, span(age))}
 	}
-	set, err := s.bots(ctx)
-	if err != nil {
-		return err
-	}
 	// A process that died did not count its last batch.
-	sofar, err := replay.Look(ctx, s.calls, record)
+	sofar, err := replay.ReportOn(ctx, s.calls, record)
 	if err != nil {
 		return err
 	}
 	record.Marked = max(record.Marked, sofar.Marks())
-	plan, err := s.survey(ctx, set, record.Ask(), record.ID)
+	plan, err := s.plan(ctx, record.Ask(), record.ID)
 	if err != nil {
 		return err
 	}
@@ -188,7 +178,7 @@ func (r *replayStatusCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	report, err := replay.Look(ctx, s.calls, record)
+	report, err := replay.ReportOn(ctx, s.calls, record)
 	if err != nil {
 		return err
 	}
@@ -243,18 +233,27 @@ func openReplays(ctx context.Context, flags *operatorFlags, bad faults) (*replay
 	}, nil
 }
 
-func (s *replays) bots(ctx context.Context) (*bots.Set, error) {
+// plan reads the calls of an ask, but those that the replay of the id has marked; without an index on completed_at it reads
+// all of them, and takes its time.
+func (s *replays) plan(ctx context.Context, ask replay.Ask, id string) (*replay.Plan, error) {
 	all, err := bots.ReadAll(ctx, s.db.Collection(s.config.BotsCollection), bson.D{}, bots.Options{})
 	if err != nil {
 		return nil, err
 	}
-	return bots.NewSet(all), nil
-}
-
-// survey reads the calls of a time; without an index on completed_at it reads
-// all of them, and takes its time.
-func (s *replays) survey(ctx context.Context, set *bots.Set, ask replay.Ask, id string) (*replay.Plan, error) {
-	plan, err := replay.Survey(ctx, s.calls, set, ask, id)
+	survey := replay.Survey{Store: s.calls, Bots: bots.NewSet(all)}
+	if id == "" { // later a bot may be gone, and its calls are skipped
+		if err := knownBots(survey.Bots, ask.Bots); err != nil {
+			return nil, err
+		}
+	}
+	positions, err := resume.NewStore(s.db.Collection(s.config.ResumeCollection), s.config.Name)
+	if err != nil {
+		return nil, err
+	}
+	if survey.Positions, err = positions.Records(ctx); err != nil {
+		return nil, err
+	}
+	plan, err := survey.Plan(ctx, ask, id)
 	if errors.Is(err, replay.ErrTooMany) {
 		return nil, usageError{config.Fault{Setting: "since", Reason: err.Error()}}
 	}
@@ -276,7 +275,7 @@ func (s *replays) find(ctx context.Context, id string) (replay.Record, error) {
 
 // run marks the calls of a plan and says how to look at them afterwards.
 func (s *replays) run(ctx context.Context, std streams, record replay.Record, plan *replay.Plan) error {
-	line := progressLine{w: std.out, updates: isTerminal(std.out), total: record.Marked + record.Passed + plan.Calls()}
+	line := progressLine{w: std.out, updates: isTerminal(std.out), total: record.Marked + record.Passed + record.Refused + plan.Calls()}
 	fmt.Fprintf(std.out, "Replay %s. Interrupt it with Ctrl-C; 'watcher replay continue %s' goes on.\n", record.ID, record.ID)
 	record, err := replay.Run(ctx, s.calls, s.records, record, plan, func(r replay.Record) { line.show(r, time.Now()) })
 	line.end(record)

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -19,26 +22,37 @@ func printPlan(w io.Writer, plan *replay.Plan, ask replay.Ask) error {
 	if len(plan.Counts) > 0 {
 		fmt.Fprintln(table, "BOT\tNAME\tSTATUS\tCALLS")
 	}
-	for _, c := range plan.Counts {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d\n", oneLine(c.Bot), oneLine(c.Name), c.Status, c.Calls)
+	for _, c := range slices.SortedFunc(maps.Keys(plan.Counts), func(a, b replay.Count) int {
+		return cmp.Or(cmp.Compare(a.Bot, b.Bot), cmp.Compare(a.Status, b.Status))
+	}) {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%d\n", oneLine(c.Bot), oneLine(c.Name), c.Status, plan.Counts[c])
 	}
 	_ = table.Flush() // into memory
 	if len(plan.Skips) > 0 {
 		fmt.Fprintln(&out, "\nNot replayed, because they would not be pushed:")
 		table = tabwriter.NewWriter(&out, 0, 4, 2, ' ', 0)
-		for _, s := range plan.Skips {
+		for _, s := range slices.SortedFunc(maps.Keys(plan.Skips), func(a, b replay.Skip) int {
+			return cmp.Or(cmp.Compare(a.Bot, b.Bot), cmp.Compare(a.Reason, b.Reason))
+		}) {
 			bot := s.Bot
 			if bot == "" {
 				bot = "(no bot)"
 			}
-			fmt.Fprintf(table, "%s\t%s\t%d\n", oneLine(bot), s.Reason, s.Calls)
+			fmt.Fprintf(table, "%s\t%s\t%d\n", oneLine(bot), s.Reason, plan.Skips[s])
 		}
 		_ = table.Flush()
+	}
+	if plan.OnTheWay > 0 {
+		are := "are still on their way"
+		if plan.OnTheWay == 1 {
+			are = "is still on its way"
+		}
+		fmt.Fprintf(&out, "\n%s %s: the saved position is not past them yet.\n", count(plan.OnTheWay, "call"), are)
 	}
 	if plan.Calls() == 0 {
 		fmt.Fprintln(&out, "Nothing to replay.")
 	} else {
-		fmt.Fprintf(&out, "\n%s at %v a second: %s.\n", count(plan.Calls(), "call"), ask.Rate, span(plan.Takes(ask.Rate)+time.Second))
+		fmt.Fprintf(&out, "\n%s at %v a second: %s.\n", count(plan.Calls(), "call"), ask.Rate, span(plan.Duration(ask.Rate)+time.Second))
 	}
 	_, err := io.WriteString(w, out.String())
 	return err
@@ -61,7 +75,7 @@ func (p *progressLine) show(r replay.Record, now time.Time) {
 		return
 	}
 	p.shown = now
-	done := r.Marked + r.Passed
+	done := r.Marked + r.Passed + r.Refused
 	left := time.Duration(float64(max(0, p.total-done)) / r.Rate * float64(time.Second))
 	text := fmt.Sprintf("marked %d of %d, %s left", done, p.total, span(left))
 	if !p.updates {
@@ -80,6 +94,9 @@ func (p *progressLine) end(r replay.Record) {
 	if r.Passed > 0 {
 		fmt.Fprintf(p.w, ", %d left alone: pushed or stored again meanwhile", r.Passed)
 	}
+	if r.Refused > 0 {
+		fmt.Fprintf(p.w, ", %d refused by their documents", r.Refused)
+	}
 	fmt.Fprintln(p.w)
 }
 
@@ -93,6 +110,9 @@ func printReport(w io.Writer, r *replay.Report) error {
 	row("marked", r.Marked)
 	if r.Passed > 0 {
 		row("left alone", fmt.Sprintf("%d (pushed or stored again before they were marked)", r.Passed))
+	}
+	if r.Refused > 0 {
+		row("refused", fmt.Sprintf("%d (their documents do not accept the mark)", r.Refused))
 	}
 	if r.Skipped > 0 {
 		row("not pushable", r.Skipped)

@@ -128,6 +128,45 @@ func TestReplay(t *testing.T) {
 	has(t, d.run("replay", "list"), id[1])
 }
 
+// A call that is being sent, or that a stopped watcher has yet to come to, is not missing.
+func TestReplayLeavesCallsOnTheirWayAlone(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, "bot")
+	release := make(chan struct{})
+	d.crm.Answers(func(q apptest.Request) apptest.Answer {
+		if q.Number == 1 {
+			return apptest.Answer{Until: release}
+		}
+		return apptest.Answer{}
+	})
+	d.Call("never", "bot", bson.E{Key: "completed_at", Value: time.Now().Add(-30 * time.Minute).Format(time.RFC3339)}) // before the watcher
+	stop := d.watch()
+	d.eventually("a position is saved", func() error {
+		if d.record().Position.IsZero() {
+			return errors.New("none")
+		}
+		return nil
+	})
+	d.Call("slow", "bot")
+	d.pushed("/bot", 1)
+	has(t, d.run("replay", "--since", "1h", "--dry-run"), "bot +missing +1\n", "1 call is still on its way", "1 call at 10 a second")
+	has(t, d.run("replay", "--since", "10m", "--yes"), "1 call is still on its way", "Nothing to replay")
+	close(release)
+	d.settled("slow", "ok")
+	stop()
+	d.Call("later", "bot")
+	d.Call("latest", "bot")
+	has(t, d.run("replay", "--since", "10m", "--yes"), "2 calls are still on their way", "Nothing to replay")
+	d.watch()
+	d.settled("later", "ok")
+	d.settled("latest", "ok")
+	has(t, d.run("replay", "--since", "1h", "--yes"), "1 call marked")
+	d.settled("never", "ok")
+	if n := len(d.crm.At("/bot")); n != 4 {
+		t.Errorf("%d pushes of 4 calls", n)
+	}
+}
+
 type replayReport struct {
 	State                                                       string
 	Found, Marked, Passed, Skipped, Waiting, Retrying, Replaced int

@@ -160,17 +160,17 @@ func (p *resetPlan) survey(ctx context.Context, db *mongo.Database, c *config.Co
 	all, err := bots.ReadAll(ctx, db.Collection(c.BotsCollection), bson.D{}, bots.Options{})
 	if err == nil {
 		set := bots.NewSet(all)
-		wish := dispatch.Policy{Repush: dispatch.Repush(p.reset.Repush), Asked: p.reset.At, Past: true}
+		policy := dispatch.Policy{Repush: dispatch.Repush(p.reset.Repush), Asked: p.reset.At, Past: true}
 		from := p.to.Time()
 		if oldest := p.oldest(); oldest.Before(from) {
 			from = oldest
 		}
 		read := 0
-		err = calls.NewStore(db.Collection(c.CallsCollection)).Select(ctx, calls.Stored{From: from, To: p.reset.At}, func(call calls.Call) error {
+		err = calls.NewStore(db.Collection(c.CallsCollection)).Select(ctx, calls.Stored{From: from}, func(call calls.Call) error {
 			if read++; read > countMost {
 				return errCountMost
 			}
-			p.count(&call, set, wish)
+			p.count(&call, set, policy)
 			return nil
 		})
 	}
@@ -180,7 +180,7 @@ func (p *resetPlan) survey(ctx context.Context, db *mongo.Database, c *config.Co
 	p.noCount = err
 }
 
-func (p *resetPlan) count(call *calls.Call, set *bots.Set, wish dispatch.Policy) {
+func (p *resetPlan) count(call *calls.Call, set *bots.Set, policy dispatch.Policy) {
 	pushable := dispatch.SkipReason(call, set.Bot(call.Bot)) == dispatch.NoReason
 	if call.CompletedAt.Before(p.to.Time()) {
 		if pushable && replay.StatusOf(call) == replay.Missing {
@@ -189,7 +189,7 @@ func (p *resetPlan) count(call *calls.Call, set *bots.Set, wish dispatch.Policy)
 		return
 	}
 	p.inWindow++
-	if pushable && !wish.Settled(call) {
+	if pushable && !policy.Settled(call) {
 		p.toPush++
 	}
 }

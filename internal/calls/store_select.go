@@ -3,6 +3,7 @@ package calls
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -13,33 +14,88 @@ import (
 
 // Stored says which stored results are looked for. Empty lists are all.
 type Stored struct {
-	From, To time.Time       // of completed_at, both included
+	From     time.Time       // of completed_at, in whole milliseconds, included
+	To       time.Time       // the same; zero has no end
 	Bots     []bson.RawValue // by bot_id as stored
 	Sessions []string        // by session_id
 	ReplayID string          // only those that this replay made due, "" for all
 }
 
+// span is From and To in milliseconds since 1970.
+func (q *Stored) span() (from, to int64) {
+	if q.To.IsZero() {
+		return q.From.UnixMilli(), math.MaxInt64
+	}
+	return q.From.UnixMilli(), q.To.UnixMilli()
+}
+
+// filter finds the results and a few documents more, see completedBetween. It is
+// one $or with all conditions in each branch, so that a server picks an index
+// for each.
 func (q *Stored) filter() bson.D {
-	f := bson.D{{Key: fieldCompleted, Value: bson.D{
-		{Key: "$gte", Value: bson.NewDateTimeFromTime(q.From)},
-		{Key: "$lte", Value: bson.NewDateTimeFromTime(q.To)},
-	}}}
+	rest := bson.D{{Key: docFieldNames[docCallType], Value: bson.D{{Key: "$ne", Value: CallTypeAgent}}}}
 	if len(q.Bots) > 0 {
-		f = append(f, bson.E{Key: fieldBot, Value: bson.D{{Key: "$in", Value: q.Bots}}})
+		rest = append(rest, bson.E{Key: fieldBot, Value: bson.D{{Key: "$in", Value: q.Bots}}})
 	}
 	if len(q.Sessions) > 0 {
-		f = append(f, bson.E{Key: fieldSession, Value: bson.D{{Key: "$in", Value: q.Sessions}}})
+		rest = append(rest, bson.E{Key: fieldSession, Value: bson.D{{Key: "$in", Value: q.Sessions}}})
 	}
 	if q.ReplayID != "" {
-		f = append(f, bson.E{Key: fieldReplay, Value: q.ReplayID})
+		rest = append(rest, bson.E{Key: fieldReplay, Value: q.ReplayID})
 	}
-	return f
+	var branches bson.A
+	for _, r := range completedBetween(q.span()) {
+		branches = append(branches, append(bson.D{{Key: fieldCompleted, Value: bson.D{
+			{Key: "$gte", Value: r.low}, {Key: "$lte", Value: r.high},
+		}}}, rest...))
+	}
+	return bson.D{{Key: "$or", Value: branches}}
+}
+
+// valueRange is a range of values of one BSON type, numbers being one; both ends
+// are included.
+type valueRange struct{ low, high any }
+
+// zoneRoom is how far the date in a text may be from its time in UTC: a day and
+// nearly a day of zone.
+const zoneRoom = 48 * time.Hour
+
+// completedBetween gives, for each form in which timeOf reads a time, the range
+// in which a completed_at between two times lies. The ranges are wider than
+// the times, for rounding and for zones: Decode says what lies between.
+func completedBetween(from, to int64) []valueRange {
+	first, last := time.UnixMilli(from).Add(-zoneRoom), time.UnixMilli(to).Add(zoneRoom)
+	number := min(to, lastMillis) + 1
+	return []valueRange{
+		{bson.DateTime(from), bson.DateTime(to)},
+		{bson.Timestamp{T: timestampOf(from)}, bson.Timestamp{T: timestampOf(to), I: math.MaxUint32}},
+		{float64(from-1) / 1000, float64(number) / 1000},
+		{from - 1, number},
+		{dateText(first, "2006-01-02"), dateText(last, "2006-01-02")},
+		{dateText(first, "20060102"), dateText(last, "20060102")},
+		{" ", "!"}, // leading blanks: there are few such texts, if any
+	}
+}
+
+func timestampOf(ms int64) uint32 {
+	return uint32(min(max(ms/1000, 0), math.MaxUint32)) //nolint:gosec // bounded
+}
+
+// dateText is a date as texts begin with, in the years that they can name.
+func dateText(t time.Time, layout string) string {
+	switch t = t.UTC(); {
+	case t.Year() < 0:
+		return "0"
+	case t.Year() > 9999:
+		return ":" // after every digit
+	}
+	return t.Format(layout)
 }
 
 const (
 	fieldSession = "session_id"
-	// selectBatch is how many calls one answer of Select brings: what takes them
-	// may be slow, and a cursor that nobody asks for ten minutes is gone.
+	// selectBatch is how many calls one answer of Select brings: what becomes of
+	// them may be slow, and a cursor that nobody asks for ten minutes is gone.
 	selectBatch = 1000
 )
 
@@ -52,8 +108,10 @@ var DecisionFields = []string{
 }
 
 // Select hands over every call whose stored result is looked for, with its
-// DecisionFields, in no order. It stops at the first error of fn and returns
-// it. It works without an index on completed_at, by reading the collection.
+// DecisionFields, in no order: those that Pipeline lets through and in which
+// Decode finds a result, whatever the form of its completed_at. It stops at the
+// first error of fn and returns it. It works without an index on completed_at,
+// by reading the collection.
 func (s *Store) Select(ctx context.Context, q Stored, fn func(Call) error) error {
 	cursor, err := s.coll.Find(ctx, q.filter(),
 		options.Find().SetProjection(projection(DecisionFields)).SetBatchSize(selectBatch))
@@ -61,8 +119,13 @@ func (s *Store) Select(ctx context.Context, q Stored, fn func(Call) error) error
 		return fmt.Errorf("find the calls of a time: %w", err)
 	}
 	defer closeCursor(ctx, cursor)
+	from, to := q.span()
 	for cursor.Next(ctx) {
-		if err := fn(Decode(slices.Clone(cursor.Current))); err != nil {
+		call := Decode(slices.Clone(cursor.Current))
+		if at := call.CompletedAt.UnixMilli(); call.CompletedAt.IsZero() || at < from || at > to {
+			continue
+		}
+		if err := fn(call); err != nil {
 			return err
 		}
 	}
@@ -75,11 +138,11 @@ func (s *Store) Select(ctx context.Context, q Stored, fn func(Call) error) error
 // TimeIndex is the index that Select is quick with, as a shell takes it.
 const TimeIndex = "{completed_at: 1}"
 
-// HasTimeIndex reports whether an index begins with completed_at.
+// HasTimeIndex reports whether an index begins with completed_at in its order.
 func (s *Store) HasTimeIndex(ctx context.Context) (bool, error) {
 	return s.hasIndex(ctx, func(keys bson.Raw) bool {
 		first, err := keys.IndexErr(0)
-		return err == nil && first.Key() == fieldCompleted
+		return err == nil && first.Key() == fieldCompleted && first.Value().IsNumber() // else it is hashed
 	})
 }
 
@@ -99,82 +162,4 @@ func (s *Store) hasIndex(ctx context.Context, is func(keys bson.Raw) bool) (bool
 		return false, fmt.Errorf("list the indexes of the calls: %w", err)
 	}
 	return slices.ContainsFunc(all, func(i mongo.IndexSpecification) bool { return is(i.KeysDocument) }), nil
-}
-
-// Sighting is a call as it was read: what must still be so when it is marked.
-// It holds nothing of the document, so that many of them can be kept.
-type Sighting struct {
-	ID          bson.RawValue
-	CompletedAt time.Time // of the present result
-	PushedOf    time.Time // completed_at of the result that was pushed last; zero for none
-	PushedAt    time.Time // when that was
-}
-
-// Sight takes down what MarkDue has to know of a call.
-func Sight(c *Call) Sighting {
-	s := Sighting{ID: c.ID, CompletedAt: c.CompletedAt, PushedOf: c.Pushed.CompletedAt, PushedAt: c.Pushed.PushedAt}
-	s.ID.Value = slices.Clone(c.ID.Value) // else it holds the document
-	return s
-}
-
-// Mark makes one call due for an operator.
-type Mark struct {
-	Sighting
-	ReplayID string
-	At       time.Time // when it is due
-	Slot     int
-}
-
-// replayNote stands as the error of a result that was never pushed, until it is.
-const replayNote = "not tried yet: a replay asked for it"
-
-// MarkDue makes calls due, with one bulk write, and returns how many it marked.
-// A call that was stored again or pushed since it was read is left alone. Marking
-// twice does no harm.
-func (s *Store) MarkDue(ctx context.Context, marks []Mark) (int, error) {
-	if len(marks) == 0 {
-		return 0, nil
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, writeTimeout, errWriteTimeout)
-	defer cancel()
-	models := make([]mongo.WriteModel, len(marks))
-	for i := range marks {
-		models[i] = marks[i].model()
-	}
-	result, err := s.coll.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
-	if err != nil {
-		return 0, fmt.Errorf("mark %d calls as due: %w", len(marks), err)
-	}
-	return int(result.MatchedCount), nil
-}
-
-func (m *Mark) model() mongo.WriteModel {
-	completed := bson.NewDateTimeFromTime(m.CompletedAt)
-	filter := bson.D{{Key: "_id", Value: m.ID}, {Key: fieldCompleted, Value: completed}}
-	if m.PushedOf.Equal(m.CompletedAt) {
-		var pushed any // null also finds a field that is missing
-		if !m.PushedAt.IsZero() {
-			pushed = bson.NewDateTimeFromTime(m.PushedAt)
-		}
-		filter = append(filter,
-			bson.E{Key: fieldResult + ".completed_at", Value: completed},
-			bson.E{Key: fieldResult + ".pushed_at", Value: pushed})
-		return mongo.NewUpdateOneModel().SetFilter(filter).SetUpdate(bson.D{
-			{Key: "$set", Value: bson.D{
-				{Key: fieldNextAttempt, Value: bson.NewDateTimeFromTime(m.At)},
-				{Key: fieldSlot, Value: int32(m.Slot)}, //nolint:gosec // less than 4096
-				{Key: fieldReplay, Value: m.ReplayID},
-				{Key: fieldResult + ".attempts", Value: int32(0)},
-			}},
-			{Key: "$unset", Value: bson.D{{Key: fieldFirst, Value: ""}}}, // its age begins anew
-		})
-	}
-	fresh := Outcome{
-		Transition: ToDeferred, Attempt: Attempt{Status: StatusFailed, Error: replayNote, At: time.Now()},
-		CompletedAt: m.CompletedAt, DeliveryID: DeliveryID(m.ID, m.CompletedAt),
-		NextAttemptAt: m.At, Slot: m.Slot, ReplayID: m.ReplayID,
-	}
-	filter = append(filter, bson.E{Key: fieldResult + ".completed_at", Value: bson.D{{Key: "$ne", Value: completed}}})
-	return mongo.NewUpdateOneModel().SetFilter(filter).
-		SetUpdate(bson.D{{Key: "$set", Value: bson.D{{Key: fieldResult, Value: fresh.logged()}}}})
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/pkg/backoff"
 	"github.com/cxbridge/watcher/pkg/resume"
 )
 
@@ -23,85 +24,76 @@ const (
 
 var errSlowSave = errors.New("the record of the replay was not saved in time")
 
-// Keeper keeps the record of a replay; *Records is the real one.
-type Keeper interface {
+// ErrInterrupted says that the marking stopped before its end, and can be
+// continued.
+var ErrInterrupted = errors.New("interrupted: what is not marked yet can be continued")
+
+// Marker makes calls due; *calls.Store is the real one.
+type Marker interface {
+	MarkDue(ctx context.Context, marks []calls.Mark) (marked, refused int, err error)
+}
+
+// Saver saves the record of a replay; *Records is the real one.
+type Saver interface {
 	Save(ctx context.Context, r Record) error
 }
 
 // Run makes the calls of a plan due, at the rate of the record and no more than
-// a few seconds ahead. It tells progress after each batch, and saves the record
+// a few seconds ahead. It reports progress after each batch, and saves the record
 // as it goes. It returns ErrInterrupted with the record as saved when ctx ends.
-func Run(ctx context.Context, store Marker, keep Keeper, r Record, p *Plan, progress func(Record)) (Record, error) {
+func Run(ctx context.Context, store Marker, records Saver, r Record, p *Plan, progress func(Record)) (Record, error) {
 	now := time.Now()
 	begin := now
 	if r.Due.After(begin) {
-		begin = r.Due.Add(r.gap()) // continued: after what is marked already
+		begin = r.Due.Add(r.after(1)) // continued: after what is marked already
 	}
-	r.Found, r.State = r.Marked+r.Passed+len(p.calls), StateMarking
-	if err := keep.Save(ctx, r.touched(now)); err != nil {
+	r.Found, r.State = r.Marked+r.Passed+r.Refused+len(p.calls), StateMarking
+	if err := records.Save(ctx, r.updated(now)); err != nil {
 		return r, err
 	}
 	size := min(max(1, int(r.Rate*batchSpan.Seconds())), mostBatch)
 	for done := 0; done < len(p.calls); {
 		batch := p.calls[done:min(done+size, len(p.calls))]
-		due := func(i int) time.Time {
-			return begin.Add(time.Duration(float64(done+i) / r.Rate * float64(time.Second)))
-		}
-		if !waitUntil(ctx, due(0).Add(-lead)) {
-			return interrupted(ctx, keep, r, nil)
-		}
 		marks := make([]calls.Mark, len(batch))
 		for i := range batch {
-			marks[i] = calls.Mark{Sighting: batch[i], ReplayID: r.ID, At: due(i), Slot: resume.Slot(batch[i].ID)}
+			marks[i] = calls.Mark{Snapshot: batch[i], ReplayID: r.ID, At: begin.Add(r.after(done + i)), Slot: resume.Slot(batch[i].ID)}
+		}
+		if ctx.Err() != nil || backoff.Sleep(ctx, time.Until(marks[0].At.Add(-lead))) != nil {
+			return interrupted(ctx, records, r, nil)
 		}
 		// A batch that is begun is ended, so that its count is right.
-		n, err := store.MarkDue(context.WithoutCancel(ctx), marks)
+		marked, refused, err := store.MarkDue(context.WithoutCancel(ctx), marks)
+		r.Marked += marked
 		if err != nil {
-			return interrupted(ctx, keep, r, err)
+			return interrupted(ctx, records, r, err)
 		}
-		r.Marked += n
-		r.Passed += len(batch) - n
-		r.Due = due(len(batch) - 1)
+		r.Refused += refused
+		r.Passed += len(batch) - marked - refused
+		r.Due = marks[len(marks)-1].At
 		done += len(batch)
-		if err := keep.Save(context.WithoutCancel(ctx), r.touched(time.Now())); err != nil {
+		if err := records.Save(context.WithoutCancel(ctx), r.updated(time.Now())); err != nil {
 			return r, err
 		}
 		progress(r)
 	}
 	r.State = StateMarked
-	return r, keep.Save(context.WithoutCancel(ctx), r.touched(time.Now()))
+	return r, records.Save(context.WithoutCancel(ctx), r.updated(time.Now()))
 }
 
-// gap is the time between two calls.
-func (r *Record) gap() time.Duration { return time.Duration(float64(time.Second) / r.Rate) }
+// after is when the call number n, counted from 0, is due after the first.
+func (r *Record) after(n int) time.Duration {
+	return time.Duration(float64(n) / r.Rate * float64(time.Second))
+}
 
-func (r *Record) touched(now time.Time) Record {
+func (r *Record) updated(now time.Time) Record {
 	r.UpdatedAt = now.UTC()
 	return *r
 }
 
-func interrupted(ctx context.Context, keep Keeper, r Record, why error) (Record, error) {
+func interrupted(ctx context.Context, records Saver, r Record, why error) (Record, error) {
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), saveTime, errSlowSave)
 	defer cancel()
 	r.State = StateInterrupted
-	err := keep.Save(ctx, r.touched(time.Now()))
+	err := records.Save(ctx, r.updated(time.Now()))
 	return r, errors.Join(ErrInterrupted, why, err)
-}
-
-func waitUntil(ctx context.Context, at time.Time) bool {
-	if ctx.Err() != nil {
-		return false
-	}
-	wait := time.Until(at)
-	if wait <= 0 {
-		return true
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

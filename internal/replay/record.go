@@ -39,6 +39,7 @@ type Record struct {
 	Found     int            `bson:"found"      json:"found"`   // calls to mark
 	Marked    int            `bson:"marked"     json:"marked"`  // calls that were made due
 	Passed    int            `bson:"passed"     json:"passed"`  // calls that changed before they could be
+	Refused   int            `bson:"refused"    json:"refused"` // calls whose documents do not accept the mark
 	Skipped   int            `bson:"skipped"    json:"skipped"` // calls that would not be pushed
 	Due       time.Time      `bson:"due"        json:"due"`     // when the last call that is marked is due
 	By        string         `bson:"by"         json:"by"`
@@ -58,7 +59,7 @@ func NewID(now time.Time) string {
 }
 
 // Records are the replays of one name, in the collection of the saved positions.
-// Package resume keeps its hands off them: their ids are "name/replay/ID".
+// Package resume does not read them: their ids are "name/replay/ID".
 type Records struct {
 	coll *mongo.Collection
 	name string

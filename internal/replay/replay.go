@@ -1,6 +1,6 @@
-// Package replay is an operator's wish to push stored results once more: which
-// calls it takes, how they are made due a few at a time, its own record, and
-// what became of it.
+// Package replay pushes stored results once more because an operator asks for it:
+// which calls that concerns, how they are made due a few at a time, the record
+// of the replay, and what became of it.
 //
 // It owns the record of a replay, which stands beside the saved positions, and
 // the pace of the marking. It pushes nothing: a marked call is due on its
@@ -9,9 +9,7 @@
 package replay
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -20,6 +18,7 @@ import (
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/dispatch"
+	"github.com/cxbridge/watcher/pkg/resume"
 )
 
 // Missing is the status of a call whose present result was never pushed.
@@ -55,99 +54,132 @@ type Selector interface {
 	Select(ctx context.Context, q calls.Stored, fn func(calls.Call) error) error
 }
 
-// MostCalls is how many calls one replay may take: about 100 MB in memory.
+// MostCalls is how many calls one replay may concern: about 120 MB in memory.
 const MostCalls = 500_000
 
-// ErrTooMany says that a replay would take more than MostCalls.
+// ErrTooMany says that a replay would concern more than MostCalls.
 var ErrTooMany = fmt.Errorf("more than %d calls: ask for a shorter time, or for fewer bots", MostCalls)
 
-// Count is how many calls of one bot have one status.
+// Count is what calls are counted by that would be made due.
 type Count struct {
 	Bot    string       // text form of bot_id
-	Name   string       // of the bot, "" when there is none
+	Name   string       // of the bot
 	Status calls.Status // of the present result
-	Calls  int
 }
 
-// Skip is how many calls of one bot would not be pushed, and why.
+// Skip is what calls are counted by that would not be pushed.
 type Skip struct {
-	Bot    string
+	Bot    string // text form of bot_id, its first 200 bytes; OtherBots beyond 1,000 bots and reasons
 	Reason dispatch.Reason
-	Calls  int
 }
+
+// The bounds of Plan.Skips: a call may name any bot.
+const (
+	mostSkips   = 1000
+	mostBotText = 200
+	// OtherBots stands for the bots that are not counted one by one.
+	OtherBots = "(others)"
+)
 
 // Plan is what a replay would do.
 type Plan struct {
-	Counts []Count // by bot and status
-	Skips  []Skip  // by bot and reason; not marked
+	Counts   map[Count]int
+	Skips    map[Skip]int // not marked
+	OnTheWay int          // calls that the stream has yet to bring; not marked
 
-	calls []calls.Sighting // to mark, the oldest result first
+	calls []calls.Snapshot // to mark, the oldest result first
 }
 
 // Calls is how many calls would be made due.
 func (p *Plan) Calls() int { return len(p.calls) }
 
-// Takes is how long it takes to make them due.
-func (p *Plan) Takes(rate float64) time.Duration {
+// Duration is how long it takes to make them due.
+func (p *Plan) Duration(rate float64) time.Duration {
 	return time.Duration(float64(max(0, len(p.calls)-1)) / rate * float64(time.Second))
 }
 
-// Survey finds the calls of an ask, and changes nothing. Calls that the replay
+// Survey is what a plan is made from.
+type Survey struct {
+	Store Selector
+	Bots  *bots.Set
+	// Positions are the records of the saved positions, read before the calls are:
+	// a call without an outcome that lies after them is not missing, a watcher comes to it.
+	Positions []resume.Record
+}
+
+// Plan finds the calls of an ask, and changes nothing. Calls that the replay
 // with this id has marked already are left out; "" is a new replay.
-func Survey(ctx context.Context, store Selector, set *bots.Set, ask Ask, id string) (*Plan, error) {
+func (s *Survey) Plan(ctx context.Context, ask Ask, id string) (*Plan, error) {
 	query := calls.Stored{From: ask.Since, To: ask.Until, Sessions: ask.Sessions}
 	for _, bot := range ask.Bots {
 		query.Bots = append(query.Bots, calls.IDFormsOfText(bot)...)
 	}
-	p := &Plan{}
-	counts := make(map[Count]int)
-	skips := make(map[Skip]int)
-	err := store.Select(ctx, query, func(call calls.Call) error {
+	p := &Plan{Counts: make(map[Count]int), Skips: make(map[Skip]int)}
+	err := s.Store.Select(ctx, query, func(call calls.Call) error {
 		status := StatusOf(&call)
 		if !slices.Contains(ask.Statuses, status) || id != "" && call.Pushed.ReplayID == id {
 			return nil
 		}
-		bot := set.Bot(call.Bot)
-		if reason := dispatch.SkipReason(&call, bot); reason != dispatch.NoReason {
-			if reason != dispatch.ReasonAgentCall { // no result of a bot at all
-				skips[Skip{Bot: call.BotID, Reason: reason}]++
-			}
-			return nil
-		}
-		if len(p.calls) == MostCalls {
+		bot := s.Bots.Bot(call.Bot)
+		switch reason := dispatch.SkipReason(&call, bot); {
+		case reason != dispatch.NoReason:
+			p.skip(call.BotID, reason)
+		case status == Missing && s.onItsWay(&call):
+			p.OnTheWay++
+		case len(p.calls) == MostCalls:
 			return ErrTooMany
+		default:
+			p.Counts[Count{Bot: call.BotID, Name: bot.Name, Status: status}]++
+			p.calls = append(p.calls, calls.SnapshotOf(&call))
 		}
-		counts[Count{Bot: call.BotID, Name: bot.Name, Status: status}]++
-		p.calls = append(p.calls, calls.Sight(&call))
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	slices.SortStableFunc(p.calls, func(a, b calls.Sighting) int { return a.CompletedAt.Compare(b.CompletedAt) })
-	for c, n := range counts {
-		c.Calls = n
-		p.Counts = append(p.Counts, c)
-	}
-	for s, n := range skips {
-		s.Calls = n
-		p.Skips = append(p.Skips, s)
-	}
-	slices.SortFunc(p.Counts, func(a, b Count) int {
-		return cmp.Or(cmp.Compare(a.Bot, b.Bot), cmp.Compare(a.Status, b.Status))
-	})
-	slices.SortFunc(p.Skips, func(a, b Skip) int {
-		return cmp.Or(cmp.Compare(a.Bot, b.Bot), cmp.Compare(a.Reason, b.Reason))
-	})
+	slices.SortStableFunc(p.calls, func(a, b calls.Snapshot) int { return a.CompletedAt.Compare(b.CompletedAt) })
 	return p, nil
+}
+
+func (p *Plan) skip(bot string, reason dispatch.Reason) {
+	key := Skip{Bot: bot[:min(len(bot), mostBotText)], Reason: reason}
+	if p.Skips[key] == 0 && len(p.Skips) >= mostSkips {
+		key.Bot = OtherBots
+	}
+	p.Skips[key]++
+}
+
+// onItsWay reports whether a watcher has yet to come past the result of a call: a
+// position is saved for the call's partition, and none of those saved is later
+// than the result. While the number of partitions changes there may be several,
+// and one that passed it is enough. Where no position is saved, no watcher is on
+// its way to anything.
+//
+// A position is a whole second, rounded down, of what was settled a second and
+// more ago; that is the room for the difference between the clocks of MongoDB
+// and of those who store. Should it be too little, then a call is marked that is
+// being pushed, and its outcome stands over the mark.
+func (s *Survey) onItsWay(call *calls.Call) bool {
+	saved := false
+	for i := range s.Positions {
+		r := &s.Positions[i]
+		if r.Member || r.Position.IsZero() || !r.Partition.Owns(call.ID) {
+			continue
+		}
+		if call.CompletedAt.Before(r.Position.Time()) {
+			return false
+		}
+		saved = true
+	}
+	return saved
 }
 
 // Report is what became of a replay.
 type Report struct {
 	Record
 
-	// Waiting calls are due, or will be, and were not tried yet; Retrying ones
-	// were tried and are tried again.
+	// Waiting calls are due, or will be, and were not attempted yet; Retrying ones
+	// were, and are attempted once more.
 	Waiting  int                  `json:"waiting"`
 	Retrying int                  `json:"retrying"`
 	Done     map[calls.Status]int `json:"done"` // by final status
@@ -165,8 +197,8 @@ func (r *Report) Marks() int {
 	return n
 }
 
-// Look finds what became of a replay.
-func Look(ctx context.Context, store Selector, r Record) (Report, error) {
+// ReportOn finds what became of a replay.
+func ReportOn(ctx context.Context, store Selector, r Record) (Report, error) {
 	report := Report{Record: r, Done: make(map[calls.Status]int)}
 	err := store.Select(ctx, calls.Stored{From: r.Since, To: r.Until, ReplayID: r.ID}, func(call calls.Call) error {
 		switch p := &call.Pushed; {
@@ -182,15 +214,6 @@ func Look(ctx context.Context, store Selector, r Record) (Report, error) {
 	report.Replaced = max(0, r.Marked-report.Marks())
 	return report, err
 }
-
-// Marker makes calls due; *calls.Store is the real one.
-type Marker interface {
-	MarkDue(ctx context.Context, marks []calls.Mark) (int, error)
-}
-
-// ErrInterrupted says that the marking stopped before its end, and can be
-// continued.
-var ErrInterrupted = errors.New("interrupted: what is not marked yet can be continued")
 
 // ParseStatuses reads "failed,rejected"; each is one of Statuses.
 func ParseStatuses(texts []string) ([]calls.Status, error) {

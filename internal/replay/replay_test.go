@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,6 +31,7 @@ type shelf struct {
 	records []Record
 	refuse  func(batch int) error // of MarkDue
 	lose    int                   // of each batch that are not marked
+	reject  int                   // of each batch whose documents refuse
 }
 
 func (s *shelf) Select(_ context.Context, q calls.Stored, fn func(calls.Call) error) error {
@@ -44,15 +47,15 @@ func (s *shelf) Select(_ context.Context, q calls.Stored, fn func(calls.Call) er
 	return nil
 }
 
-func (s *shelf) MarkDue(_ context.Context, marks []calls.Mark) (int, error) {
+func (s *shelf) MarkDue(_ context.Context, marks []calls.Mark) (marked, refused int, err error) {
 	s.at = append(s.at, time.Now())
 	if s.refuse != nil {
 		if err := s.refuse(len(s.at)); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 	}
 	s.marks = append(s.marks, marks...)
-	return len(marks) - min(s.lose, len(marks)), nil
+	return len(marks) - min(s.lose+s.reject, len(marks)), s.reject, nil
 }
 
 func (s *shelf) Save(_ context.Context, r Record) error {
@@ -111,32 +114,89 @@ func TestSurveyCountsWhatWouldBeDone(t *testing.T) {
 		call(t, "platform ok", bson.M{"post_call_push_result": bson.M{"status": "ok"}}),
 		call(t, "platform failed", bson.M{"post_call_push_result": bson.M{"status": "failed"}}),
 		call(t, "this replay's", result("failed", bson.M{"replay_id": "r"})),
-		call(t, "agent", bson.M{"call_type": "agent"}),
 		call(t, "flag", bson.M{"skip_post_push": true}),
 		call(t, "no bot", bson.M{"bot_id": "gone"}),
 	}}
 	ask := Ask{Since: noon, Until: noon.Add(time.Hour), Bots: []string{"bot", oid.Hex()}, Statuses: DefaultStatuses, Rate: 1}
-	plan, err := Survey(t.Context(), s, setOf(t, pushes("bot")), ask, "r")
+	survey := Survey{Store: s, Bots: setOf(t, pushes("bot"))}
+	plan, err := survey.Plan(t.Context(), ask, "r")
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantCounts := []Count{{"bot", "Bot bot", "failed", 2}, {"bot", "Bot bot", "missing", 2}, {"bot", "Bot bot", "rejected", 1}}
-	wantSkips := []Skip{{"bot", dispatch.ReasonSkipFlag, 1}, {"gone", dispatch.ReasonNoConfig, 1}}
-	if !slices.Equal(plan.Counts, wantCounts) || !slices.Equal(plan.Skips, wantSkips) {
+	wantCounts := map[Count]int{{"bot", "Bot bot", "failed"}: 2, {"bot", "Bot bot", "missing"}: 2, {"bot", "Bot bot", "rejected"}: 1}
+	wantSkips := map[Skip]int{{"bot", dispatch.ReasonSkipFlag}: 1, {"gone", dispatch.ReasonNoConfig}: 1}
+	if !maps.Equal(plan.Counts, wantCounts) || !maps.Equal(plan.Skips, wantSkips) {
 		t.Errorf("counts %v, skips %v", plan.Counts, plan.Skips)
 	}
-	if n := plan.Calls(); n != 5 || plan.calls[4].ID.StringValue() != "missing" || plan.Takes(2) != 2*time.Second {
-		t.Errorf("%d calls, the last is %s, they take %v", n, plan.calls[4].ID, plan.Takes(2))
+	if n := plan.Calls(); n != 5 || plan.calls[4].ID.StringValue() != "missing" || plan.Duration(2) != 2*time.Second {
+		t.Errorf("%d calls, the last is %s, they take %v", n, plan.calls[4].ID, plan.Duration(2))
 	}
 	if len(s.query.Bots) != 4 || !s.query.From.Equal(noon) {
 		t.Errorf("asked for %+v", s.query)
 	}
 }
 
+// A call without an outcome is on its way while none of the positions saved for its
+// partition is later than its result.
+func TestSurveyLeavesCallsOnTheirWayAlone(t *testing.T) {
+	at := func(index, of int, position time.Time) resume.Record {
+		return resume.Record{Partition: resume.Partition{Index: index, Of: of}, Position: resume.At(position)}
+	}
+	missing := call(t, "missing", bson.M{"completed_at": noon.Format(time.RFC3339)})
+	mine := 0
+	for !(resume.Partition{Index: mine, Of: 3}).Owns(missing.ID) {
+		mine++
+	}
+	before, after := noon.Add(-time.Second), noon.Add(time.Second)
+	for _, tt := range []struct {
+		name      string
+		positions []resume.Record
+		onTheWay  int
+	}{
+		{"there was never a watcher", nil, 0},
+		{"no position is saved yet", []resume.Record{{Partition: resume.Partition{Of: 1}}}, 0},
+		{"a member has no position", []resume.Record{{Member: true, Position: resume.At(before)}}, 0},
+		{"passed", []resume.Record{at(0, 1, after)}, 0},
+		{"not passed", []resume.Record{at(0, 1, before)}, 1},
+		{"at the very place", []resume.Record{at(0, 1, noon)}, 1},
+		{"another partition passed", []resume.Record{at(mine, 3, before), at((mine+1)%3, 3, after), at((mine+2)%3, 3, after)}, 1},
+		{"another partition did not", []resume.Record{at(mine, 3, after), at((mine+1)%3, 3, before)}, 0},
+		{"passed before the number of partitions changed", []resume.Record{at(0, 1, after), at(mine, 3, before)}, 0},
+		{"not passed before nor after", []resume.Record{at(0, 1, before), at(mine, 3, before)}, 1},
+	} {
+		s := Survey{Bots: setOf(t, pushes("bot")), Positions: tt.positions, Store: &shelf{calls: []calls.Call{
+			missing, call(t, "failed", result("failed", nil)), call(t, "flag", bson.M{"skip_post_push": true}),
+		}}}
+		plan, err := s.Plan(t.Context(), Ask{Statuses: DefaultStatuses}, "")
+		if err != nil || plan.OnTheWay != tt.onTheWay || plan.Calls() != 2-tt.onTheWay || len(plan.Skips) != 1 {
+			t.Errorf("%s: %+v, %v", tt.name, plan, err)
+		}
+	}
+}
+
 func TestSurveyIsBounded(t *testing.T) {
-	s := endless{call(t, "c", nil)}
-	if _, err := Survey(t.Context(), s, setOf(t, pushes("bot")), Ask{Statuses: DefaultStatuses}, ""); !errors.Is(err, ErrTooMany) {
+	s := Survey{Store: endless{call(t, "c", nil)}, Bots: setOf(t, pushes("bot"))}
+	if _, err := s.Plan(t.Context(), Ask{Statuses: DefaultStatuses}, ""); !errors.Is(err, ErrTooMany) {
 		t.Errorf("the survey of endless calls: %v", err)
+	}
+}
+
+// Calls that name any number of bots that do not exist are counted, within bounds.
+func TestSkipsAreBounded(t *testing.T) {
+	p := Plan{Skips: make(map[Skip]int)}
+	sum := 0
+	for i := range 3000 {
+		p.skip(strings.Repeat("x", i), dispatch.ReasonNoConfig)
+		p.skip(fmt.Sprint(i), dispatch.ReasonNoConfig)
+	}
+	for key, n := range p.Skips {
+		sum += n
+		if len(key.Bot) > mostBotText {
+			t.Errorf("a bot of %d bytes is kept", len(key.Bot))
+		}
+	}
+	if sum != 6000 || len(p.Skips) > mostSkips+1 || p.Skips[Skip{OtherBots, dispatch.ReasonNoConfig}] == 0 {
+		t.Errorf("%d calls under %d names", sum, len(p.Skips))
 	}
 }
 
@@ -154,7 +214,7 @@ func planOf(t testing.TB, n int) *Plan {
 	p := &Plan{}
 	for i := range n {
 		c := call(t, fmt.Sprintf("c-%d", i), nil)
-		p.calls = append(p.calls, calls.Sight(&c))
+		p.calls = append(p.calls, calls.SnapshotOf(&c))
 	}
 	return p
 }
@@ -200,7 +260,7 @@ var errTest = errors.New("the test says no")
 func TestMarkingIsInterruptedAndGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, interrupt := context.WithCancel(t.Context())
-		s := &shelf{lose: 1}
+		s := &shelf{lose: 1, reject: 2}
 		begin := time.Now()
 		time.AfterFunc(30*time.Second, interrupt)
 		plan := planOf(t, 1000)
@@ -208,15 +268,15 @@ func TestMarkingIsInterruptedAndGoesOn(t *testing.T) {
 		if !errors.Is(err, ErrInterrupted) || time.Since(begin) != 30*time.Second || s.last().State != StateInterrupted {
 			t.Fatalf("%v after %v, %+v", err, time.Since(begin), s.last())
 		}
-		// Up to 40 s ahead in batches of 2 s, of each of which one call changed.
-		if len(s.marks) != 420 || r.Passed != 21 || r.Marked != 399 || r.Due.Sub(begin) != 41900*time.Millisecond {
+		// Up to 40 s ahead in batches of 2 s, of each of which one call changed and two refused.
+		if len(s.marks) != 420 || r.Passed != 21 || r.Refused != 42 || r.Marked != 357 || r.Due.Sub(begin) != 41900*time.Millisecond {
 			t.Errorf("%d marks, due %v, %+v", len(s.marks), r.Due.Sub(begin), r)
 		}
 		again := &shelf{}
 		time.Sleep(time.Second)
 		rest := &Plan{calls: plan.calls[420:]}
 		r, err = Run(t.Context(), again, again, r, rest, func(Record) {})
-		if err != nil || r.Found != 1000 || r.Marked != 979 || r.State != StateMarked {
+		if err != nil || r.Found != 1000 || r.Marked != 937 || r.State != StateMarked {
 			t.Errorf("%v, %+v", err, r)
 		}
 		if first := again.marks[0].At.Sub(begin); first != 42*time.Second {
@@ -240,7 +300,7 @@ func TestMarkingEndsWithAnError(t *testing.T) {
 	})
 }
 
-func TestLookCountsWhatBecameOfThem(t *testing.T) {
+func TestReportCountsWhatBecameOfThem(t *testing.T) {
 	mine := func(status string, fields bson.M) bson.M {
 		r := result(status, fields)
 		r["post_call_push_result"].(bson.M)["replay_id"] = "r"
@@ -254,7 +314,7 @@ func TestLookCountsWhatBecameOfThem(t *testing.T) {
 		call(t, "e", mine("failed", bson.M{"next_attempt_at": noon, "attempts": 2})),
 		call(t, "f", result("ok", nil)),
 	}}
-	report, err := Look(t.Context(), s, Record{ID: "r", Marked: 7, State: StateMarked})
+	report, err := ReportOn(t.Context(), s, Record{ID: "r", Marked: 7, State: StateMarked})
 	if err != nil || report.Done["ok"] != 2 || report.Done["rejected"] != 1 || report.Waiting != 1 || report.Retrying != 1 || report.Replaced != 2 {
 		t.Errorf("%+v, %v", report, err)
 	}

@@ -87,24 +87,27 @@ func TestRecordsStandBesideThePositions(t *testing.T) {
 	}
 }
 
-// A push, or a newer result, between the look and the mark wins.
+// A push, or a newer result, between the survey and the mark wins.
 func TestWhatChangedMeanwhileIsLeftAlone(t *testing.T) {
 	coll := database(t).Collection("calls")
 	store := calls.NewStore(coll)
-	for _, id := range []string{"never", "never-now-pushed", "failed", "failed-now-pushed", "stored-again", "platform"} {
+	for _, id := range []string{"never", "never-now-pushed", "failed", "failed-now-pushed", "stored-again", "platform", "platform-now-ok", "odd", "odd-now-pushed"} {
 		doc := bson.M{"_id": id, "completed_at": noon, "bot_id": "bot"}
 		switch id {
 		case "failed", "failed-now-pushed", "stored-again":
 			doc["post_call_push_result"] = bson.M{"status": "failed", "completed_at": noon, "pushed_at": noon, "attempts": 9, "http_status": nil, "first_attempt_at": noon}
-		case "platform":
+		case "odd", "odd-now-pushed":
+			doc["post_call_push_result"] = bson.A{"nobody's"}
+		case "platform", "platform-now-ok":
 			doc["post_call_push_result"] = bson.M{"status": "failed", "response_body": "theirs"}
 		}
 		if _, err := coll.InsertOne(t.Context(), doc); err != nil {
 			t.Fatal(err)
 		}
 	}
-	plan, err := Survey(t.Context(), store, setOf(t, pushes("bot")), Ask{Since: noon, Until: noon, Statuses: DefaultStatuses}, "")
-	if err != nil || plan.Calls() != 6 {
+	survey := Survey{Store: store, Bots: setOf(t, pushes("bot"))}
+	plan, err := survey.Plan(t.Context(), Ask{Since: noon, Until: noon, Statuses: DefaultStatuses}, "")
+	if err != nil || plan.Calls() != 9 {
 		t.Fatalf("%d calls, %v", plan.Calls(), err)
 	}
 	set := func(id string, fields bson.D) {
@@ -114,15 +117,17 @@ func TestWhatChangedMeanwhileIsLeftAlone(t *testing.T) {
 	}
 	ok := bson.M{"status": "ok", "completed_at": noon, "pushed_at": noon.Add(time.Minute), "attempts": 1}
 	set("never-now-pushed", bson.D{{Key: "post_call_push_result", Value: ok}})
+	set("odd-now-pushed", bson.D{{Key: "post_call_push_result", Value: ok}})
+	set("platform-now-ok", bson.D{{Key: "post_call_push_result.status", Value: "ok"}})
 	set("failed-now-pushed", bson.D{{Key: "post_call_push_result", Value: ok}})
 	set("stored-again", bson.D{{Key: "completed_at", Value: noon.Add(time.Hour)}})
 
 	var marks []calls.Mark
 	for _, c := range plan.calls {
-		marks = append(marks, calls.Mark{Sighting: c, ReplayID: "r", At: noon.Add(time.Hour), Slot: resume.Slot(c.ID)})
+		marks = append(marks, calls.Mark{Snapshot: c, ReplayID: "r", At: noon.Add(time.Hour), Slot: resume.Slot(c.ID)})
 	}
-	for round, want := range []int{3, 1} { // a second time: only what had a result before can be told apart
-		if n, err := store.MarkDue(t.Context(), marks); err != nil || n != want {
+	for round, want := range []int{4, 1} { // a second time: only what had a result before can be told apart
+		if n, _, err := store.MarkDue(t.Context(), marks); err != nil || n != want {
 			t.Errorf("round %d: %d marked, %v", round, n, err)
 		}
 	}
@@ -131,10 +136,10 @@ func TestWhatChangedMeanwhileIsLeftAlone(t *testing.T) {
 		marked[c.ID.StringValue()] = c
 		return nil
 	})
-	if err != nil || len(marked) != 3 {
+	if err != nil || len(marked) != 4 {
 		t.Fatalf("%v, %v", marked, err)
 	}
-	for _, id := range []string{"never", "failed", "platform"} {
+	for _, id := range []string{"never", "failed", "platform", "odd"} {
 		c := marked[id]
 		if c.Pushed.Attempts != 0 || !c.Pushed.NextAttemptAt.Equal(noon.Add(time.Hour)) || !c.Pushed.CompletedAt.Equal(noon) ||
 			c.Pushed.Status != "failed" || !c.Pushed.FirstAttemptAt.IsZero() {

@@ -132,7 +132,7 @@ func TestSelectAndMarkDue(t *testing.T) {
 			`{"_id": 4, "session_id": "s4", "bot_id": "a", "completed_at": "12:00"}`)
 		var marks []calls.Mark
 		err := store.Select(t.Context(), calls.Stored{From: noon, To: noon.Add(time.Minute), Bots: []bson.RawValue{value(t, "a")}}, func(c calls.Call) error {
-			marks = append(marks, calls.Mark{Sighting: calls.Sight(&c), ReplayID: "r1", At: noon, Slot: 7})
+			marks = append(marks, calls.Mark{Snapshot: calls.SnapshotOf(&c), ReplayID: "r1", At: noon, Slot: 7})
 			return nil
 		})
 		if err != nil || len(marks) != 2 {
@@ -141,19 +141,58 @@ func TestSelectAndMarkDue(t *testing.T) {
 		// The second time, the first call's result stands as marked, and only the one that
 		// was pushed before is marked again.
 		for _, want := range []int{2, 1} {
-			if n, err := store.MarkDue(t.Context(), marks); err != nil || n != want {
+			if n, _, err := store.MarkDue(t.Context(), marks); err != nil || n != want {
 				t.Errorf("marked %d, want %d: %v", n, want, err)
 			}
 		}
 		if _, err := coll.UpdateByID(t.Context(), 1, doc(t, `{"$set": {"completed_at": {"$date": "2026-06-05T12:00:30Z"}}}`)); err != nil {
 			t.Fatal(err)
 		}
-		if n, err := store.MarkDue(t.Context(), marks); err != nil || n != 1 {
+		if n, _, err := store.MarkDue(t.Context(), marks); err != nil || n != 1 {
 			t.Errorf("a call that was stored again is marked: %d, %v", n, err)
 		}
 		due, err := store.Due(t.Context(), calls.DueQuery{Now: noon, Replay: true, Limit: 10})
 		if err != nil || len(due) != 2 {
 			t.Errorf("due by the replay: %v, %v", due, err)
+		}
+	})
+}
+
+func TestSelectFindsEveryForm(t *testing.T) {
+	onEach(t, func(t *testing.T, db *mongo.Database) {
+		coll := db.Collection("calls")
+		insert(t, coll,
+			`{"_id": "date", "completed_at": {"$date": "2026-06-05T12:00:00Z"}}`,
+			`{"_id": "text", "completed_at": "2026-06-05T17:30:00.000001+05:30"}`,
+			`{"_id": "basic text", "completed_at": "20260605T120000Z"}`,
+			`{"_id": "blanks", "completed_at": "  2026-06-05 12:00 "}`,
+			`{"_id": "seconds", "completed_at": 1780660800}`,
+			`{"_id": "double", "completed_at": 1780660800.0004}`,
+			`{"_id": "milliseconds", "completed_at": {"$numberLong": "1780660800000"}}`,
+			`{"_id": "decimal", "completed_at": {"$numberDecimal": "1780660800.000"}}`,
+			`{"_id": "timestamp", "completed_at": {"$timestamp": {"t": 1780660800, "i": 4000000000}}}`,
+			`{"_id": "agent", "completed_at": {"$date": "2026-06-05T12:00:00Z"}, "call_type": "agent"}`,
+			`{"_id": "a second before", "completed_at": "2026-06-05T11:59:59Z"}`,
+			`{"_id": "a second after", "completed_at": 1780660801}`,
+			`{"_id": "no time", "completed_at": "2026-06-05, noon"}`,
+			`{"_id": "dates", "completed_at": [{"$date": "2026-06-05T12:00:00Z"}]}`,
+			`{"_id": "null", "completed_at": null}`)
+		for _, indexed := range []bool{false, true} {
+			if indexed {
+				if _, err := coll.Indexes().CreateOne(t.Context(), mongo.IndexModel{Keys: doc(t, `{"completed_at": 1}`)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var got []string
+			err := calls.NewStore(coll).Select(t.Context(), calls.Stored{From: noon, To: noon}, func(c calls.Call) error {
+				got = append(got, c.ID.StringValue())
+				return nil
+			})
+			slices.Sort(got)
+			want := []string{"basic text", "blanks", "date", "decimal", "double", "milliseconds", "seconds", "text", "timestamp"}
+			if err != nil || !slices.Equal(got, want) {
+				t.Errorf("with an index %v: %q, %v", indexed, got, err)
+			}
 		}
 	})
 }
