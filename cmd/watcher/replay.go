@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/cxbridge/watcher/internal/bots"
@@ -244,7 +243,7 @@ func openReplays(ctx context.Context, flags *operatorFlags, bad faults) (*replay
 }
 
 func (s *replays) bots(ctx context.Context) (*bots.Set, error) {
-	all, err := bots.ReadAll(ctx, s.db.Collection(s.config.BotsCollection), bson.D{}, bots.Options{})
+	all, err := bots.ReadAll(ctx, s.db.Collection(s.config.BotsCollection), bots.Options{})
 	if err != nil {
 		return nil, err
 	}
