@@ -130,7 +130,14 @@ func (o *previewOptions) preview(in *previewInput) *previewOutput {
 			Suggestion: "an object or a list in key_mapper instead of text",
 		})
 	}
-	req := dispatch.Prepare(&call, bot, env)
+	req, err := dispatch.Prepare(&call, bot, env)
+	if err != nil {
+		out.Decision, out.Reason = "skip", dispatch.ReasonBadConfig
+		out.Warnings = append(out.Warnings, bots.Warning{
+			Level: bots.LevelError, Key: "post_call_push.key_mapper", Code: bots.CodeTooLarge, Message: "the payload of this call is larger than it may be: " + err.Error(),
+		})
+		return out
+	}
 	out.Request = o.show(req, bot.Push, made)
 	if n := len(req.URL); n > longURL {
 		out.Warnings = append(out.Warnings, bots.Warning{

@@ -45,14 +45,18 @@ func (c *compiler) push(raw bson.Raw) {
 	c.method(doc, p)
 	c.headers(doc, p, &creds)
 	c.timeFormat(doc)
-	c.mapper(doc, p, &creds)
 	c.limits(doc, p)
 	c.signing(doc, p, &creds)
 	c.rules(doc, p)
 	c.auth(doc, p, &creds)
+	c.mapper(doc, p, &creds)
 	c.unknownKeys(doc)
 	c.plainHTTP(p, &creds)
 
+	if len(creds.values) > maxSecrets {
+		c.fault(at(mapperKey), CodeTooLarge, fmt.Sprintf("there are more than %d values that look like credentials", maxSecrets), "")
+		creds.values = creds.values[:maxSecrets]
+	}
 	p.Destination = creds.destination(p.PublicURL)
 	p.Secrets = creds.values
 	p.Redact = secret.NewRedactor(creds.values...)
@@ -64,7 +68,7 @@ func newPush() *Push {
 	return &Push{
 		Enabled: true,
 		Method:  http.MethodPost,
-		Mapper:  render.Compile(nil),
+		Mapper:  render.Compile(calls.Namespaces, nil),
 		Timeout: DefaultTimeout,
 		Redact:  secret.NewRedactor(),
 	}
@@ -109,6 +113,10 @@ func (c *compiler) timeFormat(doc bson.Raw) {
 		return
 	case !isText:
 		c.fault(at("time_format"), CodeBadFormat, "is "+typeName(v)+", not text", "iso8601")
+		return
+	}
+	if len(text) > maxTimeFormat {
+		c.fault(at("time_format"), CodeTooLarge, fmt.Sprintf("is longer than %d bytes", maxTimeFormat), "iso8601")
 		return
 	}
 	format, err := calls.ParseTimeFormat(text)
@@ -174,6 +182,10 @@ func (c *compiler) signing(doc bson.Raw, p *Push, creds *credentials) {
 	text, ok := v.StringValueOK()
 	if !ok {
 		c.fault(at("signing_secret"), CodeBadValue, "is "+typeName(v)+", not text", "")
+		return
+	}
+	if len(text) > maxHeaderValue {
+		c.fault(at("signing_secret"), CodeTooLarge, fmt.Sprintf("is longer than %d bytes", maxHeaderValue), "")
 		return
 	}
 	key := secret.Text(strings.TrimSpace(text))

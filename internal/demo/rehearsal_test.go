@@ -83,7 +83,10 @@ func rehearse(t *testing.T) {
 		if reason != "" {
 			continue
 		}
-		r := dispatch.Prepare(&call, b, dispatch.PrepareEnv{RecordingURL: links.Link(&call, now)})
+		r, err := dispatch.Prepare(&call, b, dispatch.PrepareEnv{RecordingURL: links.Link(&call, now)})
+		if err != nil {
+			t.Fatal(err)
+		}
 		e := right(p)
 		e.got = nil
 		for range p.want.tries {

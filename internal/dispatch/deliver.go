@@ -27,9 +27,12 @@ func (d *Dispatcher) deliver(dl *delivery) {
 	if dl.bot.Push.NeedsRecording {
 		env.RecordingURL = d.o.Links.Link(dl.call, begun)
 	}
-	req := Prepare(dl.call, dl.bot, env)
+	req, err := Prepare(dl.call, dl.bot, env)
 	req.Redact = redactor(dl.call, dl.bot, env.RecordingURL)
-	res := d.o.Sender.Send(dl.intake.sends, req)
+	res := push.Result{Class: push.ClassUnusable, Err: err}
+	if err == nil {
+		res = d.o.Sender.Send(dl.intake.sends, req)
+	}
 
 	now := time.Now()
 	put, retryAt := d.lanes.done(dl, &res, now)
