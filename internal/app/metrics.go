@@ -11,9 +11,8 @@ import (
 
 // metrics are what only the whole knows; handles are looked up once.
 type metrics struct {
-	sweeps        map[string]prometheus.Counter // by outcome
-	swept         map[string]prometheus.Counter // by result
-	settingsFault prometheus.Gauge
+	sweeps map[string]prometheus.Counter // by outcome
+	swept  map[string]prometheus.Counter // by result
 }
 
 // The outcomes of a sweep; one that failed is tried again.
@@ -35,10 +34,6 @@ func newMetrics(reg prometheus.Registerer, version string) *metrics {
 	m := &metrics{
 		sweeps: make(map[string]prometheus.Counter),
 		swept:  make(map[string]prometheus.Counter),
-		settingsFault: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "watcher_app_settings_invalid",
-			Help: "1 while the recording storage of the settings cannot be used; calls are pushed with the stored recording link then.",
-		}),
 	}
 	for _, outcome := range []string{sweepDone, sweepFailed} {
 		m.sweeps[outcome] = sweeps.WithLabelValues(outcome)
@@ -46,7 +41,7 @@ func newMetrics(reg prometheus.Registerer, version string) *metrics {
 	for _, result := range sweptResults {
 		m.swept[result] = swept.WithLabelValues(result)
 	}
-	reg.MustRegister(sweeps, swept, m.settingsFault, buildInfo(version))
+	reg.MustRegister(sweeps, swept, buildInfo(version))
 	return m
 }
 

@@ -24,7 +24,7 @@ const leasesStale = 2 * resume.DefaultLease
 func (a *App) checks() []admin.Check {
 	return []admin.Check{
 		{Name: "bots", Ready: a.bots.Ready},
-		{Name: "settings", Ready: a.settings.ready},
+		{Name: "settings", Ready: a.settings.Ready},
 		{Name: "leases", Ready: a.partitions.leasesKnown},
 		{Name: "cursor", Ready: a.partitions.cursorsOpen},
 		{Name: "polls", Ready: a.partitions.pollsSucceed},

@@ -81,7 +81,7 @@ func (db *database) Send(_ context.Context, r *push.Request) push.Result {
 func (db *database) Set() *bots.Set { return db.set }
 
 // Link implements Links.
-func (db *database) Link(*calls.Call, time.Time) string { return "" }
+func (db *database) Link(*calls.Call) string { return "" }
 
 // due inserts calls of a bot whose next try is due.
 func (db *database) due(bot string, from, n int) {

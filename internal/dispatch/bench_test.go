@@ -72,7 +72,7 @@ func (n *bench) Record(o calls.Outcome, done func()) {
 func (n *bench) Set() *bots.Set { return n.set }
 
 // Link implements Links.
-func (n *bench) Link(*calls.Call, time.Time) string { return "" }
+func (n *bench) Link(*calls.Call) string { return "" }
 
 // blackhole takes connections and never answers.
 func blackhole(b *testing.B) string {

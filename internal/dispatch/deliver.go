@@ -25,7 +25,7 @@ func (d *Dispatcher) deliver(dl *delivery) {
 
 	env := d.o.Env
 	if dl.bot.Push.NeedsRecording {
-		env.RecordingURL = d.o.Links.Link(dl.call, begun)
+		env.RecordingURL = d.o.Links.Link(dl.call)
 	}
 	req, err := Prepare(dl.call, dl.bot, env)
 	req.Redact = redactor(dl.call, dl.bot, env.RecordingURL)
