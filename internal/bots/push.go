@@ -48,6 +48,7 @@ func (c *compiler) push(raw bson.Raw) {
 	c.limits(doc, p)
 	c.signing(doc, p, &creds)
 	c.rules(doc, p)
+	c.countRules(p)
 	c.auth(doc, p, &creds)
 	c.mapper(doc, p, &creds)
 	c.unknownKeys(doc)
@@ -172,6 +173,26 @@ func (c *compiler) count(doc bson.Raw, key string) int {
 		return 0
 	}
 	return int(min(f, math.MaxInt32))
+}
+
+// countRules bounds what has to be looked for in each answer.
+func (c *compiler) countRules(p *Push) {
+	rules := []*push.Rule{p.Success}
+	for i := range p.RetryWhen {
+		rules = append(rules, p.RetryWhen[i].Body)
+	}
+	if len(rules) > maxRules+1 {
+		c.fault(at("retry_when"), CodeTooLarge, fmt.Sprintf("has more than %d rules", maxRules), "")
+		p.RetryWhen = nil
+		return
+	}
+	for _, r := range rules {
+		if r != nil && len(r.Path) > maxRulePath {
+			c.fault(at("success"), CodeTooLarge, fmt.Sprintf("a path of a rule is longer than %d bytes", maxRulePath), "")
+			p.Success, p.RetryWhen = nil, nil
+			return
+		}
+	}
 }
 
 func (c *compiler) signing(doc bson.Raw, p *Push, creds *credentials) {

@@ -30,28 +30,7 @@ func (c *compiler) rules(doc bson.Raw, p *Push) {
 		}
 		p.RetryWhen = rules
 	}
-	c.countRules(p)
 	p.RetryWhen = slices.Concat(p.RetryWhen, preset.RetryWhen)
-}
-
-// countRules bounds what has to be looked for in each answer.
-func (c *compiler) countRules(p *Push) {
-	rules := []*push.Rule{p.Success}
-	for i := range p.RetryWhen {
-		rules = append(rules, p.RetryWhen[i].Body)
-	}
-	if len(rules) > maxRules+1 {
-		c.fault(at("retry_when"), CodeTooLarge, fmt.Sprintf("has more than %d rules", maxRules), "")
-		p.RetryWhen = nil
-		return
-	}
-	for _, r := range rules {
-		if r != nil && len(r.Path) > maxRulePath {
-			c.fault(at("success"), CodeTooLarge, fmt.Sprintf("a path of a rule is longer than %d bytes", maxRulePath), "")
-			p.Success, p.RetryWhen = nil, nil
-			return
-		}
-	}
 }
 
 // preset looks up what is known of the answers of a CRM by its name.
