@@ -6,6 +6,7 @@ require (
 	code.dny.dev/ssrf v0.3.0
 	github.com/256dpi/lungo v0.4.0
 	github.com/alecthomas/kong v1.17.0
+	github.com/itchyny/timefmt-go v0.1.9
 	github.com/lmittmann/tint v1.2.1
 	github.com/minio/minio-go/v7 v7.4.1
 	github.com/prometheus/client_golang v1.25.0

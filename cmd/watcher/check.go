@@ -211,7 +211,7 @@ func (d *deployment) indexes(ctx context.Context) {
 }
 
 func (d *deployment) bots(ctx context.Context) {
-	all, err := bots.ReadAll(ctx, d.db.Collection(d.config.BotsCollection), bson.D{}, bots.Options{})
+	all, err := bots.ReadAll(ctx, d.db.Collection(d.config.BotsCollection), bots.Options{})
 	if err != nil {
 		d.add(verdictFail, "bots", "%v", err)
 		return

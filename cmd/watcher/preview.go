@@ -12,6 +12,7 @@ import (
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/internal/dispatch"
+	"github.com/cxbridge/watcher/internal/recording"
 	"github.com/cxbridge/watcher/pkg/push"
 	"github.com/cxbridge/watcher/pkg/render"
 )
@@ -21,7 +22,7 @@ type previewCmd struct {
 	Bot         string `placeholder:"FILE" help:"The bot. With --session-id it takes the place of the stored one, to try a mapping on a real call."`
 	Settings    string `placeholder:"FILE" help:"The settings document, for signed recording links."`
 	SessionID   string `name:"session-id" placeholder:"ID" help:"Read this call, its bot and the settings from the database."`
-	Now         string `placeholder:"TIME" help:"Time of system.* and of signatures, RFC 3339. Default: system.* is when the result was stored, as in the push."`
+	Now         string `placeholder:"TIME" help:"Time of system.* and of the webhook signature, RFC 3339. Default: system.* is when the result was stored, as in the push."`
 	Unresolved  string `default:"empty" placeholder:"HOW" help:"A token without a value: empty, as in the push, or literal."`
 	ShowSecrets bool   `help:"Show credentials instead of ***."`
 	mongoFlags
@@ -92,7 +93,7 @@ func (o *previewOptions) preview(in *previewInput) *previewOutput {
 	bot := in.bot(bots.Options{TimeFormat: format})
 	call := calls.Decode(in.call)
 
-	links, linkErr := app.NewLinker(o.config, in.settings)
+	links, linkErr := recording.New(app.RecordingOptions(o.config).Over(in.settings))
 
 	env := dispatch.PrepareEnv{
 		UserAgent:     "watcher/" + version,
@@ -118,7 +119,7 @@ func (o *previewOptions) preview(in *previewInput) *previewOutput {
 		return out
 	}
 	if bot.Push.NeedsRecording {
-		env.RecordingURL = links.Link(&call, made)
+		env.RecordingURL = links.Link(&call)
 		if !o.showSecrets {
 			env.RecordingURL = maskLink(env.RecordingURL)
 		}
@@ -130,7 +131,14 @@ func (o *previewOptions) preview(in *previewInput) *previewOutput {
 			Suggestion: "an object or a list in key_mapper instead of text",
 		})
 	}
-	req := dispatch.Prepare(&call, bot, env)
+	req, err := dispatch.Prepare(&call, bot, env)
+	if err != nil {
+		out.Decision, out.Reason = "skip", dispatch.ReasonBadConfig
+		out.Warnings = append(out.Warnings, bots.Warning{
+			Level: bots.LevelError, Key: "post_call_push.key_mapper", Code: bots.CodeTooLarge, Message: "the payload of this call is larger than it may be: " + err.Error(),
+		})
+		return out
+	}
 	out.Request = o.show(req, bot.Push, made)
 	if n := len(req.URL); n > longURL {
 		out.Warnings = append(out.Warnings, bots.Warning{

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/cxbridge/watcher/internal/bots"
@@ -236,7 +235,7 @@ func openReplays(ctx context.Context, flags *operatorFlags, bad faults) (*replay
 // plan reads the calls of an ask, but those that the replay of the id has marked; without an index on completed_at it reads
 // all of them, and takes its time.
 func (s *replays) plan(ctx context.Context, ask replay.Ask, id string) (*replay.Plan, error) {
-	all, err := bots.ReadAll(ctx, s.db.Collection(s.config.BotsCollection), bson.D{}, bots.Options{})
+	all, err := bots.ReadAll(ctx, s.db.Collection(s.config.BotsCollection), bots.Options{})
 	if err != nil {
 		return nil, err
 	}

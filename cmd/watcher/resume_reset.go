@@ -157,7 +157,7 @@ var (
 func (p *resetPlan) survey(ctx context.Context, db *mongo.Database, c *config.Config) {
 	ctx, cancel := context.WithTimeoutCause(ctx, countTime, errCountTime)
 	defer cancel()
-	all, err := bots.ReadAll(ctx, db.Collection(c.BotsCollection), bson.D{}, bots.Options{})
+	all, err := bots.ReadAll(ctx, db.Collection(c.BotsCollection), bots.Options{})
 	if err == nil {
 		set := bots.NewSet(all)
 		policy := dispatch.Policy{Repush: dispatch.Repush(p.reset.Repush), Asked: p.reset.At, Past: true}

@@ -26,6 +26,7 @@ import (
 	"github.com/cxbridge/watcher/internal/dispatch"
 	"github.com/cxbridge/watcher/internal/follow"
 	"github.com/cxbridge/watcher/internal/outage"
+	"github.com/cxbridge/watcher/internal/recording"
 	"github.com/cxbridge/watcher/internal/retry"
 	"github.com/cxbridge/watcher/pkg/backoff"
 	"github.com/cxbridge/watcher/pkg/push"
@@ -54,9 +55,8 @@ type App struct {
 
 	client     *mongo.Client
 	registry   *prometheus.Registry
-	metrics    *metrics
 	admin      *admin.Server
-	settings   *settings
+	settings   *recording.Settings
 	bots       *bots.Cache
 	store      *calls.Store
 	recorder   *calls.Recorder
@@ -83,15 +83,20 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	a.metrics = newMetrics(a.registry, deps.Version)
+	a.registry.MustRegister(buildInfo(deps.Version))
 	if a.client, err = connect(cfg); err != nil {
 		return nil, err
 	}
 	a.defers(a.disconnect)
 	db := a.client.Database(cfg.Database)
 
-	a.settings = newSettings(db.Collection(cfg.SettingsCollection), cfg, a.logger, a.secrets)
-	a.settings.fault = a.metrics.settingsFault
+	a.settings = recording.NewSettings(recording.SettingsOptions{
+		Collection: db.Collection(cfg.SettingsCollection),
+		Own:        RecordingOptions(cfg),
+		Secrets:    a.secrets,
+		Logger:     a.logger,
+		Registerer: a.registry,
+	})
 	format, err := calls.ParseTimeFormat(cfg.TimeFormat)
 	if err != nil {
 		return nil, fmt.Errorf("time format: %w", err)
@@ -262,7 +267,7 @@ func (a *App) Run(ctx context.Context) error {
 		}
 	})
 	servers.Go(func() { _ = a.bots.Run(reading) }) // those who drain need no newer bots
-	servers.Go(func() { a.settings.run(serving) })
+	servers.Go(func() { _ = a.settings.Run(serving) })
 	servers.Go(func() { a.ensureIndexes(serving) })
 	senders.Go(func() { _ = a.dispatcher.Run(sending) })
 	senders.Go(func() { _ = a.retrier.Run(sending) })
@@ -299,13 +304,18 @@ func (a *App) follow(ctx context.Context) error {
 	if err := a.partitions.LearnCluster(ctx); err != nil {
 		return nil //nolint:nilerr // only the end of ctx ends the wait
 	}
-	if !waitReady(ctx, a.bots.Ready) || !waitReady(ctx, a.settings.ready) {
+	if !waitReady(ctx, a.bots.Ready) || !waitReady(ctx, a.settings.Ready) {
 		return nil
 	}
 	if err := a.group.Run(ctx, a.partitions.Hold); err != nil {
 		return fmt.Errorf("follow the calls: %w", err)
 	}
 	return nil
+}
+
+// RecordingOptions are the settings of a deployment that recording links need.
+func RecordingOptions(cfg config.Config) recording.Options {
+	return recording.Options{PublicBaseURL: cfg.PublicBaseURL, Storage: recording.Storage(cfg.Minio)}
 }
 
 // waitReady polls a condition that the start depends on; calls that were

@@ -236,7 +236,7 @@ func TestSettingsChangeWhileRunning(t *testing.T) {
 	r.Call("first", "bot", recorded)
 	r.final("first", "ok")
 	store("two:9000")
-	must(t, w.settings.read(t.Context())) // what the next look, within half a minute, does
+	must(t, w.settings.Refresh(t.Context())) // what the next look, within half a minute, does
 	r.Call("second", "bot", recorded)
 	r.final("second", "ok")
 	links := r.crm.At("/bot")

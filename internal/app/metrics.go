@@ -9,22 +9,6 @@ import (
 	"github.com/cxbridge/watcher/internal/admin"
 )
 
-// metrics are what only the whole knows; handles are looked up once.
-type metrics struct {
-	settingsFault prometheus.Gauge
-}
-
-func newMetrics(reg prometheus.Registerer, version string) *metrics {
-	m := &metrics{
-		settingsFault: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "watcher_app_settings_invalid",
-			Help: "1 while the recording storage of the settings cannot be used; calls are pushed with the stored recording link then.",
-		}),
-	}
-	reg.MustRegister(m.settingsFault, buildInfo(version))
-	return m
-}
-
 // buildInfo says in its labels what runs.
 func buildInfo(version string) prometheus.Collector {
 	revision := ""

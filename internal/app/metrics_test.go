@@ -34,7 +34,7 @@ func TestChecksAreMetrics(t *testing.T) {
 
 func TestBuildInfoSaysWhatRuns(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	newMetrics(reg, "1.2.3")
+	reg.MustRegister(buildInfo("1.2.3"))
 	families, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)

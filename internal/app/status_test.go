@@ -180,7 +180,7 @@ func TestACursorThatIsClosedIsNotReady(t *testing.T) {
 	if why := h.Checks["cursor"]; !strings.HasPrefix(why, "partition 0-of-1: the stream is closed: ") || strings.Contains(why, "topology") {
 		t.Errorf("cursor: %q", why)
 	}
-	if err := errors.Join(w.bots.Ready(), w.settings.ready()); err != nil {
+	if err := errors.Join(w.bots.Ready(), w.settings.Ready()); err != nil {
 		t.Errorf("what was read before is still good: %v", err)
 	}
 	r.server.RefuseConnections(false)

@@ -30,6 +30,10 @@ func (c *compiler) url(doc bson.Raw, p *Push, creds *credentials) {
 	if strings.Contains(text, "{{") {
 		c.warn(at("url"), CodeNotRendered, "tokens in the address are not rendered; map a key and use GET for query parameters", "")
 	}
+	if len(text) > maxURL {
+		c.fault(at("url"), CodeTooLarge, fmt.Sprintf("is longer than %d bytes", maxURL), "")
+		return
+	}
 	u, problem, hint := parseURL(text)
 	if problem != "" {
 		c.fault(at("url"), CodeBadURL, problem, hint)

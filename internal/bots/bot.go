@@ -40,6 +40,8 @@ type Bot struct {
 	// Warnings are all that is wrong with the document, in its order. One of
 	// LevelError makes every push of this bot impossible.
 	Warnings []Warning
+
+	oversize bool // larger than maxDocument, and so not compiled
 }
 
 // Push is a bot's post_call_push, compiled. Where a part is unusable its field

@@ -5,7 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,9 +14,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
+	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/outage"
+	"github.com/cxbridge/watcher/pkg/backoff"
 	"github.com/cxbridge/watcher/pkg/resume"
 	"github.com/cxbridge/watcher/pkg/secret"
 	"github.com/cxbridge/watcher/pkg/stream"
@@ -32,8 +34,9 @@ type CacheOptions struct {
 	Secrets *secret.Redactor
 }
 
-// Cache holds all bots in memory, compiled, and keeps them fresh by a change
-// stream of its own. Should the stream fail, it reads all of them now and then.
+// Cache holds all bots in memory, compiled. It follows them by a change stream of
+// its own, which says when to look, and reads those that a caller names by Refresh,
+// as a stream may be late. Should the stream fail, all of them are read now and then.
 type Cache struct {
 	o        CacheOptions
 	follower *stream.Follower
@@ -41,23 +44,26 @@ type Cache struct {
 	outage   *outage.Log
 	opened   bool         // the stream was open once; only the follower touches it
 	freshAt  atomic.Int64 // unix nanoseconds of the last time that all was known
-	retired  []retired    // only Run touches it
+	wake     chan struct{}
 
-	mu    sync.Mutex
-	all   bool                    // everything has to be read again
-	dirty map[idKey]bson.RawValue // these have to be read again
-	wake  chan struct{}
+	mu      sync.Mutex
+	all     bool                    // everything has to be read again
+	dirty   map[idKey]bson.RawValue // these have to be read again
+	known   *versions
+	retired []retired
 }
 
 // The times of the cache.
 const (
 	refreshEvery = 5 * time.Minute // all bots, in case that the stream is silent
-	cacheTimeout = 30 * time.Second
-	maxCacheWait = 15 * time.Second
-	maxDirty     = 500 // more changed bots at once are read with all others
+	maxDirty     = 500             // more changed bots at once are read with all others
+	// oversizeEvery is how often a bot that is too large to be compiled is read for
+	// the sake of a call: each time costs up to 16 MB.
+	oversizeEvery = time.Second
 )
 
-var errCacheTimeout = errors.New("MongoDB did not return the bots in time")
+// pauses is how long the cache waits after a read that failed.
+var pauses = backoff.Backoff{First: 200 * time.Millisecond, Most: 15 * time.Second}
 
 // NewCache returns an empty cache; Run fills it.
 func NewCache(o CacheOptions) (*Cache, error) {
@@ -66,6 +72,7 @@ func NewCache(o CacheOptions) (*Cache, error) {
 		outage: outage.New(o.Logger, "bots cannot be read, trying again", "bots can be read again"),
 		all:    true,
 		dirty:  make(map[idKey]bson.RawValue),
+		known:  newVersions(),
 		wake:   make(chan struct{}, 1),
 	}
 	c.set.Store(NewSet(nil))
@@ -89,11 +96,13 @@ func NewCache(o CacheOptions) (*Cache, error) {
 // Set is all bots as they are known now.
 func (c *Cache) Set() *Set { return c.set.Load() }
 
-// Refresh is a stub until the cache reads by id.
-func (c *Cache) Refresh(context.Context, []bson.RawValue) error { return nil }
-
-// Gone is one too.
-func (c *Cache) Gone(bson.RawValue) bool { return false }
+// Gone reports whether a bot of this id, as a call holds it, had a document in the
+// last day and has none now: it may have been deleted, or is being restored.
+func (c *Cache) Gone(id bson.RawValue) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(calls.IDForms(id), func(form bson.RawValue) bool { return c.known.wasLost(keyOf(form), time.Now()) })
+}
 
 // Ready is nil once all bots were read.
 func (c *Cache) Ready() error {
@@ -120,7 +129,7 @@ func (c *Cache) Run(ctx context.Context) error {
 				c.markAll()
 			}
 		}
-		err := c.refresh(ctx)
+		err := c.readMarked(ctx)
 		if err == nil {
 			c.outage.Worked(ctx)
 			failures = 0
@@ -130,16 +139,14 @@ func (c *Cache) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		failures++
-		wait := min(200*time.Millisecond<<min(failures, 10), maxCacheWait)
-		wait = wait/2 + rand.N(wait/2) //nolint:gosec // jitter
 		c.outage.Failed(ctx, err)
-		timer.Reset(wait)
+		timer.Reset(pauses.Pause(failures))
+		failures++
 	}
 }
 
-// refresh reads what changed, or everything.
-func (c *Cache) refresh(ctx context.Context) error {
+// readMarked reads what changed, or everything.
+func (c *Cache) readMarked(ctx context.Context) error {
 	c.mu.Lock()
 	all, dirty := c.all, c.dirty
 	c.all, c.dirty = false, make(map[idKey]bson.RawValue)
@@ -147,57 +154,89 @@ func (c *Cache) refresh(ctx context.Context) error {
 	if !all && len(dirty) == 0 {
 		return nil
 	}
-	all = all || len(dirty) > maxDirty
-	err := c.read(ctx, all, dirty)
+	var ids []bson.RawValue // nil is all
+	if all = all || len(dirty) > maxDirty; !all {
+		ids = slices.Collect(maps.Values(dirty))
+	}
+	err := c.read(ctx, ids)
 	if err != nil {
 		c.mu.Lock()
 		c.all = c.all || all
-		for key, id := range dirty {
-			c.dirty[key] = id
-		}
+		maps.Copy(c.dirty, dirty)
 		c.mu.Unlock()
-	}
-	return err
-}
-
-func (c *Cache) read(ctx context.Context, all bool, dirty map[idKey]bson.RawValue) error {
-	filter := bson.D{}
-	if !all {
-		ids := make([]bson.RawValue, 0, len(dirty))
-		for _, id := range dirty {
-			ids = append(ids, id)
-		}
-		filter = bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}}
-	}
-	found, err := ReadAll(ctx, c.o.Collection, filter, c.o.Compile)
-	if err != nil {
 		return err
 	}
-	next := NewSet(found)
-	if !all {
-		gone := make([]idKey, 0, len(dirty))
-		for key := range dirty {
-			gone = append(gone, key)
-		}
-		next = c.Set().with(found, gone)
-	}
-	c.learn(next) // before anything is said of a bot
-	c.report(ctx, found)
-	c.set.Store(next)
 	c.freshAt.Store(time.Now().UnixNano())
+	return nil
+}
+
+// Refresh reads the bots of these ids, which calls hold as bot_id, from MongoDB and
+// puts what changed into the Set. A bot whose document is byte for byte what is
+// known is not compiled again. After it returns nil, Set is not older than the call
+// of Refresh for these ids. It is one find, and none when no id can be a bot's.
+func (c *Cache) Refresh(ctx context.Context, ids []bson.RawValue) error {
+	wanted := make([]bson.RawValue, 0, 3*len(ids))
+	seen := make(map[idKey]bool, 3*len(ids))
+	c.mu.Lock()
+	for _, id := range ids {
+		for _, form := range calls.IDForms(id) {
+			key := keyOf(form)
+			if !seen[key] && !c.known.spared(key, time.Now()) {
+				wanted = append(wanted, form)
+			}
+			seen[key] = true
+		}
+	}
+	c.mu.Unlock()
+	if len(wanted) == 0 {
+		return nil
+	}
+	return c.read(ctx, wanted)
+}
+
+// read reads these bots, or all for nil, and puts what changed into the Set, but
+// for what a read that began later has found meanwhile.
+func (c *Cache) read(ctx context.Context, ids []bson.RawValue) error {
+	c.mu.Lock()
+	number := c.known.begin()
+	c.mu.Unlock()
+	found := make(map[idKey]version)
+	err := eachBot(ctx, c.o.Collection, ids, func(raw bson.Raw) {
+		key, hash := keyOf(field(raw, "_id")), c.known.hash(raw)
+		c.mu.Lock()
+		b := c.known.same(key, hash)
+		c.mu.Unlock()
+		if b == nil {
+			b = Compile(raw, c.o.Compile)
+		}
+		found[key] = version{read: number, at: time.Now(), hash: hash, bot: b}
+	})
+	c.mu.Lock()
+	if err != nil {
+		c.known.end(number)
+		c.mu.Unlock()
+		return err
+	}
+	changes := c.known.finish(number, ids, found)
+	if len(changes) > 0 {
+		c.learn(changes) // before anything is said of a bot
+		c.set.Store(c.Set().with(changes))
+	}
+	c.mu.Unlock()
+	c.report(ctx, changes)
 	return nil
 }
 
 // report logs the bots that cannot push because of their configuration, once
 // for each fault.
-func (c *Cache) report(ctx context.Context, found []*Bot) {
-	before := c.Set()
-	for _, b := range found {
-		if b.Push == nil || b.Usable() {
+func (c *Cache) report(ctx context.Context, changes map[idKey]change) {
+	for _, ch := range changes {
+		b := ch.after
+		if b == nil || b.Push == nil || b.Usable() {
 			continue
 		}
 		text := b.FaultText()
-		if old := before.byID[keyOf(b.RawID)]; old != nil && old.FaultText() == text {
+		if ch.before != nil && ch.before.FaultText() == text {
 			continue
 		}
 		c.o.Logger.WarnContext(ctx, "bot cannot push", "bot_id", b.ID, "bot_name", b.Name, "faults", text)
@@ -252,29 +291,4 @@ func (s *cacheSink) Gap(context.Context, stream.Gap) error {
 	c.markAll()
 	c.poke()
 	return nil
-}
-
-// ReadAll reads and compiles the bots that a filter finds.
-func ReadAll(ctx context.Context, coll *mongo.Collection, filter bson.D, o Options) ([]*Bot, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, cacheTimeout, errCacheTimeout)
-	defer cancel()
-	cursor, err := coll.Find(ctx, filter, options.Find().SetProjection(botProjection))
-	if err != nil {
-		return nil, fmt.Errorf("read the bots: %w", err)
-	}
-	defer func() { _ = cursor.Close(context.WithoutCancel(ctx)) }()
-	var found []*Bot
-	for cursor.Next(ctx) {
-		found = append(found, Compile(cursor.Current, o))
-	}
-	if err := cursor.Err(); err != nil {
-		return nil, fmt.Errorf("read the bots: %w", err)
-	}
-	return found, nil
-}
-
-// botProjection leaves the prompts and models of a bot where they are.
-var botProjection = bson.D{
-	{Key: "name", Value: 1}, {Key: "timezone", Value: 1},
-	{Key: "auto_dispositions", Value: 1}, {Key: "post_call_push", Value: 1},
 }

@@ -16,22 +16,20 @@ type retired struct {
 // out of texts: longer than an attempt that was begun with it.
 const retireAfter = time.Minute
 
-// learn makes the credentials of a set known, and forgets those that went with
-// an earlier one.
-func (c *Cache) learn(next *Set) {
+// learn makes the credentials of changed bots known, and forgets those that went
+// with earlier versions. The caller holds mu.
+func (c *Cache) learn(changes map[idKey]change) {
 	r := c.o.Secrets
 	if r == nil {
 		return
 	}
-	now, before := time.Now(), c.Set()
-	for id, b := range next.byID {
-		if b != before.byID[id] && b.Push != nil {
-			r.Add(b.Push.Secrets...)
+	now := time.Now()
+	for _, ch := range changes {
+		if ch.after != nil && ch.after.Push != nil {
+			r.Add(ch.after.Push.Secrets...)
 		}
-	}
-	for id, b := range before.byID {
-		if b != next.byID[id] && b.Push != nil && len(b.Push.Secrets) > 0 {
-			c.retired = append(c.retired, retired{at: now, values: b.Push.Secrets})
+		if ch.before != nil && ch.before.Push != nil && len(ch.before.Push.Secrets) > 0 {
+			c.retired = append(c.retired, retired{at: now, values: ch.before.Push.Secrets})
 		}
 	}
 	for len(c.retired) > 0 && now.Sub(c.retired[0].at) >= retireAfter {

@@ -27,12 +27,13 @@ func tokenBot(t *testing.T, id, token string, fields ...bson.E) *Bot {
 func TestTheSecretsOfTheBotsComeAndGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := secret.NewRedactor()
-		c := &Cache{o: CacheOptions{Secrets: r}}
-		c.set.Store(NewSet(nil))
+		c := &Cache{o: CacheOptions{Secrets: r}, known: newVersions()}
 		learn := func(all ...*Bot) {
-			next := NewSet(all)
-			c.learn(next)
-			c.set.Store(next)
+			found := make(map[idKey]version)
+			for _, b := range all {
+				found[keyOf(b.RawID)] = version{bot: b}
+			}
+			c.learn(c.known.finish(c.known.begin(), nil, found))
 		}
 		shows := func(when, text string, want bool) {
 			t.Helper()
@@ -43,11 +44,12 @@ func TestTheSecretsOfTheBotsComeAndGo(t *testing.T) {
 		shows("before", "first-token", true)
 		learn(tokenBot(t, "a", "first-token"), tokenBot(t, "b", "shared-token"), tokenBot(t, "c", "shared-token"))
 		shows("loaded", "first-token", false)
-		learn(tokenBot(t, "a", "second-token"), tokenBot(t, "b", "shared-token")) // read anew, c is gone
+		left := []*Bot{tokenBot(t, "a", "second-token"), tokenBot(t, "b", "shared-token")}
+		learn(left...) // read anew, c is gone
 		shows("changed", "first-token", false)
 		shows("changed", "second-token", false)
 		time.Sleep(retireAfter)
-		learn(c.Set().All()...)
+		learn(left...)
 		shows("later", "first-token", true)
 		shows("later", "second-token", false)
 		shows("later", "shared-token", false)

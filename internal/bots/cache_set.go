@@ -110,15 +110,15 @@ type idKey string
 
 func keyOf(id bson.RawValue) idKey { return idKey(append([]byte{byte(id.Type)}, id.Value...)) }
 
-// with returns the Set with some bots replaced or added, and the gone ones
-// left out.
-func (s *Set) with(changed []*Bot, gone []idKey) *Set {
+// with returns the Set with these changes.
+func (s *Set) with(changes map[idKey]change) *Set {
 	byID := maps.Clone(s.byID)
-	for _, id := range gone {
-		delete(byID, id)
-	}
-	for _, b := range changed {
-		byID[keyOf(b.RawID)] = b
+	for key, ch := range changes {
+		if ch.after == nil {
+			delete(byID, key)
+		} else {
+			byID[key] = ch.after
+		}
 	}
 	return newSet(byID)
 }

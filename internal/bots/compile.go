@@ -37,6 +37,15 @@ func Compile(raw bson.Raw, o Options) *Bot {
 		return b
 	}
 	c.identity(raw)
+	if size := sizeOf(raw); size > maxDocument {
+		b.oversize = true
+		if !isMissing(field(raw, pushKey)) {
+			b.Push = newPush()
+			b.Push.HasURL = true
+			c.fault("", CodeTooLarge, fmt.Sprintf("the document has %d bytes of settings, at most %d are taken", size, maxDocument), "")
+		}
+		return b
+	}
 	c.location(raw)
 	b.Auto = calls.DecodeAutoDispositions(ownedField(raw, "auto_dispositions"))
 	c.checkAuto(raw)
@@ -51,9 +60,16 @@ type compiler struct {
 }
 
 func (c *compiler) add(level Level, key string, code Code, message, suggestion string) {
-	c.bot.Warnings = append(c.bot.Warnings, Warning{
-		Level: level, Key: key, Code: code, Message: message, Suggestion: suggestion,
-	})
+	c.token(level, key, "", code, message, suggestion)
+}
+
+// token adds a warning about a token. Beyond the limit only the first that makes
+// the bot unusable is kept.
+func (c *compiler) token(level Level, key, token string, code Code, message, suggestion string) {
+	if len(c.bot.Warnings) >= maxWarnings && (level != LevelError || hasErrors(c.bot.Warnings)) {
+		return
+	}
+	c.bot.Warnings = append(c.bot.Warnings, newWarning(level, key, token, code, message, suggestion))
 }
 
 func (c *compiler) fault(key string, code Code, message, suggestion string) {
@@ -68,7 +84,18 @@ func (c *compiler) identity(raw bson.Raw) {
 	id := field(raw, "_id")
 	c.bot.RawID = bson.RawValue{Type: id.Type, Value: slices.Clone(id.Value)}
 	c.bot.ID = calls.IDText(id)
-	c.bot.Name, _ = field(raw, "name").StringValueOK()
+	name, _ := field(raw, "name").StringValueOK()
+	c.bot.Name = shorten(name, maxName)
+}
+
+// sizeOf is how large the fields are that are read here, whatever else stands in
+// the document.
+func sizeOf(raw bson.Raw) int {
+	size := 0
+	for _, e := range botProjection {
+		size += len(field(raw, e.Key).Value)
+	}
+	return size
 }
 
 // location reads the timezone. "Local" is a name that Go knows but that would

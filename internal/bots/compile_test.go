@@ -284,7 +284,7 @@ func TestCompileKeepsNoPartOfTheDocument(t *testing.T) {
 	if b.ID != "bot-id" || id != "bot-id" || b.Name != "name" || b.Auto.RNR.Disposition != "own" || b.Push.Header.Get("Authorization") != "tok-123" {
 		t.Errorf("changed with the document: %+v", b)
 	}
-	if got := string(b.Push.Mapper.AppendJSON(nil, none{})); !strings.Contains(got, `"text"`) || !strings.Contains(got, "7") {
+	if got := string(rendered(b.Push.Mapper, none{})); !strings.Contains(got, `"text"`) || !strings.Contains(got, "7") {
 		t.Errorf("changed with the document: %s", got)
 	}
 }
@@ -332,6 +332,6 @@ func FuzzCompile(f *testing.F) {
 		if b.Push.Timeout <= 0 || b.Push.Timeout > DefaultTimeout || b.Push.MaxAttempts < 0 || b.Push.RatePerSecond < 0 {
 			t.Errorf("limits: %+v", b.Push)
 		}
-		b.Push.Mapper.AppendJSON(nil, none{})
+		rendered(b.Push.Mapper, none{})
 	})
 }

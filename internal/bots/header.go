@@ -1,6 +1,7 @@
 package bots
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -16,6 +17,10 @@ import (
 func (c *compiler) headers(doc bson.Raw, p *Push, creds *credentials) {
 	given, ok := c.ownHeaders(doc)
 	if !ok {
+		return
+	}
+	if len(given) > maxHeaders {
+		c.fault(at("headers"), CodeTooLarge, fmt.Sprintf("has more than %d headers", maxHeaders), "")
 		return
 	}
 	p.Header = make(http.Header, len(given)+1)
@@ -56,7 +61,11 @@ func (c *compiler) ownHeaders(doc bson.Raw) (_ []bson.RawElement, ok bool) {
 // spellings of one name the last is sent.
 func (c *compiler) header(e bson.RawElement, p *Push, creds *credentials) {
 	name, v := strings.TrimSpace(e.Key()), e.Value()
-	key := at("headers") + "." + name
+	key := at("headers") + "." + shownName(name)
+	if len(name) > maxHeaderName {
+		c.fault(key, CodeTooLarge, fmt.Sprintf("has a name of more than %d bytes", maxHeaderName), "")
+		return
+	}
 	text, ok := scalarText(v)
 	switch on, isBool := v.BooleanOK(); {
 	case isBool:
@@ -72,6 +81,14 @@ func (c *compiler) header(e bson.RawElement, p *Push, creds *credentials) {
 		return
 	}
 	text = strings.Trim(text, " \t")
+	if len(text) > maxHeaderValue {
+		c.fault(key, CodeTooLarge, fmt.Sprintf("is longer than %d bytes", maxHeaderValue), "")
+		return
+	}
+	if shownName(name) != name {
+		c.fault(key, CodeBadHeader, "is no name of a header", "a name as the key and the value as its value")
+		return
+	}
 	if err := push.CheckHeader(name, text); err != nil {
 		c.fault(key, CodeBadHeader, err.Error(), "")
 		return
@@ -84,6 +101,16 @@ func (c *compiler) header(e bson.RawElement, p *Push, creds *credentials) {
 	}
 	p.Header.Set(name, text)
 	creds.header(name, text)
+}
+
+// shownName is a header's name up to what no name may hold: a whole header that was
+// pasted as a name must not show its credential.
+func shownName(name string) string {
+	i := strings.IndexFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("\"(),/:;<=>?@[\\]{}", r) })
+	if i < 0 {
+		return name
+	}
+	return name[:i] + "…"
 }
 
 // ownedBySender leaves out two headers that come along when a request is copied
@@ -111,6 +138,10 @@ func (c *compiler) bearer(doc bson.Raw, p *Push, creds *credentials) {
 		return
 	case !ok:
 		c.fault(at("token"), CodeBadHeader, "is "+typeName(v)+", not text", "")
+		return
+	}
+	if len(text) > maxHeaderValue {
+		c.fault(at("token"), CodeTooLarge, fmt.Sprintf("is longer than %d bytes", maxHeaderValue), "")
 		return
 	}
 	if err := push.CheckHeader("Authorization", text); err != nil {

@@ -1,7 +1,6 @@
 package bots
 
 import (
-	"iter"
 	"slices"
 	"strings"
 	"unicode"
@@ -36,12 +35,12 @@ func (b *Bot) Lint(vars *calls.Variables, seeds []string) []Warning {
 
 type linter struct {
 	vars     *calls.Variables // nil without a call
-	known    map[render.Namespace][]string
+	known    map[string][]string
 	warnings []Warning
 }
 
 func newLinter(vars *calls.Variables, seeds []string) *linter {
-	l := &linter{vars: vars, known: make(map[render.Namespace][]string)}
+	l := &linter{vars: vars, known: make(map[string][]string)}
 	names := calls.FixedNames()
 	if vars != nil {
 		names = vars.Names()
@@ -49,7 +48,7 @@ func newLinter(vars *calls.Variables, seeds []string) *linter {
 	for n := range names {
 		l.known[n.Namespace] = append(l.known[n.Namespace], n.Field)
 	}
-	l.known[render.Analysis] = append(l.known[render.Analysis], seeds...)
+	l.known[calls.NamespaceAnalysis] = append(l.known[calls.NamespaceAnalysis], seeds...)
 	for ns, fields := range l.known { // sorted, so that the nearest name is always the same
 		slices.Sort(fields)
 		l.known[ns] = slices.Compact(fields)
@@ -77,9 +76,7 @@ func (l *linter) add(level Level, t *render.Token, code Code, message, suggestio
 	if seen := visible(suggestion); seen != suggestion && strings.HasSuffix(seen, visible(t.Name)+"}}") {
 		message = "there is such a key, but with a blank or an invisible character in it; copy the suggestion as it is"
 	}
-	l.warnings = append(l.warnings, Warning{
-		Level: level, Key: t.Key, Token: t.Text, Code: code, Message: message, Suggestion: suggestion,
-	})
+	l.warnings = append(l.warnings, newWarning(level, t.Key, t.Text, code, message, suggestion))
 }
 
 // exact is a name with one of the six namespaces.
@@ -95,23 +92,23 @@ func (l *linter) exact(t *render.Token) {
 		hint = l.elsewhere(name.Field)
 	}
 	switch {
-	case ns == render.System || ns == render.Result:
-		l.add(LevelWarning, t, CodeUnknownName, ns.String()+" has no such name; only a field of crm or call could fill it", hint)
+	case ns == calls.NamespaceSystem || ns == calls.NamespaceResult:
+		l.add(LevelWarning, t, CodeUnknownName, ns+" has no such name; only a field of crm or call could fill it", hint)
 	case misspelt && l.open(ns):
 		l.add(LevelWarning, t, CodeUnknownName, "looks like a misspelt name; if it does not exist, \"\" is sent", hint)
 	case l.vars != nil:
 		l.add(LevelInfo, t, CodeUnknownName, "this call has no such value, so \"\" is sent", hint)
 	case hint != "":
 		l.add(LevelInfo, t, CodeUnknownName, "is not known to exist, but another name is", hint)
-	case ns == render.Analysis || ns == render.QC:
+	case ns == calls.NamespaceAnalysis || ns == calls.NamespaceQC:
 		l.add(LevelInfo, t, CodeUnknownName, "is not known to exist; what the analysis does not give is sent as \"\"", "")
 	}
 }
 
 // open reports whether a near name of the namespace tells anything: always where
 // names are seeded; in what a call brings only when a call is at hand.
-func (l *linter) open(ns render.Namespace) bool {
-	return l.vars != nil || ns == render.Analysis || ns == render.QC
+func (l *linter) open(ns string) bool {
+	return l.vars != nil || ns == calls.NamespaceAnalysis || ns == calls.NamespaceQC
 }
 
 // foreign is a name with a prefix that is no namespace. It may be a path into
@@ -119,7 +116,7 @@ func (l *linter) open(ns render.Namespace) bool {
 func (l *linter) foreign(t *render.Token) {
 	prefix, rest, _ := strings.Cut(t.Name, ".")
 	var hint string
-	if near, ok := render.Nearest(prefix, namespaces()); ok {
+	if near, ok := render.Nearest(prefix, slices.Values(calls.Namespaces.Names)); ok {
 		hint = braces(near + "." + rest)
 	}
 	level := LevelInfo
@@ -134,7 +131,7 @@ func (l *linter) foreign(t *render.Token) {
 
 // flat is a name without a prefix, which never reaches result, analysis or qc.
 func (l *linter) flat(t *render.Token) {
-	if l.has(render.System, t.Name) {
+	if l.has(calls.NamespaceSystem, t.Name) {
 		return
 	}
 	if hint := l.elsewhere(t.Name); hint != "" {
@@ -142,11 +139,11 @@ func (l *linter) flat(t *render.Token) {
 		return
 	}
 	var hint string
-	for _, ns := range []render.Namespace{render.System, render.CRM, render.Call} {
+	for _, ns := range []string{calls.NamespaceSystem, calls.NamespaceCRM, calls.NamespaceCall} {
 		if near, ok := render.Nearest(t.Name, slices.Values(l.known[ns])); ok {
 			hint = braces(near)
 			if strings.TrimLeftFunc(near, unicode.IsSpace) != near { // blanks before a flat name are none of it
-				hint = braces(ns.String() + "." + near)
+				hint = braces(ns + "." + near)
 			}
 			break
 		}
@@ -166,9 +163,9 @@ func (l *linter) flat(t *render.Token) {
 
 // prefixed are the namespaces that a name only reaches with its prefix, in the
 // order in which they are suggested.
-var prefixed = []render.Namespace{render.Analysis, render.Result, render.QC}
+var prefixed = []string{calls.NamespaceAnalysis, calls.NamespaceResult, calls.NamespaceQC}
 
-func (l *linter) has(ns render.Namespace, field string) bool {
+func (l *linter) has(ns string, field string) bool {
 	_, found := slices.BinarySearch(l.known[ns], field)
 	return found
 }
@@ -178,19 +175,19 @@ const minStart = 4
 
 // near suggests the name of the namespace that a field is a misspelling or the
 // start of. Of a path only the first part is looked at.
-func (l *linter) near(ns render.Namespace, field string) string {
+func (l *linter) near(ns string, field string) string {
 	if best, ok := render.Nearest(field, slices.Values(l.known[ns])); ok {
-		return braces(ns.String() + "." + best)
+		return braces(ns + "." + best)
 	}
 	if i, _ := slices.BinarySearch(l.known[ns], field); len(field) >= minStart && i < len(l.known[ns]) && strings.HasPrefix(l.known[ns][i], field) {
-		return braces(ns.String() + "." + l.known[ns][i])
+		return braces(ns + "." + l.known[ns][i])
 	}
 	head, rest, ok := strings.Cut(field, ".")
 	if !ok || l.has(ns, head) {
 		return ""
 	}
 	if best, ok := render.Nearest(head, slices.Values(l.known[ns])); ok {
-		return braces(ns.String() + "." + best + "." + rest)
+		return braces(ns + "." + best + "." + rest)
 	}
 	return ""
 }
@@ -199,20 +196,10 @@ func (l *linter) near(ns render.Namespace, field string) string {
 func (l *linter) elsewhere(field string) string {
 	for _, ns := range prefixed {
 		if l.has(ns, field) {
-			return braces(ns.String() + "." + field)
+			return braces(ns + "." + field)
 		}
 	}
 	return ""
-}
-
-func namespaces() iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for _, ns := range render.Namespaces() {
-			if !yield(ns.String()) {
-				return
-			}
-		}
-	}
 }
 
 // visible is a text without blanks and characters that show nothing.

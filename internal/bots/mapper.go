@@ -2,6 +2,7 @@ package bots
 
 import (
 	"encoding/json"
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -11,9 +12,6 @@ import (
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/pkg/render"
 )
-
-// maxMapperDepth is how deep a mapper may be nested. MongoDB itself takes 100.
-const maxMapperDepth = 100
 
 const mapperKey = "key_mapper"
 
@@ -31,7 +29,11 @@ func (c *compiler) mapper(doc bson.Raw, p *Push, creds *credentials) {
 		return
 	}
 	m := mapperCompiler{compiler: c, style: c.bot.Style, creds: creds}
-	p.Mapper = render.Compile(m.object(fields, "", 0))
+	compiled := m.object(fields, "", 0)
+	if m.full {
+		return
+	}
+	p.Mapper = render.Compile(calls.Namespaces, compiled)
 	if p.Mapper.Len() == 0 {
 		c.warn(at(mapperKey), CodeEmptyMapper, "is empty, the payload is an empty object", "")
 	}
@@ -42,25 +44,48 @@ func (c *compiler) mapper(doc bson.Raw, p *Push, creds *credentials) {
 	}
 }
 
-// token adds a warning about a token.
-func (c *compiler) token(level Level, key, token string, code Code, message, suggestion string) {
-	c.bot.Warnings = append(c.bot.Warnings, Warning{
-		Level: level, Key: key, Token: token, Code: code, Message: message, Suggestion: suggestion,
-	})
-}
-
 type mapperCompiler struct {
 	*compiler
-	style calls.Style
-	creds *credentials
+	style  calls.Style
+	creds  *credentials
+	keys   int
+	tokens int
+	full   bool // beyond a limit: nothing more is looked at
+}
+
+// count adds up what the mapper holds and stops at the limits.
+func (m *mapperCompiler) count(path string, keys, tokens, template int) {
+	m.keys += keys
+	m.tokens += tokens
+	for _, limit := range []struct {
+		n, most int
+		what    string
+	}{
+		{m.keys, maxKeys, "keys"}, {m.tokens, maxTokens, "tokens"}, {template, maxTemplate, "bytes in one template"},
+	} {
+		if limit.n > limit.most && !m.full {
+			m.full = true
+			m.fault(path, CodeTooLarge, fmt.Sprintf("the mapper has more than %d %s", limit.most, limit.what), "")
+		}
+	}
 }
 
 func (m *mapperCompiler) object(doc bson.Raw, path string, depth int) []render.Field {
 	all, _ := doc.Elements() // validated with the whole document
+	if m.count(orKey(path), len(all), 0, 0); m.full {
+		return nil
+	}
 	fields := make([]render.Field, 0, len(all))
 	seen := make(map[string]bool, len(all))
 	for _, e := range all {
 		key := join(path, e.Key())
+		if len(key) > maxKeyPath && !m.full {
+			m.full = true
+			m.fault(key, CodeTooLarge, fmt.Sprintf("the key, with those around it, is longer than %d bytes", maxKeyPath), "")
+		}
+		if m.full {
+			return nil
+		}
 		if seen[e.Key()] {
 			m.warn(key, CodeIgnored, "the key comes twice, the last value is sent", "")
 		}
@@ -73,7 +98,10 @@ func (m *mapperCompiler) object(doc bson.Raw, path string, depth int) []render.F
 // node turns a mapper value into what is rendered: text is a template, an
 // object or list is rendered leaf by leaf, the rest is sent as it is.
 func (m *mapperCompiler) node(v bson.RawValue, path, key string, depth int) render.Node {
-	if depth > maxMapperDepth {
+	if m.full {
+		return render.Node{}
+	}
+	if depth > maxDepth {
 		m.fault(path, CodeBadValue, "is nested too deep", "")
 		return render.Literal([]byte("null"))
 	}
@@ -84,6 +112,9 @@ func (m *mapperCompiler) node(v bson.RawValue, path, key string, depth int) rend
 		return render.Object(m.object(v.Document(), path, depth+1)...)
 	case bson.TypeArray:
 		values, _ := v.Array().Values() // validated with the whole document
+		if m.count(path, len(values), 0, 0); m.full {
+			return render.Node{}
+		}
 		items := make([]render.Node, len(values))
 		for i, item := range values {
 			items[i] = m.node(item, join(path, strconv.Itoa(i)), key, depth+1)
@@ -104,9 +135,16 @@ func (m *mapperCompiler) template(v bson.RawValue, path, key string) render.Node
 	if !ok {
 		text, _ = v.SymbolOK()
 	}
+	if m.count(path, 0, 0, len(text)); m.full {
+		return render.Node{}
+	}
+	if m.count(path, 0, len(tokenForm.FindAllStringIndex(text, -1)), 0); m.full {
+		return render.Node{}
+	}
 	rest := tokenForm.ReplaceAllString(text, "")
 	if i := strings.Index(rest, "{{"); i >= 0 {
-		m.token(LevelWarning, path, firstLine(rest[i:]), CodeUnclosed, `"{{" without "}}" is sent as text`, "")
+		line, _, _ := strings.Cut(rest[i:], "\n")
+		m.token(LevelWarning, path, shorten(line, 40), CodeUnclosed, `"{{" without "}}" is sent as text`, "")
 	}
 	if rest == text && isCredentialName(key) {
 		m.creds.secret(text)
@@ -132,13 +170,12 @@ func (m *mapperCompiler) checkJSON(text, path string) {
 	}
 }
 
-// firstLine is the start of a text, for a message: one line, at most 40 characters.
-func firstLine(s string) string {
-	s, _, _ = strings.Cut(s, "\n")
-	if r := []rune(s); len(r) > 40 {
-		return string(r[:40]) + "…"
+// orKey is a path in the mapper, or the mapper itself.
+func orKey(path string) string {
+	if path == "" {
+		return at(mapperKey)
 	}
-	return s
+	return path
 }
 
 func join(path, key string) string {

@@ -45,14 +45,19 @@ func (c *compiler) push(raw bson.Raw) {
 	c.method(doc, p)
 	c.headers(doc, p, &creds)
 	c.timeFormat(doc)
-	c.mapper(doc, p, &creds)
 	c.limits(doc, p)
 	c.signing(doc, p, &creds)
 	c.rules(doc, p)
+	c.countRules(p)
 	c.auth(doc, p, &creds)
+	c.mapper(doc, p, &creds)
 	c.unknownKeys(doc)
 	c.plainHTTP(p, &creds)
 
+	if len(creds.values) > maxSecrets {
+		c.fault(at(mapperKey), CodeTooLarge, fmt.Sprintf("there are more than %d values that look like credentials", maxSecrets), "")
+		creds.values = creds.values[:maxSecrets]
+	}
 	p.Destination = creds.destination(p.PublicURL)
 	p.Secrets = creds.values
 	p.Redact = secret.NewRedactor(creds.values...)
@@ -64,7 +69,7 @@ func newPush() *Push {
 	return &Push{
 		Enabled: true,
 		Method:  http.MethodPost,
-		Mapper:  render.Compile(nil),
+		Mapper:  render.Compile(calls.Namespaces, nil),
 		Timeout: DefaultTimeout,
 		Redact:  secret.NewRedactor(),
 	}
@@ -109,6 +114,10 @@ func (c *compiler) timeFormat(doc bson.Raw) {
 		return
 	case !isText:
 		c.fault(at("time_format"), CodeBadFormat, "is "+typeName(v)+", not text", "iso8601")
+		return
+	}
+	if len(text) > maxTimeFormat {
+		c.fault(at("time_format"), CodeTooLarge, fmt.Sprintf("is longer than %d bytes", maxTimeFormat), "iso8601")
 		return
 	}
 	format, err := calls.ParseTimeFormat(text)
@@ -166,6 +175,26 @@ func (c *compiler) count(doc bson.Raw, key string) int {
 	return int(min(f, math.MaxInt32))
 }
 
+// countRules bounds what has to be looked for in each answer.
+func (c *compiler) countRules(p *Push) {
+	rules := []*push.Rule{p.Success}
+	for i := range p.RetryWhen {
+		rules = append(rules, p.RetryWhen[i].Body)
+	}
+	if len(rules) > maxRules+1 {
+		c.fault(at("retry_when"), CodeTooLarge, fmt.Sprintf("has more than %d rules", maxRules), "")
+		p.RetryWhen = nil
+		return
+	}
+	for _, r := range rules {
+		if r != nil && len(r.Path) > maxRulePath {
+			c.fault(at("success"), CodeTooLarge, fmt.Sprintf("a path of a rule is longer than %d bytes", maxRulePath), "")
+			p.Success, p.RetryWhen = nil, nil
+			return
+		}
+	}
+}
+
 func (c *compiler) signing(doc bson.Raw, p *Push, creds *credentials) {
 	v := field(doc, "signing_secret")
 	if isMissing(v) {
@@ -174,6 +203,10 @@ func (c *compiler) signing(doc bson.Raw, p *Push, creds *credentials) {
 	text, ok := v.StringValueOK()
 	if !ok {
 		c.fault(at("signing_secret"), CodeBadValue, "is "+typeName(v)+", not text", "")
+		return
+	}
+	if len(text) > maxHeaderValue {
+		c.fault(at("signing_secret"), CodeTooLarge, fmt.Sprintf("is longer than %d bytes", maxHeaderValue), "")
 		return
 	}
 	key := secret.Text(strings.TrimSpace(text))

@@ -1,6 +1,7 @@
 package bots
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -51,6 +52,10 @@ func (c *compiler) preset(doc bson.Raw) push.Preset {
 func (c *compiler) auth(doc bson.Raw, p *Push, creds *credentials) {
 	text := c.json(doc, "auth")
 	if text == nil {
+		return
+	}
+	if len(text) > maxAuth {
+		c.fault(at("auth"), CodeTooLarge, fmt.Sprintf("is longer than %d bytes", maxAuth), "")
 		return
 	}
 	auth, err := push.ParseAuth(text)

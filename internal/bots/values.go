@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -95,10 +94,16 @@ func typeName(v bson.RawValue) string {
 
 // quote shows a value of the configuration in a message: one line, at most 60
 // characters.
-func quote(s string) string {
-	const most = 60
-	if utf8.RuneCountInString(s) > most {
-		s = string([]rune(s)[:most]) + "…"
+func quote(s string) string { return strconv.Quote(shorten(s, 60)) }
+
+// shorten cuts a text to a number of characters and makes it valid UTF-8.
+func shorten(s string, most int) string {
+	n := 0
+	for i := range s {
+		if n++; n > most {
+			s = s[:i] + "…"
+			break
+		}
 	}
-	return strconv.Quote(s)
+	return strings.ToValidUTF8(s, "\ufffd")
 }

@@ -32,6 +32,7 @@ const (
 	CodeEmptyMapper    Code = "empty_mapper"    // the payload is an empty object
 	CodePlainHTTP      Code = "plain_http"      // credentials travel unencrypted
 	CodePrivateAddress Code = "private_address" // not dialled unless the deployment allows it
+	CodeTooLarge       Code = "too_large"       // beyond a limit
 	CodeLongURL        Code = "long_url"        // longer than many servers take; only a preview can tell
 )
 
@@ -61,6 +62,14 @@ type Warning struct {
 	Suggestion string `json:"suggestion"`
 }
 
+// newWarning bounds the parts of a warning, as they repeat what a document holds.
+func newWarning(level Level, key, token string, code Code, message, suggestion string) Warning {
+	return Warning{
+		Level: level, Key: shorten(key, maxPart), Token: shorten(token, maxPart), Code: code,
+		Message: shorten(message, maxPart), Suggestion: shorten(suggestion, maxPart),
+	}
+}
+
 // String returns the warning as one line.
 func (w Warning) String() string {
 	var b strings.Builder
@@ -74,8 +83,9 @@ func (w Warning) String() string {
 	return b.String()
 }
 
-// FaultText names on one line what makes every push of this bot impossible, for
-// the outcome on a call and for the log; "" when nothing does.
+// FaultText names on one line of at most 1,000 characters what makes every push of
+// this bot impossible, for the outcome on a call and for the log; "" when nothing
+// does.
 func (b *Bot) FaultText() string {
 	var faults []string
 	for _, w := range b.Warnings {
@@ -83,7 +93,7 @@ func (b *Bot) FaultText() string {
 			faults = append(faults, w.Key+" "+w.Message)
 		}
 	}
-	return strings.Join(faults, "; ")
+	return shorten(strings.Join(faults, "; "), maxFaultText)
 }
 
 func hasErrors(all []Warning) bool {

@@ -135,7 +135,7 @@ func TestDecodeOfEveryDamage(t *testing.T) {
 	raw, mapper := bigCall(t), mapper25()
 	check := func(damaged bson.Raw) {
 		call := calls.Decode(damaged)
-		if body := mapper.AppendJSON(nil, call.Variables(calls.Env{})); !json.Valid(body) {
+		if body := rendered(mapper, call.Variables(calls.Env{})); !json.Valid(body) {
 			t.Fatalf("not JSON: %s", body)
 		}
 	}
@@ -159,7 +159,7 @@ func FuzzDecode(f *testing.F) {
 		for name := range vars.Names() {
 			vars.AppendText(nil, name)
 		}
-		if body := mapper.AppendJSON(nil, vars); !json.Valid(body) {
+		if body := rendered(mapper, vars); !json.Valid(body) {
 			t.Errorf("not JSON: %s", body)
 		}
 		_ = call.DeliveryID()

@@ -39,7 +39,7 @@ func Fields(mappers ...*render.Mapper) []string {
 // that a link is made only then.
 func NeedsRecording(m *render.Mapper) bool {
 	for token := range m.Tokens() {
-		if slices.Contains(token.Candidates, render.Name{Namespace: render.Result, Field: "recording_url"}) {
+		if slices.Contains(token.Candidates, render.Name{Namespace: NamespaceResult, Field: "recording_url"}) {
 			return true
 		}
 	}
@@ -65,24 +65,24 @@ func (p paths) addAll(fields []docField) {
 
 func (p paths) addName(name render.Name) {
 	switch name.Namespace {
-	case render.System: // nothing of the document
-	case render.CRM:
+	case NamespaceSystem: // nothing of the document
+	case NamespaceCRM:
 		p.addSub(docCRMData, name.Field)
-	case render.QC:
+	case NamespaceQC:
 		p.addSub(docQC, name.Field)
-	case render.Call:
+	case NamespaceCall:
 		p.addSub(docConnectedEvent, name.Field)
 		if strings.HasPrefix(name.Field, "sip_header") {
 			p.add(docSIPContext, "") // a normalised name does not say which header
 		}
-	case render.Analysis:
+	case NamespaceAnalysis:
 		p.addSub(docAnalysis, name.Field)
 		if isAutoName(name.Field) {
 			p.add(docAnalysis, nameDisposition)
 			p.add(docDisconnectedBy, "")
 			p.add(docTranscript, "role")
 		}
-	case render.Result:
+	case NamespaceResult:
 		head, _, _ := strings.Cut(name.Field, ".")
 		if f, ok := resultStored[head]; ok {
 			p.add(f, "")

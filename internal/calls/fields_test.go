@@ -18,7 +18,7 @@ func mapperOf(templates ...string) *render.Mapper {
 	for i, text := range templates {
 		fields[i] = render.Field{Key: fmt.Sprint(i), Value: render.Template(text)}
 	}
-	return render.Compile(fields)
+	return render.Compile(calls.Namespaces, fields)
 }
 
 var decisionFields = []string{
@@ -129,8 +129,8 @@ func TestPropertyFieldsAreEnough(t *testing.T) {
 		}
 		mapper := mapperOf(templates...)
 		whole, part := calls.Decode(raw), calls.Decode(project(t, doc, calls.Fields(mapper)))
-		want := string(mapper.AppendJSON(nil, whole.Variables(calls.Env{})))
-		if got := string(mapper.AppendJSON(nil, part.Variables(calls.Env{}))); got != want {
+		want := string(rendered(mapper, whole.Variables(calls.Env{})))
+		if got := string(rendered(mapper, part.Variables(calls.Env{}))); got != want {
 			t.Fatalf("%v: from the projection %s, from the whole %s", templates, got, want)
 		}
 		if strings.Contains(string(part.Raw), "unread") {

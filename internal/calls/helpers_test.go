@@ -38,8 +38,8 @@ func zone(tb testing.TB, name string) *time.Location {
 func payload(tb testing.TB, raw bson.Raw, env calls.Env, template string) string {
 	tb.Helper()
 	call := calls.Decode(raw)
-	mapper := render.Compile([]render.Field{{Key: "n", Value: render.Template(template)}})
-	body := mapper.AppendJSON(nil, call.Variables(env))
+	mapper := render.Compile(calls.Namespaces, []render.Field{{Key: "n", Value: render.Template(template)}})
+	body := rendered(mapper, call.Variables(env))
 	if !json.Valid(body) {
 		tb.Fatalf("%s: not JSON: %s", template, body)
 	}
@@ -65,4 +65,10 @@ func checkRenderings(t *testing.T, env calls.Env, cases []rendering) {
 			}
 		})
 	}
+}
+
+// rendered is the payload as a JSON object.
+func rendered(m *render.Mapper, vars render.Variables) []byte {
+	body, _ := m.AppendJSON(nil, vars, render.Options{}) // without a limit it never fails
+	return body
 }

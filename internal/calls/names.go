@@ -8,21 +8,38 @@ import (
 	"github.com/cxbridge/watcher/pkg/render"
 )
 
+// The namespaces of a call's variables, as templates write them.
+const (
+	NamespaceSystem   = "system"
+	NamespaceCRM      = "crm"
+	NamespaceCall     = "call"
+	NamespaceResult   = "result"
+	NamespaceAnalysis = "analysis"
+	NamespaceQC       = "qc"
+)
+
+// Namespaces are those namespaces for a mapper: all of them, and the three that a
+// token falls back to.
+var Namespaces = render.Namespaces{
+	Names:    []string{NamespaceSystem, NamespaceCRM, NamespaceCall, NamespaceResult, NamespaceAnalysis, NamespaceQC},
+	Fallback: []string{NamespaceSystem, NamespaceCRM, NamespaceCall},
+}
+
 // FixedNames lists the variables that exist for every call: system, result and
 // the platform's seeds. For checking a mapper without a call. The order of the
 // names of one namespace is not fixed.
 func FixedNames() iter.Seq[render.Name] {
 	return func(yield func(render.Name) bool) {
-		_ = namesOf(yield, render.System, slices.Values(systemNames)) &&
-			namesOf(yield, render.Result, maps.Keys(resultStored)) &&
-			namesOf(yield, render.Result, maps.Keys(resultMade)) &&
-			namesOf(yield, render.Analysis, slices.Values(analysisSeeds)) &&
-			namesOf(yield, render.QC, slices.Values(qcSeeds))
+		_ = namesOf(yield, NamespaceSystem, slices.Values(systemNames)) &&
+			namesOf(yield, NamespaceResult, maps.Keys(resultStored)) &&
+			namesOf(yield, NamespaceResult, maps.Keys(resultMade)) &&
+			namesOf(yield, NamespaceAnalysis, slices.Values(analysisSeeds)) &&
+			namesOf(yield, NamespaceQC, slices.Values(qcSeeds))
 	}
 }
 
 // namesOf gives the names of one namespace to yield and reports whether to go on.
-func namesOf(yield func(render.Name) bool, ns render.Namespace, fields iter.Seq[string]) bool {
+func namesOf(yield func(render.Name) bool, ns string, fields iter.Seq[string]) bool {
 	for field := range fields {
 		if field != "" && !yield(render.Name{Namespace: ns, Field: field}) {
 			return false
@@ -41,12 +58,12 @@ func (v *Variables) Names() iter.Seq[render.Name] {
 				return
 			}
 		}
-		_ = namesOf(yield, render.CRM, v.keys(docCRMData)) &&
-			namesOf(yield, render.Call, v.keys(docConnectedEvent)) &&
-			namesOf(yield, render.Call, v.headerNames()) &&
-			namesOf(yield, render.Analysis, v.keys(docAnalysis)) &&
-			namesOf(yield, render.Analysis, slices.Values(v.env.AnalysisSeeds)) &&
-			namesOf(yield, render.QC, v.keys(docQC))
+		_ = namesOf(yield, NamespaceCRM, v.keys(docCRMData)) &&
+			namesOf(yield, NamespaceCall, v.keys(docConnectedEvent)) &&
+			namesOf(yield, NamespaceCall, v.headerNames()) &&
+			namesOf(yield, NamespaceAnalysis, v.keys(docAnalysis)) &&
+			namesOf(yield, NamespaceAnalysis, slices.Values(v.env.AnalysisSeeds)) &&
+			namesOf(yield, NamespaceQC, v.keys(docQC))
 	}
 }
 

@@ -18,6 +18,17 @@ import (
 type Style struct {
 	Location *time.Location // nil is UTC
 	Format   TimeFormat
+
+	most int // the length of the output from which on nothing is added; 0 is no limit
+}
+
+// room is as much of a text as is added to dst: a little more than fits, so that it
+// shows that it does not.
+func (s Style) room(dst, text []byte) []byte {
+	if s.most == 0 {
+		return text
+	}
+	return text[:min(len(text), max(0, s.most-len(dst))+1)]
 }
 
 // AppendText appends the text of a value: a string as it is, an object or array
@@ -50,7 +61,7 @@ func (s Style) zone() *time.Location {
 func (s Style) text(dst []byte, v value) []byte {
 	switch v.Type {
 	case typeString, bsoncore.TypeSymbol:
-		return append(dst, textBytes(v)...)
+		return append(dst, s.room(dst, textBytes(v))...)
 	case typeDocument, typeArray:
 		return s.json(dst, v, 0)
 	case bsoncore.TypeDouble:
@@ -95,7 +106,7 @@ func (s Style) quotable(dst []byte, v value) []byte {
 		return hex.AppendEncode(dst, v.Data)
 	case bsoncore.TypeBinary:
 		if _, data, ok := v.BinaryOK(); ok {
-			return base64.StdEncoding.AppendEncode(dst, data)
+			return base64.StdEncoding.AppendEncode(dst, s.room(dst, data))
 		}
 	case bsoncore.TypeRegex:
 		if pattern, options, ok := v.RegexOK(); ok {
@@ -103,11 +114,11 @@ func (s Style) quotable(dst []byte, v value) []byte {
 		}
 	case bsoncore.TypeJavaScript:
 		if code, ok := v.JavaScriptOK(); ok {
-			return append(dst, code...)
+			return append(dst, s.room(dst, []byte(code))...)
 		}
 	case bsoncore.TypeCodeWithScope:
 		if code, _, ok := v.CodeWithScopeOK(); ok {
-			return append(dst, code...)
+			return append(dst, s.room(dst, []byte(code))...)
 		}
 	case bsoncore.TypeDBPointer:
 		if _, id, ok := v.DBPointerOK(); ok {
@@ -148,7 +159,7 @@ func (s Style) json(dst []byte, v value, depth int) []byte {
 		}
 		return s.container(dst, v, depth+1)
 	case typeString, bsoncore.TypeSymbol:
-		return render.AppendString(dst, textBytes(v))
+		return render.AppendString(dst, s.room(dst, textBytes(v)))
 	case bsoncore.TypeDouble, bsoncore.TypeDecimal128:
 		return s.number(dst, v)
 	case bsoncore.TypeDateTime, bsoncore.TypeTimestamp, bsoncore.TypeObjectID, bsoncore.TypeBinary,
@@ -171,6 +182,9 @@ func (s Style) container(dst []byte, v value, depth int) []byte {
 	first := true
 	w := walk(v.Data)
 	for key, item, ok := w.next(); ok; key, item, ok = w.next() {
+		if s.most > 0 && len(dst) > s.most {
+			break
+		}
 		if !first {
 			dst = append(dst, ',')
 		}

@@ -10,6 +10,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/pkg/render"
 )
 
 func decimal(tb testing.TB, text string) bson.Decimal128 {
@@ -139,6 +140,27 @@ func TestDeepValues(t *testing.T) {
 	}
 	if got := payload(t, raw, calls.Env{}, "{{crm"+strings.Repeat(".a", levels)+".end}}"); got != `"1"` {
 		t.Errorf("leaf: got %.60s", got)
+	}
+}
+
+// The text of a value that is longer than a payload may be is not made in full.
+func TestLongValuesAreCut(t *testing.T) {
+	const most = 1000
+	large := strings.Repeat("\x01", 1<<20)
+	raw, err := bson.Marshal(bson.D{{Key: "crm_data", Value: bson.D{
+		{Key: "s", Value: large}, {Key: "b", Value: bson.Binary{Data: []byte(large)}}, {Key: "o", Value: bson.D{{Key: "a", Value: bson.A{large, large}}, {Key: "b", Value: large}}},
+		{Key: "list", Value: bson.A{"a", "b", strings.Repeat("c", most-20)}}, {Key: "fits", Value: strings.Repeat("x", most)},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := calls.Decode(raw)
+	vars := call.Variables(calls.Env{MaxText: most})
+	for field, want := range map[string]int{"s": most + 1, "b": 1337, "o": 6*most + 13, "list": most - 8, "fits": most} {
+		got, _ := vars.AppendText([]byte("before"), render.Name{Namespace: calls.NamespaceCRM, Field: field})
+		if n := len(got) - len("before"); n > want || n < min(want, most) {
+			t.Errorf("%s: %d bytes, want %d", field, n, want)
+		}
 	}
 }
 

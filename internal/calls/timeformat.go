@@ -6,12 +6,14 @@ import (
 	"strings"
 	"time"
 	_ "time/tzdata" // zone names must work in an image without zone files, in tests too
+
+	"github.com/itchyny/timefmt-go"
 )
 
 // TimeFormat is how a date is written as text. The zero value is "iso8601".
 type TimeFormat struct {
-	kind   timeKind
-	pieces []timePiece // of a pattern
+	kind    timeKind
+	pattern string // for timePattern
 }
 
 type timeKind uint8
@@ -43,110 +45,71 @@ var timeKinds = map[string]timeKind{
 	"unix_ms":  timeUnixMilli,
 }
 
-// timePiece is literal text, or one directive of a pattern.
-type timePiece struct {
-	text      string
-	directive byte // 0 for text
-	flag      byte // '-' no padding, '_' blanks, '0' zeros, ':' offset with a colon, 0 none
-}
+// The bounds of a pattern and of what it writes, in bytes.
+const (
+	MaxTimePattern = 256
+	MaxTimeText    = 1024
+)
 
 // ParseTimeFormat reads a setting: "iso8601" (2026-06-05T15:45:00+05:30, the
 // default, also for ""), "datetime" (2026-06-05 15:45:00), "display" (05 June
 // 2026, 03:45 PM IST), "unix", "unix_ms", or a strftime pattern, which holds at
 // least one "%". The directives are those of C in its own locale, with the
 // flags "-", "_" and "0" before numbers, and %:z. An unknown name or directive
-// is an error that names it.
+// is an error that names it; so is a pattern that is too long or writes too much.
 func ParseTimeFormat(s string) (TimeFormat, error) {
 	if kind, named := timeKinds[s]; named {
 		return TimeFormat{kind: kind}, nil
 	}
+	if len(s) > MaxTimePattern {
+		return TimeFormat{}, fmt.Errorf("time format is %d bytes long, at most %d are taken", len(s), MaxTimePattern)
+	}
 	if !strings.Contains(s, "%") {
 		return TimeFormat{}, fmt.Errorf("unknown time format %q: want iso8601, datetime, display, unix, unix_ms or a strftime pattern", s)
 	}
-	f := TimeFormat{kind: timePattern}
-	for s != "" {
-		text, rest, found := strings.Cut(s, "%")
-		if text != "" {
-			f.pieces = append(f.pieces, timePiece{text: text})
-		}
-		if !found {
-			break
-		}
-		piece, size, err := parseDirective(rest)
+	for _, rest, found := strings.Cut(s, "%"); found; _, rest, found = strings.Cut(rest, "%") {
+		size, err := directive(rest)
 		if err != nil {
 			return TimeFormat{}, err
 		}
-		f.pieces = append(f.pieces, piece)
-		s = rest[size:]
+		rest = rest[size:]
+	}
+	f := TimeFormat{kind: timePattern, pattern: s}
+	// The day of the longest names.
+	if n := len(f.Append(nil, time.Date(2026, 9, 30, 23, 59, 59, 0, time.UTC))); n > MaxTimeText {
+		return TimeFormat{}, fmt.Errorf("time format writes %d bytes, at most %d are taken", n, MaxTimeText)
 	}
 	return f, nil
 }
 
-// The directives: numbers with their width, the rest, and those made of others.
-var (
-	numberDirectives = map[byte]numberDirective{
-		'Y': {4, '0', func(t time.Time) int { return t.Year() }},
-		'C': {2, '0', func(t time.Time) int { return t.Year() / 100 }},
-		'y': {2, '0', func(t time.Time) int { return t.Year() % 100 }},
-		'm': {2, '0', func(t time.Time) int { return int(t.Month()) }},
-		'd': {2, '0', time.Time.Day},
-		'e': {2, ' ', time.Time.Day},
-		'H': {2, '0', time.Time.Hour},
-		'k': {2, ' ', time.Time.Hour},
-		'I': {2, '0', hour12},
-		'l': {2, ' ', hour12},
-		'M': {2, '0', time.Time.Minute},
-		'S': {2, '0', time.Time.Second},
-		'f': {6, '0', func(t time.Time) int { return t.Nanosecond() / 1000 }},
-		'j': {3, '0', time.Time.YearDay},
-		'u': {1, '0', func(t time.Time) int { return (int(t.Weekday())+6)%7 + 1 }},
-		'w': {1, '0', func(t time.Time) int { return int(t.Weekday()) }},
-		'G': {4, '0', func(t time.Time) int { year, _ := t.ISOWeek(); return year }},
-		'g': {2, '0', func(t time.Time) int { year, _ := t.ISOWeek(); return year % 100 }},
-		'V': {2, '0', func(t time.Time) int { _, week := t.ISOWeek(); return week }},
-		'U': {2, '0', func(t time.Time) int { return (t.YearDay() + 6 - int(t.Weekday())) / 7 }},
-		'W': {2, '0', func(t time.Time) int { return (t.YearDay() + 6 - (int(t.Weekday())+6)%7) / 7 }},
-		's': {1, '0', func(t time.Time) int { return int(t.Unix()) }},
-	}
-	layoutDirectives = map[byte]string{
-		'a': "Mon", 'A': "Monday", 'b': "Jan", 'h': "Jan", 'B': "January", 'p': "PM", 'P': "pm",
-		'z': "-0700", 'Z': "MST", 'F': "2006-01-02", 'D': "01/02/06", 'x': "01/02/06",
-		'T': "15:04:05", 'X': "15:04:05", 'R': "15:04", 'r': "03:04:05 PM", 'c': "Mon Jan _2 15:04:05 2006",
-	}
-	textDirectives = map[byte]string{'%': "%", 'n': "\n", 't': "\t"}
+// The directives, numbers and others. A library writes them; it would also take
+// widths, which are not bounded, and leave what it does not know as it is.
+const (
+	numberDirectives = "YCymdeHkIlMSfjuwGgVUWs"
+	otherDirectives  = "aAbhBpPzZFDxTXRrc%nt"
 )
 
-type numberDirective struct {
-	width int
-	pad   byte
-	of    func(time.Time) int
-}
-
-func hour12(t time.Time) int { return (t.Hour()+11)%12 + 1 }
-
-// parseDirective reads what follows a "%"; size is how much of s it took.
-func parseDirective(s string) (piece timePiece, size int, err error) {
+// directive checks what follows a "%"; size is how much of s it is.
+func directive(s string) (size int, err error) {
+	flag := byte(0)
 	if s != "" && strings.IndexByte("-_0:", s[0]) >= 0 {
-		piece.flag = s[0]
+		flag = s[0]
 		size = 1
 	}
 	if size == len(s) {
-		return piece, 0, fmt.Errorf("time format ends within a directive: %q", "%"+s)
+		return 0, fmt.Errorf("time format ends within a directive: %q", "%"+s)
 	}
-	piece.directive = s[size]
-	size++
-	_, number := numberDirectives[piece.directive]
-	_, layout := layoutDirectives[piece.directive]
-	text, literal := textDirectives[piece.directive]
-	switch {
-	case piece.flag == ':' && piece.directive != 'z',
-		piece.flag != 0 && piece.flag != ':' && !number,
-		!number && !layout && !literal:
-		return piece, 0, fmt.Errorf("time format has an unknown directive %q", "%"+firstRunes(s, size))
-	case literal:
-		return timePiece{text: text}, size, nil
+	allowed := numberDirectives
+	switch flag {
+	case 0:
+		allowed += otherDirectives
+	case ':':
+		allowed = "z"
 	}
-	return piece, size, nil
+	if strings.IndexByte(allowed, s[size]) < 0 {
+		return 0, fmt.Errorf("time format has an unknown directive %q", "%"+firstRunes(s, size+1))
+	}
+	return size + 1, nil
 }
 
 // firstRunes is s up to n bytes, and to the end of the character there.
@@ -172,43 +135,8 @@ func (f TimeFormat) Append(dst []byte, t time.Time) []byte {
 	case timeUnixMilli:
 		return strconv.AppendInt(dst, t.UnixMilli(), 10)
 	case timePattern:
-		for _, p := range f.pieces {
-			dst = p.append(dst, t)
-		}
-		return dst
+		return timefmt.AppendFormat(dst, t, f.pattern)
 	default:
 		return t.AppendFormat(dst, time.RFC3339)
 	}
-}
-
-func (p timePiece) append(dst []byte, t time.Time) []byte {
-	if p.directive == 0 {
-		return append(dst, p.text...)
-	}
-	if number, ok := numberDirectives[p.directive]; ok {
-		return number.append(dst, t, p.flag)
-	}
-	layout := layoutDirectives[p.directive]
-	if p.flag == ':' {
-		layout = "-07:00"
-	}
-	return t.AppendFormat(dst, layout)
-}
-
-func (d numberDirective) append(dst []byte, t time.Time, flag byte) []byte {
-	var buf [20]byte
-	digits := strconv.AppendInt(buf[:0], int64(d.of(t)), 10)
-	pad := d.pad
-	switch flag {
-	case '-':
-		return append(dst, digits...)
-	case '_':
-		pad = ' '
-	case '0':
-		pad = '0'
-	}
-	for range d.width - len(digits) {
-		dst = append(dst, pad)
-	}
-	return append(dst, digits...)
 }

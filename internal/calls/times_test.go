@@ -152,7 +152,8 @@ func TestTimeFormats(t *testing.T) {
 func TestBadTimeFormats(t *testing.T) {
 	for format, part := range map[string]string{
 		"iso": `"iso"`, "ISO8601": `"ISO8601"`, " ": `" "`, "YYYY-MM-DD": `"YYYY-MM-DD"`,
-		"%Y-%Q": `"%Q"`, "%": `"%"`, "%d %-": `"%-"`, "%é": `"%é"`, "%:H": `"%:H"`, "%-A": `"%-A"`, "%-%": `"%-%"`, "%E": `"%E"`, "%--d": `"%--"`,
+		"%Y-%Q": `"%Q"`, "%": `"%"`, "%d %-": `"%-"`, "%é": `"%é"`, "%:H": `"%:H"`, "%-A": `"%-A"`, "%-%": `"%-%"`, "%E": `"%E"`, "%--d": `"%--"`, "%5d": `"%5"`, "%^a": `"%^"`, "%+": `"%+"`,
+		strings.Repeat("%d", 129): "258 bytes long", strings.Repeat("%c", 100): "writes 2400 bytes",
 	} {
 		if _, err := calls.ParseTimeFormat(format); err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("%q: got %v, want an error that names %s", format, err, part)
@@ -169,7 +170,10 @@ func FuzzTimeFormat(f *testing.F) {
 		if err != nil {
 			return
 		}
-		got := string(parsed.Append(nil, time.UnixMilli(ms)))
+		got := string(parsed.Append(nil, time.UnixMilli(ms%(253402300799000)).UTC()))
+		if len(got) > 2*calls.MaxTimeText {
+			t.Errorf("%q writes %d bytes", format, len(got))
+		}
 		if rest, ok := strings.CutPrefix(format, "a"); ok && rest != "" && !strings.HasPrefix(got, "a") {
 			t.Errorf("%q lost its text: %q", format, got)
 		}

@@ -13,8 +13,11 @@ import (
 
 // Env is what a rendering needs beside the call itself.
 type Env struct {
-	Style Style     // the bot's zone and time format
-	Now   time.Time // for system.*; the zone of Style is used
+	Style Style // the bot's zone and time format
+	// MaxText is about how long the text of one value may be, in bytes; 0 is no
+	// limit. Longer ones are cut, so it is for a payload that may not be longer.
+	MaxText int
+	Now     time.Time // for system.*; the zone of Style is used
 	// RecordingURL is the link of result.recording_url; see [NeedsRecording].
 	RecordingURL string
 	// AnalysisSeeds are names under analysis that exist with "" beside the
@@ -50,17 +53,17 @@ var (
 // is, null included.
 func (v *Variables) AppendText(dst []byte, name render.Name) ([]byte, render.Found) {
 	switch name.Namespace {
-	case render.System:
+	case NamespaceSystem:
 		return v.system(dst, name.Field)
-	case render.CRM:
+	case NamespaceCRM:
 		return v.stored(dst, docCRMData, name.Field)
-	case render.Call:
+	case NamespaceCall:
 		return v.callField(dst, name.Field)
-	case render.Result:
+	case NamespaceResult:
 		return v.result(dst, name.Field)
-	case render.Analysis:
+	case NamespaceAnalysis:
 		return v.analysis(dst, name.Field)
-	case render.QC:
+	case NamespaceQC:
 		return v.seeded(dst, docQC, name.Field, slices.Contains(qcSeeds, name.Field))
 	}
 	return dst, render.Absent
@@ -72,9 +75,18 @@ func (v *Variables) value(dst []byte, stored value) ([]byte, render.Found) {
 	case 0:
 		return dst, render.Absent
 	case typeDocument, typeArray:
-		return v.env.Style.text(dst, stored), render.JSON
+		return v.style(dst).text(dst, stored), render.JSON
 	}
-	return v.env.Style.text(dst, stored), render.Text
+	return v.style(dst).text(dst, stored), render.Text
+}
+
+// style is the style for a value that is appended to dst.
+func (v *Variables) style(dst []byte) Style {
+	s := v.env.Style
+	if v.env.MaxText > 0 {
+		s.most = len(dst) + v.env.MaxText
+	}
+	return s
 }
 
 // stored appends a field of an object of the document. What is no object has

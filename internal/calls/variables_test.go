@@ -125,7 +125,7 @@ func TestResultNamesAlwaysExist(t *testing.T) {
 	}
 	var fixed []string
 	for name := range calls.FixedNames() {
-		if name.Namespace == render.Result {
+		if name.Namespace == calls.NamespaceResult {
 			fixed = append(fixed, name.Field)
 		}
 	}

@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
@@ -21,7 +21,7 @@ import (
 // compiled is a bot of the demo as the watcher reads it.
 func compiled(t *testing.T, b *bot) *bots.Bot {
 	t.Helper()
-	return bots.Compile(rawDoc(t, b.document("http://127.0.0.1:4000")), bots.Options{})
+	return bots.Compile(rawDoc(t, b.document("http://127.0.0.1:4000")), bots.Options{Permits: func(netip.Addr) bool { return true }})
 }
 
 func rawDoc(t *testing.T, doc bson.D) bson.Raw {
@@ -63,13 +63,12 @@ func rehearse(t *testing.T) {
 	for _, b := range all {
 		watched[botID(b.id)] = compiled(t, b)
 	}
-	links, err := recording.New(recording.Options{PublicBaseURL: PublicBaseURL, Storage: recording.ParseStorage(rawDoc(t, settings()))})
+	links, err := recording.New(recording.Options{PublicBaseURL: PublicBaseURL}.Over(rawDoc(t, settings())))
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := newCRM(all)
 	for _, p := range planned(1, 6*len(scenes)) {
-		now := time.Now()
 		doc := append(append(append(bson.D{}, p.skeleton...), p.cdr...), ended(p)...)
 		call := calls.Decode(rawDoc(t, doc))
 		b := watched[call.BotID]
@@ -83,7 +82,10 @@ func rehearse(t *testing.T) {
 		if reason != dispatch.NoReason {
 			continue
 		}
-		r := dispatch.Prepare(&call, b, dispatch.PrepareEnv{RecordingURL: links.Link(&call, now)})
+		r, err := dispatch.Prepare(&call, b, dispatch.PrepareEnv{RecordingURL: links.Link(&call)})
+		if err != nil {
+			t.Fatal(err)
+		}
 		e := right(p)
 		e.got = nil
 		for range p.want.tries {

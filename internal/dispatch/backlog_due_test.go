@@ -88,7 +88,7 @@ func (db *database) Refresh(context.Context, []bson.RawValue) error { return nil
 func (db *database) Gone(bson.RawValue) bool { return false }
 
 // Link implements Links.
-func (db *database) Link(*calls.Call, time.Time) string { return "" }
+func (db *database) Link(*calls.Call) string { return "" }
 
 // due inserts calls of a bot whose next attempt is due.
 func (db *database) due(bot string, from, n int) {

@@ -75,7 +75,7 @@ func (n *bench) Refresh(context.Context, []bson.RawValue) error { return nil }
 func (n *bench) Gone(bson.RawValue) bool { return false }
 
 // Link implements Links.
-func (n *bench) Link(*calls.Call, time.Time) string { return "" }
+func (n *bench) Link(*calls.Call) string { return "" }
 
 // blackhole takes connections and never answers.
 func blackhole(b *testing.B) string {

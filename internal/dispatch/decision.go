@@ -47,6 +47,7 @@ const (
 	ReasonUnreadable          // MongoDB refuses to read the call
 	ReasonUnrecordable        // the call takes no outcome any more
 	ReasonBotGone             // the bot's document is gone, and may come back
+	ReasonTooLarge            // the payload is larger than any may be
 	ReasonBusy                // the destination has no room now, or memory is short
 	ReasonBlocked             // the destination is down, or asked to wait
 	ReasonTooOld              // due for longer than a delivery may take
@@ -69,6 +70,7 @@ var reasonTexts = [...][2]string{
 	{"call_unreadable", "the call cannot be read"},
 	{"call_takes_no_outcome", "the call takes no outcome"},
 	{"bot_gone", "the bot is gone"},
+	{"too_large", "the payload is too large"},
 	{"busy", "the destination is busy"},
 	{"blocked", "the destination does not answer, or asked to wait"},
 	{"too_old", "due for too long, and the destination does not answer"},

@@ -52,7 +52,7 @@ type Sender interface {
 
 // Links makes the recording link of a call, with the settings as they are now.
 type Links interface {
-	Link(call *calls.Call, now time.Time) string
+	Link(call *calls.Call) string
 }
 
 // Options are what a Dispatcher is made of.

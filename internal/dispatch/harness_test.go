@@ -248,7 +248,7 @@ func (r *road) Set() *bots.Set {
 	return r.bots
 }
 
-func (r *road) Link(*calls.Call, time.Time) string { return "" }
+func (r *road) Link(*calls.Call) string { return "" }
 
 func (r *road) Send(ctx context.Context, req *push.Request) push.Result {
 	r.mu.Lock()

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"fmt"
 	"maps"
 	"net/http"
 	"strings"
@@ -39,12 +40,15 @@ func Variables(call *calls.Call, bot *bots.Bot, env PrepareEnv) *calls.Variables
 		RecordingURL:  env.RecordingURL,
 		AnalysisSeeds: env.AnalysisSeeds,
 		Auto:          bot.Auto,
+		MaxText:       bots.MaxPayload,
 	})
 }
 
 // Prepare renders the request that pushes a call; SkipReason must have found
-// none. It is pure: the same call, bot and environment give the same bytes.
-func Prepare(call *calls.Call, bot *bots.Bot, env PrepareEnv) *push.Request {
+// none. It is pure: the same call, bot and environment give the same bytes. The
+// error is a payload of more than bots.MaxPayload; the request is then without it
+// and must not be sent.
+func Prepare(call *calls.Call, bot *bots.Bot, env PrepareEnv) (*push.Request, error) {
 	p := bot.Push
 	vars := Variables(call, bot, env)
 	r := &push.Request{
@@ -58,23 +62,30 @@ func Prepare(call *calls.Call, bot *bots.Bot, env PrepareEnv) *push.Request {
 		RetryWhen:     p.RetryWhen,
 		Redact:        p.Redact,
 	}
+	env.Render.MaxBytes = bots.MaxPayload
+	var err error
 	if p.Method == http.MethodGet {
-		r.URL = string(appendQuery(make([]byte, 0, len(p.URL)+sizeHint(p.Mapper)), p, vars, env.Render))
+		var url []byte
+		url, err = appendQuery(make([]byte, 0, len(p.URL)+sizeHint(p.Mapper)), p, vars, env.Render)
+		r.URL = string(url)
 	} else {
-		r.Body = p.Mapper.AppendJSONWith(make([]byte, 0, sizeHint(p.Mapper)), vars, env.Render)
+		r.Body, err = p.Mapper.AppendJSON(make([]byte, 0, sizeHint(p.Mapper)), vars, env.Render)
 	}
 	r.Header = header(p, env.UserAgent, r.DeliveryID)
-	return r
+	if err != nil {
+		return r, fmt.Errorf("render %d bytes at most: %w", bots.MaxPayload, err)
+	}
+	return r, nil
 }
 
 // sizeHint is the room that most payloads need, so that they grow at most once.
 func sizeHint(m *render.Mapper) int { return 128 + 64*m.Len() }
 
 // appendQuery adds the payload to the parameters that the address has.
-func appendQuery(dst []byte, p *bots.Push, vars render.Variables, opts render.Options) []byte {
+func appendQuery(dst []byte, p *bots.Push, vars render.Variables, opts render.Options) ([]byte, error) {
 	dst = append(dst, p.URL...)
 	if p.Mapper.Len() == 0 {
-		return dst
+		return dst, nil
 	}
 	switch i := strings.IndexByte(p.URL, '?'); {
 	case i < 0:
@@ -82,7 +93,7 @@ func appendQuery(dst []byte, p *bots.Push, vars render.Variables, opts render.Op
 	case i < len(p.URL)-1 && p.URL[len(p.URL)-1] != '&':
 		dst = append(dst, '&')
 	}
-	return p.Mapper.AppendQueryWith(dst, vars, opts)
+	return p.Mapper.AppendQuery(dst, vars, opts)
 }
 
 // header adds what every push carries to the bot's own headers, which win.

@@ -1,7 +1,9 @@
 package dispatch
 
 import (
+	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/pkg/push"
 	"github.com/cxbridge/watcher/pkg/render"
 )
 
@@ -97,7 +100,7 @@ func TestPreparePost(t *testing.T) {
 		"success": bson.M{"path": "ok", "equals": true}, "retry_when": bson.M{"status": 403}, "auth": bson.M{"type": "query", "params": bson.M{"k": "v"}},
 		"key_mapper": bson.D{{Key: "n", Value: "{{NAME}}"}, {Key: "r", Value: "{{result.recording_url}}"}, {Key: "u", Value: "{{nope}}"}, {Key: "t", Value: "{{system.current_time}}"}},
 	})
-	r := Prepare(call, bot, PrepareEnv{UserAgent: "watcher/1", RecordingURL: "https://rec"})
+	r := prepared(t, call, bot, PrepareEnv{UserAgent: "watcher/1", RecordingURL: "https://rec"})
 	if r.Method != http.MethodPost || r.URL != "https://crm.example.com/hook?src=cxb" {
 		t.Errorf("%s %s", r.Method, r.URL)
 	}
@@ -132,7 +135,7 @@ func TestPrepareGet(t *testing.T) {
 		"https://crm.example.com/x?src=cxb&":   "https://crm.example.com/x?src=cxb&" + added,
 		"https://crm.example.com/x?src=cxb#no": "https://crm.example.com/x?src=cxb&" + added,
 	} {
-		r := Prepare(prepareCall(t, nil), prepareBot(t, bson.M{"url": url, "method": "get", "key_mapper": mapper}), PrepareEnv{})
+		r := prepared(t, prepareCall(t, nil), prepareBot(t, bson.M{"url": url, "method": "get", "key_mapper": mapper}), PrepareEnv{})
 		if r.Method != http.MethodGet || r.URL != want || r.Body != nil {
 			t.Errorf("%s:\n got %s\nwant %s", url, r.URL, want)
 		}
@@ -140,7 +143,7 @@ func TestPrepareGet(t *testing.T) {
 			t.Errorf("headers: %v", r.Header)
 		}
 	}
-	r := Prepare(prepareCall(t, nil), prepareBot(t, bson.M{"url": "https://crm.example.com/x?a=1", "method": "get"}), PrepareEnv{})
+	r := prepared(t, prepareCall(t, nil), prepareBot(t, bson.M{"url": "https://crm.example.com/x?a=1", "method": "get"}), PrepareEnv{})
 	if r.URL != "https://crm.example.com/x?a=1" {
 		t.Errorf("without a mapper: %s", r.URL)
 	}
@@ -150,7 +153,7 @@ func TestTheBotsOwnHeaderWins(t *testing.T) {
 	bot := prepareBot(t, bson.M{"url": "https://crm.example.com", "headers": bson.M{
 		"content-TYPE": "application/vnd.x+json", "user-agent": "own/1", "idempotency-key": "own-key",
 	}})
-	r := Prepare(prepareCall(t, nil), bot, PrepareEnv{UserAgent: "watcher/1"})
+	r := prepared(t, prepareCall(t, nil), bot, PrepareEnv{UserAgent: "watcher/1"})
 	for name, want := range map[string]string{"Content-Type": "application/vnd.x+json", "User-Agent": "own/1", "Idempotency-Key": "own-key"} {
 		if got := r.Header[name]; len(got) != 1 || got[0] != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
@@ -164,21 +167,47 @@ func TestTheBotsOwnHeaderWins(t *testing.T) {
 func TestPrepareIsPure(t *testing.T) {
 	bot := prepareBot(t, bson.M{"url": "https://crm.example.com", "token": "t", "key_mapper": bson.M{"d": "{{system.current_datetime}}"}})
 	call := prepareCall(t, nil)
-	first := Prepare(call, bot, PrepareEnv{})
+	first := prepared(t, call, bot, PrepareEnv{})
 	first.Header.Set("X-Changed", "1")
-	if again := Prepare(call, bot, PrepareEnv{}); string(again.Body) != string(first.Body) || again.Header.Get("X-Changed") != "" {
+	if again := prepared(t, call, bot, PrepareEnv{}); string(again.Body) != string(first.Body) || again.Header.Get("X-Changed") != "" {
 		t.Errorf("%s, then %s with %v", first.Body, again.Body, again.Header)
 	}
 	if want := `{"d":"05 June 2026, 03:47 PM IST"}`; string(first.Body) != want {
 		t.Errorf("the clock is that of the result: %s, want %s", first.Body, want)
 	}
-	later := Prepare(call, bot, PrepareEnv{Now: storedAt.Add(24 * time.Hour)})
+	later := prepared(t, call, bot, PrepareEnv{Now: storedAt.Add(24 * time.Hour)})
 	if want := `{"d":"06 June 2026, 03:47 PM IST"}`; string(later.Body) != want {
 		t.Errorf("another clock: %s, want %s", later.Body, want)
 	}
-	literal := Prepare(call, prepareBot(t, bson.M{"url": "https://x.example", "key_mapper": bson.M{"a": "{{nope}}"}}), PrepareEnv{Render: render.Options{KeepUnresolved: true}})
+	literal := prepared(t, call, prepareBot(t, bson.M{"url": "https://x.example", "key_mapper": bson.M{"a": "{{nope}}"}}), PrepareEnv{Render: render.Options{KeepUnresolved: true}})
 	if want := `{"a":"{{nope}}"}`; string(literal.Body) != want {
 		t.Errorf("literal: %s", literal.Body)
+	}
+}
+
+func prepared(tb testing.TB, call *calls.Call, bot *bots.Bot, env PrepareEnv) *push.Request {
+	tb.Helper()
+	r, err := Prepare(call, bot, env)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return r
+}
+
+// A payload that would be too large is given up while it is made: 2,000 keys of
+// 1 MB each would be 2 GB.
+func TestPrepareGivesUpOnALargePayload(t *testing.T) {
+	call := prepareCall(t, bson.M{"transcript": bson.A{bson.M{"role": "user", "content": strings.Repeat("\x01", 1<<20)}}})
+	mapper := bson.M{}
+	for i := range 2000 {
+		mapper[strconv.Itoa(i)] = "{{result.transcript}}"
+	}
+	for _, method := range []string{"POST", "GET"} {
+		bot := prepareBot(t, bson.M{"url": "https://crm.example.com/x", "method": method, "key_mapper": mapper})
+		r, err := Prepare(call, bot, PrepareEnv{})
+		if !errors.Is(err, render.ErrTooLarge) || len(r.Body) > 0 || len(r.URL) > 100 {
+			t.Errorf("%s: %v, a body of %d bytes, an address of %d", method, err, len(r.Body), len(r.URL))
+		}
 	}
 }
 
@@ -193,7 +222,7 @@ func BenchmarkPrepare(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		if SkipReason(call, bot) == NoReason {
-			Prepare(call, bot, env)
+			prepared(b, call, bot, env)
 		}
 	}
 }

@@ -137,9 +137,12 @@ func (d *Dispatcher) render(it *item, now time.Time) (*push.Request, Decision) {
 	defer func() { <-d.rendering }()
 	env := d.o.Env
 	if it.bot.Push.NeedsRecording {
-		env.RecordingURL = d.o.Links.Link(it.call, now)
+		env.RecordingURL = d.o.Links.Link(it.call)
 	}
-	request := Prepare(it.call, it.bot, env)
+	request, err := Prepare(it.call, it.bot, env)
+	if err != nil {
+		return nil, Decision{Action: Finish, Reason: ReasonTooLarge, Status: calls.StatusFailed, Detail: err.Error()}
+	}
 	request.Redact = redactor(it.call, it.bot, env.RecordingURL)
 	size := int64(len(request.Body) + len(request.URL))
 	if !d.queue.Grow(&it.job, size) {

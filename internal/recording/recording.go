@@ -1,8 +1,9 @@
 // Package recording makes the link to a call's recording that a CRM is sent.
 //
 // It owns the choice between the three kinds of link, the object key behind a
-// stored URL, and the signature of a pre-signed link. It reads no database,
-// makes no network call and does not know whether a recording exists.
+// stored URL, the signature of a pre-signed link and the settings document that
+// this takes. Making a link is no network call, and nobody here knows whether a
+// recording exists.
 package recording
 
 import (
@@ -10,7 +11,8 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
-	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/cxbridge/watcher/internal/calls"
 )
@@ -21,13 +23,12 @@ const tokenPath = "/api/v1/public/recordings/"
 // stored is what a call document says about its recording. Fields that are
 // missing or not text are empty.
 type stored struct {
-	url         string // recording_url
-	key         string // recording_key
-	token       string // recording_access_token
-	completedAt time.Time
+	url   string // recording_url
+	key   string // recording_key
+	token string // recording_access_token
 }
 
-// Options configure a Linker. The zero value is a Linker that passes stored
+// Options are a deployment's own settings. The zero value is a Linker that passes stored
 // URLs through.
 type Options struct {
 	// PublicBaseURL is where CXB API is reached from outside, such as
@@ -39,12 +40,16 @@ type Options struct {
 	Storage Storage
 }
 
+// Over returns the options over those of the settings document, which may be nil.
+func (o Options) Over(document bson.Raw) Options {
+	o.Storage = parseStorage(document).override(o.Storage)
+	return o
+}
+
 // Linker makes links. It is immutable and safe for concurrent use.
 type Linker struct {
 	base   string  // "" without a public base URL
 	signer *signer // nil without a configured store
-	bucket string
-	host   string // of the store, to recognise its URLs
 }
 
 // New makes a Linker from what is usable in the options. The error names, all
@@ -57,10 +62,6 @@ func New(o Options) (*Linker, error) {
 	var storeErr error
 	if o.Storage.Configured() {
 		l.signer, storeErr = newSigner(o.Storage)
-	}
-	if l.signer != nil {
-		l.bucket = o.Storage.Bucket
-		l.host = l.signer.endpointHost
 	}
 	return l, errors.Join(baseErr, storeErr)
 }
@@ -81,23 +82,14 @@ func publicBase(s string) (string, error) {
 	return strings.TrimRight(s, "/"), nil
 }
 
-// Signs reports whether links to stored recordings are signed here.
-func (l *Linker) Signs() bool { return l.signer != nil }
-
-// Link returns the link to a call's recording, or "" when it has none: the
-// token link; else a pre-signed link that is good for 12 to 24 hours from now;
-// else the stored URL. The time of the signature depends on completed_at, so
-// that the tries of one delivery send the same link.
-func (l *Linker) Link(call *calls.Call, now time.Time) string {
-	return l.link(stored{
-		url:         call.RecordingURL(),
-		key:         call.RecordingKey(),
-		token:       call.RecordingToken(),
-		completedAt: call.CompletedAt,
-	}, now)
+// Link returns the link to a call's recording, or "" when it has none: the token
+// link; else a pre-signed link that is good for 24 hours from now; else the stored
+// URL. A signed link is another each time.
+func (l *Linker) Link(call *calls.Call) string {
+	return l.link(stored{url: call.RecordingURL(), key: call.RecordingKey(), token: call.RecordingToken()})
 }
 
-func (l *Linker) link(s stored, now time.Time) string {
+func (l *Linker) link(s stored) string {
 	if s.key != "" && s.token != "" && l.base != "" {
 		return l.base + tokenPath + url.PathEscape(s.token)
 	}
@@ -106,10 +98,14 @@ func (l *Linker) link(s stored, now time.Time) string {
 	}
 	key := s.key
 	if key == "" {
-		key = objectKey(s.url, l.host, l.bucket)
+		key = objectKey(s.url, l.signer.host, l.signer.bucket)
 	}
 	if !validKey(key) {
 		return s.url
 	}
-	return l.signer.get(key, signingTime(s.completedAt, now))
+	link, err := l.signer.get(key)
+	if err != nil { // no key of an object
+		return s.url
+	}
+	return link
 }

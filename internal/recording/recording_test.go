@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -26,6 +27,17 @@ func linker(t *testing.T, base string, s Storage) *Linker {
 		t.Fatalf("New: %v", err)
 	}
 	return l
+}
+
+// atCompletion runs a test while the clock says completed.
+func atCompletion(t *testing.T, name string, fn func(*testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			time.Sleep(time.Until(completed))
+			fn(t)
+		})
+	})
 }
 
 func TestLinkChoosesTheKind(t *testing.T) {
@@ -56,9 +68,8 @@ func TestLinkChoosesTheKind(t *testing.T) {
 		{"key that is no text: as stored", "", store(), stored{url: plain, key: "a\xff"}, plain},
 		{"nothing", base, store(), stored{}, ""},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			tt.stored.completedAt = completed
-			got := linker(t, tt.base, tt.store).link(tt.stored, completed.Add(time.Second))
+		atCompletion(t, tt.name, func(t *testing.T) {
+			got := linker(t, tt.base, tt.store).link(tt.stored)
 			if strings.HasSuffix(tt.want, "Signature=") {
 				if sig, ok := strings.CutPrefix(got, tt.want); !ok || len(sig) != 64 {
 					t.Errorf("got  %s\nwant %s and 64 digits", got, tt.want)
@@ -79,13 +90,26 @@ func TestLinkOfACall(t *testing.T) {
 		t.Fatal(err)
 	}
 	call := calls.Decode(raw)
-	if got, want := linker(t, "https://a.example", store()).Link(&call, completed), "https://a.example/api/v1/public/recordings/tok"; got != want {
+	if got, want := linker(t, "https://a.example", store()).Link(&call), "https://a.example/api/v1/public/recordings/tok"; got != want {
 		t.Errorf("token: got %s, want %s", got, want)
 	}
-	got := linker(t, "", store()).Link(&call, completed.Add(13*time.Hour))
-	if want := "http://localhost:9000/recordings/1.wav?"; !strings.HasPrefix(got, want) || !strings.Contains(got, "X-Amz-Date=20260605T221705Z") {
-		t.Errorf("signed: got %s, want %s and the time moved by 12 hours", got, want)
+	if got, want := linker(t, "", store()).Link(&call), "http://localhost:9000/recordings/1.wav?"; !strings.HasPrefix(got, want) {
+		t.Errorf("signed: got %s, want %s", got, want)
 	}
+}
+
+// A link is signed when it is made, so that it is good for 24 hours whenever that is.
+func TestALinkIsSignedAnewEachTime(t *testing.T) {
+	atCompletion(t, "a day", func(t *testing.T) {
+		l := linker(t, "", store())
+		s := stored{url: "http://localhost:9000/recordings/calls/1.wav"}
+		for _, want := range []string{"X-Amz-Date=20260605T101705Z&X-Amz-Expires=86400", "X-Amz-Date=20260606T111705Z&X-Amz-Expires=86400"} {
+			if got := l.link(s); !strings.Contains(got, want) {
+				t.Errorf("got %s, want %s", got, want)
+			}
+			time.Sleep(25 * time.Hour)
+		}
+	})
 }
 
 func TestObjectKey(t *testing.T) {
@@ -191,10 +215,10 @@ func TestEndpoint(t *testing.T) {
 		s := store()
 		s.Endpoint, s.Secure = tt.endpoint, tt.secure
 		l, err := New(Options{Storage: s})
-		got := l.link(stored{url: "stored", key: "k"}, completed)
+		got := l.link(stored{url: "stored", key: "k"})
 		switch {
 		case tt.want == "":
-			if err == nil || l.Signs() || got != "stored" {
+			if err == nil || l.signer != nil || got != "stored" {
 				t.Errorf("%q: want refused, got %q, error %v", tt.endpoint, got, err)
 			} else if strings.Contains(err.Error(), "pw-in-it") {
 				t.Errorf("%q: the error shows the password: %v", tt.endpoint, err)
@@ -215,7 +239,7 @@ func TestNewNamesAllFaults(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "public base URL") || !strings.Contains(err.Error(), "bucket") {
 			t.Errorf("%q: want both faults, got %v", base, err)
 		}
-		if got := l.link(stored{url: "stored", key: "k", token: "t"}, completed); got != "stored" {
+		if got := l.link(stored{url: "stored", key: "k", token: "t"}); got != "stored" {
 			t.Errorf("%q: link %q, want the stored one", base, got)
 		}
 	}
@@ -228,7 +252,7 @@ func TestStorageOfSettings(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return ParseStorage(raw)
+		return parseStorage(raw)
 	}
 	got := parse(bson.M{"endpoint": " h:1 ", "access_key": "ak", "secret_key": "sk", "bucket": "b", "secure": true})
 	if !got.Configured() || got.Endpoint != "h:1" || got.AccessKey.Reveal() != "ak" || got.SecretKey.Reveal() != "sk" || got.Bucket != "b" || got.Secure == nil || !*got.Secure {
@@ -240,7 +264,7 @@ func TestStorageOfSettings(t *testing.T) {
 		}
 	}
 	for _, raw := range []bson.Raw{nil, {}, {5, 0, 0, 0}, {0xff, 0xff, 0xff, 0x7f, 0}, []byte("not bson at all")} {
-		if got := ParseStorage(raw); got != (Storage{}) {
+		if got := parseStorage(raw); got != (Storage{}) {
 			t.Errorf("%x: %+v", []byte(raw), got)
 		}
 	}
@@ -252,50 +276,12 @@ func TestStorageOfSettings(t *testing.T) {
 	}
 
 	by := Storage{Endpoint: "e2", Secure: &no}
-	if got := (Storage{Endpoint: "e", AccessKey: "a", SecretKey: "s", Bucket: "b", Secure: &yes}).Override(by); got.Endpoint != "e2" || got.AccessKey != "a" || got.SecretKey != "s" || got.Bucket != "b" || *got.Secure {
+	if got := (Storage{Endpoint: "e", AccessKey: "a", SecretKey: "s", Bucket: "b", Secure: &yes}).override(by); got.Endpoint != "e2" || got.AccessKey != "a" || got.SecretKey != "s" || got.Bucket != "b" || *got.Secure {
 		t.Errorf("some overridden: %+v", got)
 	}
 	by = Storage{AccessKey: "a2", SecretKey: "s2", Bucket: "b2"}
-	if got := (Storage{Endpoint: "e", AccessKey: "a", SecretKey: "s", Bucket: "b", Secure: &yes}).Override(by); got.Endpoint != "e" || got.AccessKey != "a2" || got.SecretKey != "s2" || got.Bucket != "b2" || !*got.Secure {
+	if got := (Storage{Endpoint: "e", AccessKey: "a", SecretKey: "s", Bucket: "b", Secure: &yes}).override(by); got.Endpoint != "e" || got.AccessKey != "a2" || got.SecretKey != "s2" || got.Bucket != "b2" || !*got.Secure {
 		t.Errorf("the others overridden: %+v", got)
-	}
-}
-
-func TestSigningTime(t *testing.T) {
-	at := completed.Truncate(time.Second)
-	for _, tt := range []struct{ after, want time.Duration }{
-		{0, 0},
-		{time.Second, 0},
-		{12*time.Hour - time.Second, 0},
-		{12 * time.Hour, 12 * time.Hour},
-		{23 * time.Hour, 12 * time.Hour},
-		{100 * 24 * time.Hour, 100 * 24 * time.Hour},
-		{-time.Second, -12 * time.Hour},
-		{-12 * time.Hour, -12 * time.Hour},
-	} {
-		now := completed.Add(tt.after)
-		got := signingTime(completed, now)
-		if want := at.Add(tt.want); !got.Equal(want) {
-			t.Errorf("%v after: %v, want %v", tt.after, got, want)
-		}
-		if left := got.Add(linkLife).Sub(now); got.After(now) || left < 12*time.Hour-time.Second {
-			t.Errorf("%v after: signed at %v, now %v, %v left", tt.after, got, now, left)
-		}
-	}
-	if got := signingTime(time.Time{}, completed); got.After(completed) || completed.Sub(got) > 12*time.Hour {
-		t.Errorf("no completed_at: %v", got)
-	}
-}
-
-func TestTriesOfADeliverySendTheSameLink(t *testing.T) {
-	l := linker(t, "", store())
-	s := stored{url: "http://localhost:9000/recordings/calls/1.wav", completedAt: completed}
-	first := l.link(s, completed.Add(time.Second))
-	if again := linker(t, "", store()).link(s, completed.Add(11*time.Hour)); again != first {
-		t.Errorf("another try, another link:\n%s\n%s", first, again)
-	}
-	if later := l.link(s, completed.Add(13*time.Hour)); later == first {
-		t.Error("the link is never renewed")
 	}
 }
 
@@ -305,7 +291,7 @@ func TestNoNetworkCall(t *testing.T) {
 	for _, endpoint := range []string{"minio.invalid:9000", "s3.eu-west-1.amazonaws.com", "s3.amazonaws.com", "nyc3.digitaloceanspaces.com", "storage.googleapis.com"} {
 		s := store()
 		s.Endpoint = endpoint
-		got := linker(t, "", s).link(stored{url: "x", key: "k"}, completed)
+		got := linker(t, "", s).link(stored{url: "x", key: "k"})
 		u, err := url.Parse(got)
 		if err != nil || u.Query().Get("X-Amz-Signature") == "" {
 			t.Errorf("%s: %q, %v", endpoint, got, err)
@@ -324,7 +310,7 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 	s := store()
 	s.SecretKey = secret.Text("very-secret")
 	l := linker(t, "", s)
-	if got := l.link(stored{url: "u", key: "k"}, completed); strings.Contains(got, "very-secret") {
+	if got := l.link(stored{url: "u", key: "k"}); strings.Contains(got, "very-secret") {
 		t.Errorf("the secret key is in the link: %s", got)
 	}
 }
@@ -338,7 +324,7 @@ func FuzzObjectKey(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		got := l.link(stored{url: s}, completed)
+		got := l.link(stored{url: s})
 		if got == s {
 			return
 		}

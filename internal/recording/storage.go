@@ -23,9 +23,9 @@ type Storage struct {
 	Secure    *bool // https; a scheme in Endpoint wins over it; not set means http
 }
 
-// ParseStorage reads `minio` of the settings document. Any shape is accepted:
+// parseStorage reads `minio` of the settings document. Any shape is accepted:
 // what is missing or of the wrong type is not set.
-func ParseStorage(settings bson.Raw) Storage {
+func parseStorage(settings bson.Raw) Storage {
 	minio, ok := lookup(settings, "minio").DocumentOK()
 	if !ok {
 		return Storage{}
@@ -39,9 +39,9 @@ func ParseStorage(settings bson.Raw) Storage {
 	}
 }
 
-// Override returns s with each field that by sets taken from by, so that flags
+// override returns s with each field that by sets taken from by, so that flags
 // win over the settings document one by one.
-func (s Storage) Override(by Storage) Storage {
+func (s Storage) override(by Storage) Storage {
 	if by.Endpoint != "" {
 		s.Endpoint = by.Endpoint
 	}

@@ -3,6 +3,7 @@ package render
 import (
 	"bytes"
 	"iter"
+	"math"
 	"strconv"
 )
 
@@ -48,8 +49,9 @@ func Array(items ...Node) Node { return Node{kind: kindArray, items: items} }
 // Mapper is a compiled key mapper. It never changes after [Compile] and is safe
 // for use from many goroutines.
 type Mapper struct {
-	fields []field
-	tokens []*Token
+	namespaces Namespaces
+	fields     []field
+	tokens     []*Token
 }
 
 type field struct {
@@ -73,11 +75,11 @@ type constant struct {
 	text []byte // what a query parameter says
 }
 
-// Compile parses every template once. A key that comes twice keeps its first
+// Compile parses every template once, for variables of these namespaces. A key that comes twice keeps its first
 // place and its last value, as a decoded document would; a payload never holds
 // a key twice. Order is kept otherwise.
-func Compile(fields []Field) *Mapper {
-	m := &Mapper{}
+func Compile(namespaces Namespaces, fields []Field) *Mapper {
+	m := &Mapper{namespaces: namespaces}
 	m.fields = m.compileFields(fields, "")
 	return m
 }
@@ -117,7 +119,7 @@ func (m *Mapper) compile(n Node, path string) node {
 	case kindLiteral:
 		return node{constant: newLiteral(n.raw)}
 	default:
-		parts := parse(n.text, path)
+		parts := m.namespaces.parse(n.text, path)
 		constantText := true
 		for _, p := range parts {
 			if p.token != nil {
@@ -174,48 +176,66 @@ func (m *Mapper) Tokens() iter.Seq[*Token] {
 func (m *Mapper) Len() int { return len(m.fields) }
 
 // AppendJSON appends the payload as one compact JSON object, always valid, in
-// valid UTF-8, without HTML escaping.
-func (m *Mapper) AppendJSON(dst []byte, vars Variables) []byte {
-	return m.AppendJSONWith(dst, vars, Options{})
-}
-
-// AppendJSONWith is [Mapper.AppendJSON] with options.
-func (m *Mapper) AppendJSONWith(dst []byte, vars Variables, opts Options) []byte {
-	r := rendering{vars, opts}
-	return r.object(dst, m.fields)
+// valid UTF-8, without HTML escaping. The error is [ErrTooLarge], with dst as it
+// was.
+func (m *Mapper) AppendJSON(dst []byte, vars Variables, opts Options) ([]byte, error) {
+	r := newRendering(dst, vars, opts)
+	return r.end(dst, r.object(dst, m.fields))
 }
 
 // AppendQuery appends the payload as key=value pairs joined with "&", in the
 // order of the mapper, percent-encoded (a blank is %20). An object or array is
-// its JSON text, null is empty.
-func (m *Mapper) AppendQuery(dst []byte, vars Variables) []byte {
-	return m.AppendQueryWith(dst, vars, Options{})
-}
-
-// AppendQueryWith is [Mapper.AppendQuery] with options.
-func (m *Mapper) AppendQueryWith(dst []byte, vars Variables, opts Options) []byte {
-	r := rendering{vars, opts}
+// its JSON text, null is empty. The error is [ErrTooLarge], with dst as it was.
+func (m *Mapper) AppendQuery(dst []byte, vars Variables, opts Options) ([]byte, error) {
+	r := newRendering(dst, vars, opts)
+	out := dst
 	for i := range m.fields {
 		if i > 0 {
-			dst = append(dst, '&')
+			out = append(out, '&')
 		}
-		dst = append(dst, m.fields[i].query...)
-		start := len(dst)
-		dst = r.queryText(dst, &m.fields[i].value)
-		dst = replaceTail(dst, start, appendPercent(dst, dst[start:]))
+		out = append(out, m.fields[i].query...)
+		start := len(out)
+		if out = r.queryText(out, &m.fields[i].value); r.full(out) {
+			break
+		}
+		out = replaceTail(out, start, appendPercent(out, out[start:]))
 	}
-	return dst
+	return r.end(dst, out)
 }
 
 // rendering is one pass of a mapper over one set of variables.
 type rendering struct {
 	vars Variables
 	opts Options
+	most int // the length at which the output is too large
+}
+
+func newRendering(dst []byte, vars Variables, opts Options) rendering {
+	r := rendering{vars: vars, opts: opts, most: math.MaxInt}
+	if opts.MaxBytes > 0 {
+		r.most = len(dst) + opts.MaxBytes
+	}
+	return r
+}
+
+// full reports whether the output is too large. What is appended from then on is
+// of no use, so each step looks at it before it goes on.
+func (r *rendering) full(out []byte) bool { return len(out) > r.most }
+
+// end returns the output, or what it began with when it is too large.
+func (r *rendering) end(began, out []byte) ([]byte, error) {
+	if r.full(out) {
+		return began, ErrTooLarge
+	}
+	return out, nil
 }
 
 func (r *rendering) object(dst []byte, fields []field) []byte {
 	dst = append(dst, '{')
 	for i := range fields {
+		if r.full(dst) {
+			return dst
+		}
 		if i > 0 {
 			dst = append(dst, ',')
 		}
@@ -232,6 +252,9 @@ func (r *rendering) json(dst []byte, n *node) []byte {
 	case n.parts != nil:
 		start := len(dst)
 		dst, isJSON := r.text(append(dst, '"'), n.parts)
+		if r.full(dst) {
+			return dst
+		}
 		if r.opts.NotJSON != nil && !isJSON {
 			r.checkJSON(dst[start+1:], n.parts)
 		}
@@ -241,6 +264,9 @@ func (r *rendering) json(dst []byte, n *node) []byte {
 	}
 	dst = append(dst, '[')
 	for i := range n.items {
+		if r.full(dst) {
+			return dst
+		}
 		if i > 0 {
 			dst = append(dst, ',')
 		}
@@ -259,7 +285,7 @@ func (r *rendering) queryText(dst []byte, n *node) []byte {
 	}
 	start := len(dst)
 	dst, isJSON := r.text(dst, n.parts)
-	if isJSON || !looksLikeJSON(dst[start:]) {
+	if isJSON || r.full(dst) || !looksLikeJSON(dst[start:]) {
 		return dst
 	}
 	if r.opts.NotJSON != nil {
@@ -276,6 +302,9 @@ func (r *rendering) queryText(dst []byte, n *node) []byte {
 // for tokens. isJSON says that the whole of it is one compact JSON value.
 func (r *rendering) text(dst []byte, parts []part) (_ []byte, isJSON bool) {
 	for i := range parts {
+		if r.full(dst) {
+			return dst, false
+		}
 		if parts[i].token == nil {
 			dst = append(dst, parts[i].text...)
 			continue

@@ -3,74 +3,37 @@
 // A mapper is compiled once and rendered many times, from any number of
 // goroutines. The package owns the token syntax, the order in which a token
 // looks for its value, the coercion of JSON-like text and the encoding of the
-// payload as a JSON object or a query string. It does not own the values: they
-// come from a [Variables], and only those that the mapper names are asked for.
-// It does no I/O and never fails on a value.
+// payload as a JSON object or a query string. It does not own the values, which
+// come from a [Variables] that is only asked for what the mapper names, nor the
+// names of the namespaces, which the caller gives. It does no I/O and never fails
+// on a value; it gives up on a payload that is larger than it may be.
 package render
 
-import "strings"
-
-// Namespace is the first part of a variable's name. The set is closed.
-type Namespace uint8
-
-// The namespaces. The first three are, in this order, where a token looks when
-// its exact name does not exist.
-const (
-	System Namespace = iota
-	CRM
-	Call
-	Result
-	Analysis
-	QC
-
-	namespaceCount
+import (
+	"errors"
+	"slices"
 )
 
-var namespaceNames = [namespaceCount]string{"system", "crm", "call", "result", "analysis", "qc"}
-
-// String returns the namespace as templates write it, such as "crm".
-func (n Namespace) String() string {
-	if n < namespaceCount {
-		return namespaceNames[n]
-	}
-	return "invalid"
+// Namespaces are the first parts of the names of a caller's variables.
+type Namespaces struct {
+	// Names are all of them, as templates write them; case counts.
+	Names []string
+	// Fallback are those where a token looks, in this order, when its exact name
+	// does not exist.
+	Fallback []string
 }
 
-// Namespaces lists the closed set in its order.
-func Namespaces() []Namespace {
-	return []Namespace{System, CRM, Call, Result, Analysis, QC}
-}
-
-// ParseNamespace finds the namespace that templates write as s; case counts.
-func ParseNamespace(s string) (Namespace, bool) {
-	for i, name := range namespaceNames {
-		if name == s {
-			return Namespace(i), true
-		}
-	}
-	return 0, false
-}
+func (n Namespaces) has(name string) bool { return slices.Contains(n.Names, name) }
 
 // Name is the full name of a variable. Field is never empty in a name made by
 // this package; it may hold dots, which are a path or part of a stored key.
 type Name struct {
-	Namespace Namespace
+	Namespace string
 	Field     string
 }
 
 // String returns "namespace.field".
-func (n Name) String() string { return n.Namespace.String() + "." + n.Field }
-
-// ParseName splits "namespace.field". It refuses an unknown namespace and an
-// empty field.
-func ParseName(s string) (Name, bool) {
-	prefix, field, dotted := strings.Cut(s, ".")
-	ns, known := ParseNamespace(prefix)
-	if !dotted || !known || field == "" {
-		return Name{}, false
-	}
-	return Name{ns, field}, true
-}
+func (n Name) String() string { return n.Namespace + "." + n.Field }
 
 // Found says what became of asking for a variable.
 type Found uint8
@@ -93,9 +56,15 @@ type Variables interface {
 	AppendText(dst []byte, name Name) ([]byte, Found)
 }
 
+// ErrTooLarge is a payload of more than Options.MaxBytes.
+var ErrTooLarge = errors.New("the payload is larger than it may be")
+
 // Options change a rendering. The zero value is the push: what is unresolved
 // becomes "".
 type Options struct {
+	// MaxBytes is the largest payload; 0 is no limit. One that would be larger is
+	// given up as soon as that shows, with [ErrTooLarge].
+	MaxBytes int
 	// KeepUnresolved leaves a token that names no existing variable as it was
 	// written. Only for people's eyes: a literal must never reach a CRM.
 	KeepUnresolved bool

@@ -2,6 +2,7 @@ package render_test
 
 import (
 	"encoding/json"
+	"errors"
 	"net/url"
 	"slices"
 	"strings"
@@ -12,6 +13,11 @@ import (
 
 	"github.com/cxbridge/watcher/pkg/render"
 )
+
+var namespaces = render.Namespaces{
+	Names:    []string{"system", "crm", "call", "result", "analysis", "qc"},
+	Fallback: []string{"system", "crm", "call"},
+}
 
 // vars are variables by full name. A name that ends with a "!" stands for one
 // whose text is given as JSON already.
@@ -28,7 +34,7 @@ func (v vars) AppendText(dst []byte, name render.Name) ([]byte, render.Found) {
 }
 
 func one(template string) *render.Mapper {
-	return render.Compile([]render.Field{{Key: "n", Value: render.Template(template)}})
+	return render.Compile(namespaces, []render.Field{{Key: "n", Value: render.Template(template)}})
 }
 
 func TestTokens(t *testing.T) {
@@ -74,7 +80,7 @@ func TestTokens(t *testing.T) {
 		{"{{call.nbsp\u00a0}}", "n"},
 		{"{{call.\ufeffbom}}{{\ufeffbom}}", "bb"},
 	} {
-		got := one(c.template).AppendJSON(nil, v)
+		got := rendered(one(c.template), nil, v, render.Options{})
 		want, err := json.Marshal(map[string]string{"n": c.want})
 		if err != nil {
 			t.Fatal(err)
@@ -125,7 +131,7 @@ func TestFirstThatExistsWins(t *testing.T) {
 		"{{a}}": "1", "{{b}}": "2", "{{c}}": "3", "{{call.a}}": "3", "{{crm.c}}": "3",
 		"{{analysis.d}}": "", "{{analysis.c}}": "3", "{{e}}": "", "{{qc.e}}": "", "{{result.e}}": "5",
 	} {
-		if got := string(one(template).AppendJSON(nil, v)); got != `{"n":"`+want+`"}` {
+		if got := string(rendered(one(template), nil, v, render.Options{})); got != `{"n":"`+want+`"}` {
 			t.Errorf("%s: got %s, want %q", template, got, want)
 		}
 	}
@@ -182,10 +188,10 @@ func TestCoercion(t *testing.T) {
 		{``, `""`},
 	} {
 		want := `{"n":` + c.want + `}`
-		if got := string(one("{{call.x}}").AppendJSON(nil, vars{"call.x": c.text})); got != want {
+		if got := string(rendered(one("{{call.x}}"), nil, vars{"call.x": c.text}, render.Options{})); got != want {
 			t.Errorf("value %q: got %s, want %s", c.text, got, want)
 		}
-		if got := string(one(c.text).AppendJSON(nil, nil)); got != want {
+		if got := string(rendered(one(c.text), nil, nil, render.Options{})); got != want {
 			t.Errorf("text %q: got %s, want %s", c.text, got, want)
 		}
 	}
@@ -203,7 +209,7 @@ func TestCoercionOfBuiltText(t *testing.T) {
 		`{{call.o}} `:             `{"a":1}`,
 		`{"d": {{unknown}}}`:      `"{\"d\": }"`,
 	} {
-		if got := string(one(template).AppendJSON(nil, v)); got != `{"n":`+want+`}` {
+		if got := string(rendered(one(template), nil, v, render.Options{})); got != `{"n":`+want+`}` {
 			t.Errorf("%s: got %s, want %s", template, got, want)
 		}
 	}
@@ -212,17 +218,17 @@ func TestCoercionOfBuiltText(t *testing.T) {
 func TestEscaping(t *testing.T) {
 	v := vars{"call.x": "\x00\x01\b\f\n\r\t\x1f \"\\/<>&'\x7f\u2028\u2029é😀\xff\xed\xa0\x80\xc3"}
 	want := `{"n":"` + `\u0000\u0001\b\f\n\r\t\u001f \"\\/<>&'` + "\x7f\u2028\u2029é😀\ufffd\ufffd\ufffd\ufffd\ufffd" + `"}`
-	if got := string(one("{{call.x}}").AppendJSON(nil, v)); got != want {
+	if got := string(rendered(one("{{call.x}}"), nil, v, render.Options{})); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	m := render.Compile([]render.Field{{Key: "a.\"b\"\n\xff", Value: render.Template("1")}})
-	if got, want := string(m.AppendJSON(nil, nil)), "{\"a.\\\"b\\\"\\n\ufffd\":\"1\"}"; got != want {
+	m := render.Compile(namespaces, []render.Field{{Key: "a.\"b\"\n\xff", Value: render.Template("1")}})
+	if got, want := string(rendered(m, nil, nil, render.Options{})), "{\"a.\\\"b\\\"\\n\ufffd\":\"1\"}"; got != want {
 		t.Errorf("key: got %s, want %s", got, want)
 	}
 }
 
 func TestNodes(t *testing.T) {
-	m := render.Compile([]render.Field{
+	m := render.Compile(namespaces, []render.Field{
 		{"n", render.Literal([]byte("7"))},
 		{"big", render.Literal([]byte("12345678901234567890.10"))},
 		{"b", render.Literal([]byte("true"))},
@@ -237,7 +243,7 @@ func TestNodes(t *testing.T) {
 		{"a", render.Array()},
 		{"n", render.Literal([]byte("8"))},
 	})
-	got := string(m.AppendJSON([]byte("kept "), vars{"result.call_id": "s1", "call.o": `{"k": 1}`}))
+	got := string(rendered(m, []byte("kept "), vars{"result.call_id": "s1", "call.o": `{"k": 1}`}, render.Options{}))
 	want := `kept {"n":8,"big":12345678901234567890.10,"b":true,"z":null,"bad":"NaN","zero":"",` +
 		`"o":{"id":"again-s1","l":[{"k":1},3,{}]},"a":[]}`
 	if got != want {
@@ -256,17 +262,17 @@ func TestNodes(t *testing.T) {
 }
 
 func TestEmptyMapper(t *testing.T) {
-	m := render.Compile(nil)
-	if got := string(m.AppendJSON(nil, nil)); got != "{}" {
+	m := render.Compile(namespaces, nil)
+	if got := string(rendered(m, nil, nil, render.Options{})); got != "{}" {
 		t.Errorf("JSON: got %s", got)
 	}
-	if got := string(m.AppendQuery([]byte("a=1"), nil)); got != "a=1" {
+	if got := string(renderedQuery(m, []byte("a=1"), nil, render.Options{})); got != "a=1" {
 		t.Errorf("query: got %s", got)
 	}
 }
 
 func TestQuery(t *testing.T) {
-	m := render.Compile([]render.Field{
+	m := render.Compile(namespaces, []render.Field{
 		{"z key", render.Template("{{call.name}}")},
 		{"a", render.Template(`{"a": 1}`)},
 		{"o", render.Object(render.Field{"x", render.Template("{{call.name}}")})},
@@ -278,7 +284,7 @@ func TestQuery(t *testing.T) {
 		{"none", render.Template("{{nope}}")},
 		{"bad", render.Template("{{call.bad}}")},
 	})
-	got := string(m.AppendQuery(nil, vars{"call.name": "R&D é+~", "call.list": "[ 1, 2 ]", "call.json!": `{"é":"\n"}`, "call.bad": "\x00\xff"}))
+	got := string(renderedQuery(m, nil, vars{"call.name": "R&D é+~", "call.list": "[ 1, 2 ]", "call.json!": `{"é":"\n"}`, "call.bad": "\x00\xff"}, render.Options{}))
 	want := "z%20key=R%26D%20%C3%A9%2B~&a=%7B%22a%22%3A1%7D&o=%7B%22x%22%3A%22R%26D%20%C3%A9%2B~%22%7D" +
 		"&n=1.50&null=&l=%5B1%2C2%5D&j=%7B%22%C3%A9%22%3A%22%5Cn%22%7D&not=%5BR%26D%20%C3%A9%2B~&none=&bad=%00%EF%BF%BD"
 	if got != want {
@@ -287,7 +293,7 @@ func TestQuery(t *testing.T) {
 }
 
 func TestMissed(t *testing.T) {
-	m := render.Compile([]render.Field{
+	m := render.Compile(namespaces, []render.Field{
 		{"a", render.Template("{{call.gone}}-{{call.empty}}-{{call.there}}-{{ }}")},
 		{"b", render.Array(render.Template("{{nope}}"))},
 	})
@@ -296,7 +302,7 @@ func TestMissed(t *testing.T) {
 	opts := render.Options{Missed: func(token *render.Token, miss render.Miss) {
 		got = append(got, token.Key+" "+token.Text+" "+miss.String())
 	}}
-	if body := string(m.AppendJSONWith(nil, v, opts)); body != `{"a":"--x-","b":[""]}` {
+	if body := string(rendered(m, nil, v, opts)); body != `{"a":"--x-","b":[""]}` {
 		t.Errorf("body: got %s", body)
 	}
 	want := []string{"a {{call.gone}} unknown", "a {{call.empty}} empty", "a {{ }} unknown", "b.0 {{nope}} unknown"}
@@ -305,10 +311,10 @@ func TestMissed(t *testing.T) {
 	}
 	got = nil
 	opts.KeepUnresolved = true
-	if body := string(m.AppendJSONWith(nil, v, opts)); body != `{"a":"{{call.gone}}--x-{{ }}","b":["{{nope}}"]}` {
+	if body := string(rendered(m, nil, v, opts)); body != `{"a":"{{call.gone}}--x-{{ }}","b":["{{nope}}"]}` {
 		t.Errorf("preview body: got %s", body)
 	}
-	if query := string(m.AppendQueryWith(nil, v, opts)); query != "a=%7B%7Bcall.gone%7D%7D--x-%7B%7B%20%7D%7D&b=%5B%22%7B%7Bnope%7D%7D%22%5D" {
+	if query := string(renderedQuery(m, nil, v, opts)); query != "a=%7B%7Bcall.gone%7D%7D--x-%7B%7B%20%7D%7D&b=%5B%22%7B%7Bnope%7D%7D%22%5D" {
 		t.Errorf("preview query: got %s", query)
 	}
 	if len(got) != 2*len(want) {
@@ -324,25 +330,6 @@ func TestResolve(t *testing.T) {
 			if ok != (want != "") || ok && name.String() != want {
 				t.Errorf("%s: got %s %v, want %q", template, name, ok, want)
 			}
-		}
-	}
-}
-
-func TestParseName(t *testing.T) {
-	for text, want := range map[string]bool{
-		"call.x": true, "qc.a.b": true, "system..": true, "call.": false, "call": false, "": false, ".x": false, "CALL.x": false, "foo.x": false,
-	} {
-		name, ok := render.ParseName(text)
-		if ok != want || ok && name.String() != text {
-			t.Errorf("%q: got %s %v", text, name, ok)
-		}
-	}
-	if got := render.Namespace(99).String(); got != "invalid" {
-		t.Errorf("got %q", got)
-	}
-	for _, ns := range render.Namespaces() {
-		if got, ok := render.ParseNamespace(ns.String()); !ok || got != ns {
-			t.Errorf("%s does not parse back", ns)
 		}
 	}
 }
@@ -370,7 +357,7 @@ func TestNearest(t *testing.T) {
 
 func TestHugeValue(t *testing.T) {
 	text := strings.Repeat(`a"`, 1<<20)
-	got := one("{{call.x}}").AppendJSON(nil, vars{"call.x": text})
+	got := rendered(one("{{call.x}}"), nil, vars{"call.x": text}, render.Options{})
 	var back struct{ N string }
 	if err := json.Unmarshal(got, &back); err != nil || back.N != text {
 		t.Errorf("a value of %d bytes does not come back: %v", len(text), err)
@@ -389,18 +376,18 @@ func template(t *rapid.T, label string) string {
 func TestPropertyOutputIsJSON(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		v := vars{"call.x": template(t, "x"), "crm.y": template(t, "y")}
-		m := render.Compile([]render.Field{
+		m := render.Compile(namespaces, []render.Field{
 			{template(t, "key"), render.Template(template(t, "template"))},
 			{"o", render.Object(render.Field{template(t, "inner"), render.Array(render.Template(template(t, "item")))})},
 			{"l", render.Literal([]byte(template(t, "literal")))},
 		})
 		for _, keep := range []bool{false, true} {
-			body := m.AppendJSONWith([]byte("["), v, render.Options{KeepUnresolved: keep})
+			body := rendered(m, []byte("["), v, render.Options{KeepUnresolved: keep})
 			if body = body[1:]; !json.Valid(body) || !utf8.Valid(body) {
 				t.Fatalf("not JSON: %q", body)
 			}
 		}
-		for _, b := range m.AppendQuery(nil, v) {
+		for _, b := range renderedQuery(m, nil, v, render.Options{}) {
 			if b <= ' ' || b >= 0x7f || b == '"' || b == '#' {
 				t.Fatalf("byte %q in a query", b)
 			}
@@ -412,7 +399,7 @@ func TestPropertyTextWithoutBracesIsUnchanged(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.StringMatching(`[^{}\[\]]*`).Draw(t, "text")
 		var got map[string]string
-		if err := json.Unmarshal(one(text).AppendJSON(nil, nil), &got); err != nil {
+		if err := json.Unmarshal(rendered(one(text), nil, nil, render.Options{}), &got); err != nil {
 			t.Fatal(err)
 		}
 		if got["n"] != text {
@@ -429,7 +416,7 @@ func TestPropertyValuesAreNotRenderedAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got, wanted string
-		body := one("-{{call.x}}-").AppendJSON(nil, v)
+		body := rendered(one("-{{call.x}}-"), nil, v, render.Options{})
 		if err := json.Unmarshal(body[len(`{"n":`):len(body)-1], &got); err != nil {
 			t.Fatal(err)
 		}
@@ -448,13 +435,13 @@ func FuzzTemplate(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, template, value string) {
 		// With nothing resolved and every token kept, the template comes back.
-		kept := one("x"+template).AppendQueryWith(nil, vars{}, render.Options{KeepUnresolved: true})
+		kept := renderedQuery(one("x"+template), nil, vars{}, render.Options{KeepUnresolved: true})
 		back, err := url.QueryUnescape(strings.TrimPrefix(string(kept), "n=x"))
 		if err != nil || strings.ReplaceAll(back, "\ufffd", "") != strings.ReplaceAll(strings.ToValidUTF8(template, ""), "\ufffd", "") {
 			t.Errorf("%q came back as %q: %v", template, back, err)
 		}
 		m := one(template)
-		body := m.AppendJSON(nil, vars{"call.x": value, "crm.a": value})
+		body := rendered(m, nil, vars{"call.x": value, "crm.a": value}, render.Options{})
 		if !json.Valid(body) || !utf8.Valid(body) {
 			t.Errorf("not JSON: %q", body)
 		}
@@ -473,7 +460,7 @@ func FuzzCoercion(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		body := one("{{call.x}}").AppendJSON(nil, vars{"call.x": text})
+		body := rendered(one("{{call.x}}"), nil, vars{"call.x": text}, render.Options{})
 		if !json.Valid(body) || !utf8.Valid(body) {
 			t.Fatalf("not JSON: %q", body)
 		}
@@ -494,10 +481,64 @@ func TestTextThatIsNearlyJSONIsReported(t *testing.T) {
 	} {
 		var told []string
 		o := render.Options{NotJSON: func(t *render.Token) { told = append(told, t.Key) }}
-		one(template).AppendJSONWith(nil, v, o)
-		one(template).AppendQueryWith(nil, v, o)
+		rendered(one(template), nil, v, o)
+		renderedQuery(one(template), nil, v, o)
 		if want && !slices.Equal(told, []string{"n", "n"}) || !want && told != nil {
 			t.Errorf("%s: %q", template, told)
 		}
 	}
+}
+
+// A payload that is too large is given up without being made: neither the rest of
+// the mapper nor what comes after a value is rendered.
+func TestMaxBytes(t *testing.T) {
+	asked := 0
+	v := counting{vars{"call.x": strings.Repeat("x", 100)}, &asked}
+	m := render.Compile(namespaces, []render.Field{
+		{Key: "a", Value: render.Template("{{call.x}}{{call.x}}")},
+		{Key: "b", Value: render.Array(render.Template("{{call.x}}"), render.Object(render.Field{Key: "c", Value: render.Template("{{call.x}}")}))},
+	})
+	size, query := len(rendered(m, nil, v, render.Options{})), len(renderedQuery(m, nil, v, render.Options{}))
+	if _, err := m.AppendJSON([]byte("kept"), v, render.Options{MaxBytes: size}); err != nil {
+		t.Errorf("a body of %d bytes: %v", size, err)
+	}
+	if _, err := m.AppendQuery([]byte("kept"), v, render.Options{MaxBytes: query}); err != nil {
+		t.Errorf("a query of %d bytes: %v", query, err)
+	}
+	for most := 1; most < size; most++ {
+		if got, err := m.AppendJSON([]byte("kept"), v, render.Options{MaxBytes: most}); !errors.Is(err, render.ErrTooLarge) || string(got) != "kept" {
+			t.Fatalf("%d of %d bytes: %v, %s", most, size, err, got)
+		}
+	}
+	for most := 1; most < query; most++ {
+		if got, err := m.AppendQuery([]byte("kept"), v, render.Options{MaxBytes: most}); !errors.Is(err, render.ErrTooLarge) || string(got) != "kept" {
+			t.Fatalf("%d of %d bytes: %v, %s", most, query, err, got)
+		}
+	}
+	asked = 0
+	if _, err := m.AppendJSON(nil, v, render.Options{MaxBytes: 50}); err == nil || asked != 1 {
+		t.Errorf("%v, %d values were asked for", err, asked)
+	}
+}
+
+// counting counts how often values are asked for.
+type counting struct {
+	vars
+	asked *int
+}
+
+func (c counting) AppendText(dst []byte, name render.Name) ([]byte, render.Found) {
+	*c.asked++
+	return c.vars.AppendText(dst, name)
+}
+
+// rendered and renderedQuery are for renderings without a limit, which never fail.
+func rendered(m *render.Mapper, dst []byte, v render.Variables, o render.Options) []byte {
+	body, _ := m.AppendJSON(dst, v, o)
+	return body
+}
+
+func renderedQuery(m *render.Mapper, dst []byte, v render.Variables, o render.Options) []byte {
+	query, _ := m.AppendQuery(dst, v, o)
+	return query
 }

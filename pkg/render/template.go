@@ -17,7 +17,7 @@ type Token struct {
 	// Name is what stands between the braces, without blanks around it. It may
 	// be empty.
 	Name string
-	// Exact says that Name begins with one of the six namespaces and a dot.
+	// Exact says that Name begins with a namespace and a dot.
 	// The namespace is then that of the first candidate.
 	Exact bool
 	// Candidates are the names it looks for, in order; the first that exists
@@ -45,7 +45,7 @@ type part struct {
 // parse cuts a template into parts. A token is "{{", blanks, a name without
 // braces, blanks, "}}"; all else is text, so parse never fails. Joining the
 // text of all parts gives the template back.
-func parse(template, key string) []part {
+func (n Namespaces) parse(template, key string) []part {
 	var parts []part
 	start := 0 // of the text that is not yet in parts
 	for i := 0; ; {
@@ -68,7 +68,7 @@ func parse(template, key string) []part {
 			parts = append(parts, part{text: template[start:open]})
 		}
 		start = end + 2
-		parts = append(parts, part{text: template[open:start], token: newToken(template[open:start], key)})
+		parts = append(parts, part{text: template[open:start], token: n.token(template[open:start], key)})
 		i = start
 	}
 	if start < len(template) {
@@ -77,10 +77,10 @@ func parse(template, key string) []part {
 	return parts
 }
 
-func newToken(text, key string) *Token {
+func (n Namespaces) token(text, key string) *Token {
 	inside := text[2 : len(text)-2]
 	name := strings.TrimSpace(inside)
-	candidates, exact := candidatesOf(name, surplus(inside))
+	candidates, exact := n.candidates(name, surplus(inside))
 	return &Token{Key: key, Text: text, Name: name, Exact: exact, Candidates: candidates}
 }
 
@@ -95,12 +95,12 @@ func surplus(inside string) string {
 	return inside[right:]
 }
 
-// candidatesOf lists where a name looks for its value: the exact name first,
-// then the rest after the prefix in system, crm and call. A prefix that is no
-// namespace may also be the head of a path, which is tried in the same three
-// before the rest is. Each is tried with the blanks behind it too, as keys are
+// candidates lists where a name looks for its value: the exact name first, then
+// the rest after the prefix in the namespaces to fall back to. A prefix that is no
+// namespace may also be the head of a path, which is tried in the same ones before
+// the rest is. Each is tried with the blanks behind it too, as keys are
 // stored that end with some.
-func candidatesOf(name, blanks string) (candidates []Name, exact bool) {
+func (n Namespaces) candidates(name, blanks string) (candidates []Name, exact bool) {
 	add := func(c Name) {
 		if c.Field == "" {
 			return
@@ -112,7 +112,7 @@ func candidatesOf(name, blanks string) (candidates []Name, exact bool) {
 		}
 	}
 	fallback := func(field string) {
-		for _, ns := range [...]Namespace{System, CRM, Call} {
+		for _, ns := range n.Fallback {
 			add(Name{ns, field})
 		}
 	}
@@ -121,9 +121,9 @@ func candidatesOf(name, blanks string) (candidates []Name, exact bool) {
 		fallback(name)
 		return candidates, false
 	}
-	ns, known := ParseNamespace(prefix)
+	known := n.has(prefix)
 	if known {
-		add(Name{ns, rest})
+		add(Name{prefix, rest})
 	} else {
 		fallback(name)
 	}

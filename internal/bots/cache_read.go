@@ -1,0 +1,74 @@
+package bots
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+)
+
+// batchTimeout is for one answer of MongoDB. What is done with its bots does not
+// count, so that one that is slow to compile costs no other its read.
+const batchTimeout = 30 * time.Second
+
+var errBatchTimeout = errors.New("MongoDB did not return the bots in time")
+
+// botProjection leaves the prompts and models of a bot where they are.
+var botProjection = bson.D{
+	{Key: "name", Value: 1}, {Key: "timezone", Value: 1},
+	{Key: "auto_dispositions", Value: 1}, {Key: "post_call_push", Value: 1},
+}
+
+// ReadAll reads and compiles all bots.
+func ReadAll(ctx context.Context, coll *mongo.Collection, o Options) ([]*Bot, error) {
+	var found []*Bot
+	err := eachBot(ctx, coll, nil, func(raw bson.Raw) { found = append(found, Compile(raw, o)) })
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// eachBot reads the bots of these ids, or all for nil. The document is valid until
+// fn returns.
+func eachBot(ctx context.Context, coll *mongo.Collection, ids []bson.RawValue, fn func(bson.Raw)) error {
+	filter := bson.D{}
+	if ids != nil {
+		filter = bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}}
+	}
+	var cursor *mongo.Cursor
+	err := withinBatchTimeout(ctx, func(ctx context.Context) (err error) {
+		cursor, err = coll.Find(ctx, filter, options.Find().SetProjection(botProjection))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read the bots: %w", err)
+	}
+	defer func() {
+		_ = withinBatchTimeout(context.WithoutCancel(ctx), cursor.Close)
+	}()
+	for {
+		more := false
+		err := withinBatchTimeout(ctx, func(ctx context.Context) error {
+			more = cursor.Next(ctx)
+			return cursor.Err()
+		})
+		if err != nil {
+			return fmt.Errorf("read the bots: %w", err)
+		}
+		if !more {
+			return nil
+		}
+		fn(cursor.Current)
+	}
+}
+
+func withinBatchTimeout(ctx context.Context, fn func(context.Context) error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, batchTimeout, errBatchTimeout)
+	defer cancel()
+	return fn(ctx)
+}

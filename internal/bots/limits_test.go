@@ -1,0 +1,123 @@
+package bots
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+func repeatKeys(n int, value string) bson.D {
+	d := make(bson.D, n)
+	for i := range d {
+		d[i] = bson.E{Key: fmt.Sprint("k", i), Value: value}
+	}
+	return d
+}
+
+func nested(depth int, key string) any {
+	v := any("x")
+	for range depth {
+		v = bson.D{{Key: key, Value: v}}
+	}
+	return v
+}
+
+// Each limit is taken in full, and beyond it the bot cannot push.
+func TestLimits(t *testing.T) {
+	long := func(n int) string { return strings.Repeat("x", n) }
+	rules := func(n int) (all bson.A) {
+		for range n {
+			all = append(all, m{"status": 403, "path": "a.b", "equals": 1})
+		}
+		return all
+	}
+	for _, tt := range []struct {
+		name         string
+		within, over m
+	}{
+		{"url", m{"url": "https://crm.example.com/" + long(maxURL-24)}, m{"url": "https://crm.example.com/" + long(maxURL-23)}},
+		{"header name", m{"headers": m{long(maxHeaderName): "v"}}, m{"headers": m{long(maxHeaderName + 1): "v"}}},
+		{"header value", m{"headers": m{"X-A": long(maxHeaderValue)}}, m{"headers": m{"X-A": long(maxHeaderValue + 1)}}},
+		{"headers", m{"headers": repeatKeys(maxHeaders, "v")}, m{"headers": repeatKeys(maxHeaders+1, "v")}},
+		{"token", m{"token": long(maxHeaderValue)}, m{"token": long(maxHeaderValue + 1)}},
+		{"signing secret", m{"signing_secret": long(maxHeaderValue)}, m{"signing_secret": long(maxHeaderValue + 1)}},
+		{"auth", m{"auth": m{"type": "query", "params": m{"k": long(maxAuth - 100)}}}, m{"auth": m{"type": "query", "params": m{"k": long(maxAuth)}}}},
+		{"keys", m{"key_mapper": repeatKeys(maxKeys, "v")}, m{"key_mapper": repeatKeys(maxKeys+1, "v")}},
+		{"nested keys", m{"key_mapper": m{"a": repeatKeys(maxKeys-2, "v"), "b": m{}}}, m{"key_mapper": m{"a": repeatKeys(maxKeys-2, "v"), "b": m{"c": "v"}}}},
+		{"list items", m{"key_mapper": m{"a": make(bson.A, maxKeys-1)}}, m{"key_mapper": m{"a": make(bson.A, maxKeys)}}},
+		{"key path", m{"key_mapper": m{long(maxKeyPath): "v"}}, m{"key_mapper": m{long(maxKeyPath - 2): m{"ab": "v"}}}},
+		{"depth", m{"key_mapper": nested(maxDepth, "a")}, m{"key_mapper": nested(maxDepth+2, "a")}},
+		{"tokens", m{"key_mapper": m{"a": strings.Repeat("{{a}}", maxTokens)}}, m{"key_mapper": m{"a": strings.Repeat("{{a}}", maxTokens), "b": "{{a}}"}}},
+		{"template", m{"key_mapper": m{"a": long(maxTemplate)}}, m{"key_mapper": m{"a": long(maxTemplate + 1)}}},
+		{"time format", m{"time_format": "%" + strings.Repeat("Y", maxTimeFormat-1)}, m{"time_format": "%" + strings.Repeat("Y", maxTimeFormat)}},
+		{"rules", m{"retry_when": rules(maxRules)}, m{"retry_when": rules(maxRules + 1)}},
+		{"rule path", m{"success": m{"path": long(maxRulePath), "exists": true}}, m{"success": m{"path": long(maxRulePath + 1), "exists": true}}},
+		{"retry path", m{"retry_when": m{"path": long(maxRulePath), "exists": true}}, m{"retry_when": m{"path": long(maxRulePath + 1), "exists": true}}},
+		{"secrets", m{"key_mapper": secretKeys(maxSecrets)}, m{"key_mapper": secretKeys(maxSecrets + 1)}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if b := withPush(t, tt.within); !b.Usable() || b.Push == nil {
+				t.Errorf("within the limit: %.200v", b.FaultText())
+			}
+			b := withPush(t, tt.over)
+			if b.Usable() || !b.Push.HasURL || !strings.Contains(b.FaultText(), "than ") && tt.name != "depth" {
+				t.Errorf("beyond the limit: usable %v, %.200v", b.Usable(), b.Warnings)
+			}
+			if len(b.Push.Secrets) > maxSecrets {
+				t.Errorf("%d secrets are kept", len(b.Push.Secrets))
+			}
+		})
+	}
+}
+
+func secretKeys(n int) bson.D {
+	d := make(bson.D, n)
+	for i := range d {
+		d[i] = bson.E{Key: fmt.Sprint("token", i), Value: fmt.Sprint("secret-value-", i)}
+	}
+	return d
+}
+
+func TestABotThatIsTooLargeIsNotCompiled(t *testing.T) {
+	large := strings.Repeat("x", maxDocument)
+	p := m{"url": "https://crm.example.com", "key_mapper": m{"a": "1"}, "note": large}
+	b := Compile(raw(t, m{"_id": "b", "name": "N", "post_call_push": p}), Options{})
+	if b.Usable() || b.ID != "b" || b.Name != "N" || len(b.Warnings) != 1 || b.Warnings[0].Code != CodeTooLarge || !b.Push.HasURL {
+		t.Errorf("%.300v", b.Warnings)
+	}
+	// What is not read here may be of any size, and a bot that never pushes has no fault.
+	if b := Compile(raw(t, m{"_id": "b", "prompt": large, "post_call_push": m{"url": "https://crm.example.com", "key_mapper": m{"a": "1"}}}), Options{}); !b.Usable() {
+		t.Errorf("a long prompt: %.300v", b.Warnings)
+	}
+	if b := Compile(raw(t, m{"_id": "b", "auto_dispositions": m{"error": m{"DISPOSITION": large}}}), Options{}); b.Push != nil || len(b.Warnings) != 0 {
+		t.Errorf("a bot that never pushes: %.300v", b.Warnings)
+	}
+}
+
+// What is said of a bot is bounded, whatever stands in its document.
+func TestWhatIsSaidIsBounded(t *testing.T) {
+	mapper := repeatKeys(1500, "{{unclosed")
+	mapper = append(mapper, bson.E{Key: strings.Repeat("é", 2000), Value: strings.Repeat("{{x", 2000)})
+	b := withPush(t, m{"key_mapper": mapper, "method": strings.Repeat("P\xff", 1000), "preset": strings.Repeat("x", 5000),
+		"headers": m{strings.Repeat("h", 5000): "v", strings.Repeat("y ", 100): "v"}})
+	if len(b.Warnings) > maxWarnings || b.Usable() {
+		t.Errorf("%d warnings, usable %v", len(b.Warnings), b.Usable())
+	}
+	for _, w := range b.Warnings {
+		for _, part := range []string{w.Key, w.Token, w.Message, w.Suggestion} {
+			if utf8.RuneCountInString(part) > maxPart+1 || !utf8.ValidString(part) {
+				t.Fatalf("%q", part)
+			}
+		}
+	}
+	if text := b.FaultText(); utf8.RuneCountInString(text) > maxFaultText+1 || !utf8.ValidString(text) {
+		t.Errorf("%q", text)
+	}
+	// A fault is kept even if there were warnings enough before.
+	if b := withPush(t, m{"key_mapper": append(repeatKeys(1500, "{{unclosed"), bson.E{Key: "deep", Value: nested(maxDepth+2, "a")})}); b.Usable() {
+		t.Error("the fault behind many warnings is lost")
+	}
+}
