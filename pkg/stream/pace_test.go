@@ -59,7 +59,7 @@ func TestReopensArePaced(t *testing.T) {
 	}
 }
 
-func TestShortTroubleIsOverSoon(t *testing.T) {
+func TestShortFailureIsOverSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, n := newScript(), newNotes(t)
 		f := follow(t, s, n, nil)

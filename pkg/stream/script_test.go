@@ -37,7 +37,8 @@ type entry struct {
 	at        bson.Timestamp
 	operation string
 	key       int
-	big       bool
+	big       bool // too large to be returned
+	bigBare   bool // only without the pipeline
 	hidden    bool
 }
 
@@ -214,7 +215,7 @@ func (c *scripted) answer() (Batch, error) {
 		if text <= c.after {
 			continue
 		}
-		if e.big && !c.o.Bare {
+		if e.big && !c.o.Bare || e.bigBare && c.o.Bare {
 			return Batch{}, code(10334)
 		}
 		c.after = text

@@ -184,10 +184,10 @@ func (h *holdingDesk) Event(ctx context.Context, e stream.Event, done func()) er
 	return h.desk.Event(ctx, e, done)
 }
 
-func TestServerTrouble(t *testing.T) {
+func TestServerFailures(t *testing.T) {
 	resumable := []string{"ResumableChangeStreamError"}
 	times := func(n int) bson.D { return bson.D{{Key: "times", Value: n}} }
-	for name, trouble := range map[string]func(w *world){
+	for name, fail := range map[string]func(w *world){
 		"killed cursors":                  func(w *world) { w.server.KillCursors("test.calls") },
 		"dropped connections":             func(w *world) { w.server.DropConnections() },
 		"a step-down":                     func(w *world) { w.server.StepDown(300 * time.Millisecond) },
@@ -195,7 +195,6 @@ func TestServerTrouble(t *testing.T) {
 		"two bad getMores, not labelled":  func(w *world) { w.fail(times(2), failing(1, nil, "getMore")) },
 		"bad getMore and bad reopen":      func(w *world) { w.fail(times(4), failing(6, resumable, "getMore", "aggregate")) },
 		"a refused token":                 func(w *world) { w.fail(times(1), failing(280, nil, "getMore", "aggregate")) },
-		"an event that is too large":      func(w *world) { w.server.OversizedEvent(1) },
 		"a reopen that is not authorised": func(w *world) { w.fail(times(2), failing(13, nil, "getMore", "aggregate")) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -205,7 +204,7 @@ func TestServerTrouble(t *testing.T) {
 			a.isOpen()
 			w.insert(1, 150)
 			a.desk.untilKey(t, 149)
-			trouble(w)
+			fail(w)
 			eventually(t, "written", func() bool {
 				_, err := w.coll.InsertOne(t.Context(), bson.D{{Key: "_id", Value: 150}})
 				return err == nil || mongo.IsDuplicateKeyError(err)
@@ -223,14 +222,14 @@ func TestServerTrouble(t *testing.T) {
 	}
 }
 
-// An event that can never be returned, with others before and behind it.
+// An event that cannot be returned is a gap; what comes after it is read.
 func TestOversizedEventOnAServer(t *testing.T) {
 	w := newWorld(t, localmongo.Options{})
 	a := w.run(nil)
 	a.isOpen()
 	w.insert(1, 3)
 	a.desk.untilKey(t, 2)
-	w.server.OversizedEvent(3)
+	w.server.OversizedEvent(1)
 	w.insert(3, 4)
 	a.desk.until(t, "the gap", func(d *desk) bool { return len(d.gaps) > 0 })
 	w.insert(4, 6)
@@ -239,6 +238,9 @@ func TestOversizedEventOnAServer(t *testing.T) {
 	gaps := a.desk.theGaps()
 	if len(gaps) != 1 || gaps[0].Reason != stream.GapOversized || gaps[0].To.Sub(gaps[0].From) > 10*time.Second {
 		t.Errorf("gaps %+v", gaps)
+	}
+	if got := a.desk.read(); !slices.Equal(got, []int{1, 2, 4, 5}) {
+		t.Errorf("read %v", got)
 	}
 }
 

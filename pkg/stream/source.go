@@ -17,7 +17,7 @@ import (
 // the real one.
 type Source interface {
 	// Open opens a cursor without waiting for events. The Batch has none; it
-	// has the first token and the server's time if the server told them.
+	// has the first token and the server's time if the server sent them.
 	Open(ctx context.Context, o Opening) (Cursor, Batch, error)
 }
 
@@ -37,7 +37,7 @@ type Opening struct {
 	At        bson.Timestamp // the first event at or after this time
 	BatchSize int32          // events in a batch at most; 0: 10,000
 	MaxAwait  time.Duration  // how long the server waits for an event
-	Bare      bool           // without the pipeline: every event of the collection
+	Bare      bool           // every event of the collection, its token alone, in the pipeline's stead
 }
 
 // Batch is the answer to one poll. All its parts are copies.
@@ -73,7 +73,7 @@ func FromCollection(coll *mongo.Collection, pipeline mongo.Pipeline) Source {
 }
 
 func (s *collectionSource) Open(ctx context.Context, o Opening) (Cursor, Batch, error) {
-	// A session of our own tells the server's operation time. It must not be
+	// A session of our own shows the server's operation time. It must not be
 	// causally consistent: that would make the server wait on our behalf.
 	session, err := s.coll.Database().Client().StartSession(options.Session().SetCausalConsistency(false))
 	if err != nil {
@@ -81,7 +81,7 @@ func (s *collectionSource) Open(ctx context.Context, o Opening) (Cursor, Batch, 
 	}
 	pipeline := s.pipeline
 	if o.Bare {
-		pipeline = mongo.Pipeline{}
+		pipeline = mongo.Pipeline{{{Key: "$project", Value: bson.D{{Key: "_id", Value: 1}}}}}
 	}
 	opts := options.ChangeStream().SetBatchSize(0).SetMaxAwaitTime(o.MaxAwait)
 	switch {
@@ -124,7 +124,7 @@ func (c *driverCursor) Poll(ctx context.Context) (Batch, error) {
 	found := c.ahead || c.cs.TryNext(ctx)
 	c.ahead = false
 	if !found && c.cs.Err() == nil && c.cs.ID() != 0 && c.cs.ID() != c.id {
-		found = c.cs.TryNext(ctx) // the driver resumed, and again answered from the open
+		found = c.cs.TryNext(ctx) // the driver resumed, and the first answer came from the open
 	}
 	if now := c.cs.ID(); now != c.id && now != 0 {
 		// The driver's attempt to free the old cursor goes over what just broke.

@@ -188,7 +188,7 @@ func (w *world) run(change func(*stream.PartitionConfig)) *replica {
 			cfg := stream.PartitionConfig{
 				Lease: lease,
 				Stream: stream.Config{
-					Name: "calls", Collection: w.coll, MaxAwait: 100 * time.Millisecond,
+					Namespace: "watcher", Name: "calls", Collection: w.coll, MaxAwait: 100 * time.Millisecond,
 					ReopenEvery: 100 * time.Millisecond, Logger: w.logger(),
 				},
 				Handler:    r.desk,
