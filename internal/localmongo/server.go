@@ -75,6 +75,8 @@ type Options struct {
 	// and some releases after it do: the stream opens and silently misses what is gone.
 	// The default refuses it with error 286, as newer servers do.
 	LaxResume bool
+	// NoHello is a server that knows isMaster only, as those before 4.4.2.
+	NoHello bool
 	// NoopInterval is how often an idle server moves its cluster time on, default 10 s,
 	// as a MongoDB primary does. Negative means never.
 	NoopInterval time.Duration

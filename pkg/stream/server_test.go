@@ -403,3 +403,22 @@ func TestWindowAndReplicaSet(t *testing.T) {
 		t.Errorf("window %+v %v", window, ok)
 	}
 }
+
+// Servers before 4.4.2 know isMaster only.
+func TestHello(t *testing.T) {
+	for _, opts := range []localmongo.Options{{}, {NoHello: true}} {
+		w := newWorld(t, opts)
+		server, err := stream.Hello(t.Context(), w.client)
+		if err != nil || server.SetName != "rs0" || server.Sharded || server.Newest.IsZero() || time.Since(server.Clock).Abs() > time.Minute {
+			t.Errorf("%+v: %+v, %v", opts, server, err)
+		}
+		name, err := stream.ReplicaSet(t.Context(), w.client)
+		if err != nil || name != "rs0" {
+			t.Errorf("%+v: replica set %q, %v", opts, name, err)
+		}
+		clock, newest, err := stream.ServerTime(t.Context(), w.client)
+		if err != nil || clock.Before(server.Clock) || newest.Before(server.Newest) {
+			t.Errorf("%+v: %s %v, %v", opts, clock, newest, err)
+		}
+	}
+}

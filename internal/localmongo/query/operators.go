@@ -38,6 +38,7 @@ var operators = map[string]operator{
 	"$isArray":          {1, 1, func(a []any) (any, error) { _, ok := a[0].(kit.A); return ok, nil }},
 	"$arrayElemAt":      {2, 2, opArrayElemAt},
 	"$type":             {1, 1, opType},
+	"$bsonSize":         {1, 1, opBSONSize},
 	"$toHashedIndexKey": {1, 1, opHash},
 	"$toString":         {1, 1, opToString},
 	"$toLong":           {1, 1, opToLong},
