@@ -113,7 +113,10 @@ func sum(t *testing.T, reg *prometheus.Registry, name string, labels ...string) 
 // the middle: nothing of it is lost, and nothing that was settled comes again.
 func TestResumeInTheMiddleOfATransaction(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, localmongo.Options{})
+	onEach(t, resumeInTheMiddleOfATransaction)
+}
+
+func resumeInTheMiddleOfATransaction(t *testing.T, w *world) {
 	release := make(chan struct{})
 	held := &holdingDesk{desk: newDesk(), release: release, at: 3, reached: make(chan struct{})}
 	a := w.run(func(c *stream.PartitionConfig) { c.Handler = held })
@@ -201,7 +204,7 @@ func TestPostBatchTokenIsRefused(t *testing.T) {
 			w.insert(1, 2)
 			a.desk.untilKey(t, 1)
 			event := w.record().Position
-			if _, err := w.client.Database("test").Collection("other").InsertOne(t.Context(), bson.D{}); err != nil {
+			if _, err := w.db.Collection("other").InsertOne(t.Context(), bson.D{}); err != nil {
 				t.Fatal(err)
 			}
 			eventually(t, "an idle poll has come further", func() bool {
@@ -229,7 +232,10 @@ func TestPostBatchTokenIsRefused(t *testing.T) {
 // The collection goes while nobody reads, and comes back long after the start.
 func TestTokenOfADroppedCollection(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, localmongo.Options{})
+	onEach(t, tokenOfADroppedCollection)
+}
+
+func tokenOfADroppedCollection(t *testing.T, w *world) {
 	a := w.run(nil)
 	a.isOpen()
 	w.insert(1, 3)
@@ -264,15 +270,18 @@ func hasLabel(name, value string) func(*dto.LabelPair) bool {
 // for each poll: an idle stream outlives it on one cursor.
 func TestIdleForLongerThanTheClientsTimeout(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, localmongo.Options{})
-	client, err := mongo.Connect(options.Client().ApplyURI(w.server.URI() + "&timeoutMS=500"))
+	onEach(t, idleForLongerThanTheClientsTimeout)
+}
+
+func idleForLongerThanTheClientsTimeout(t *testing.T, w *world) {
+	client, err := mongo.Connect(options.Client().ApplyURI(w.uri).SetTimeout(500 * time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Disconnect(context.WithoutCancel(t.Context())) })
 	reg := prometheus.NewRegistry()
 	a := w.run(func(c *stream.PartitionConfig) {
-		c.Stream.Collection, c.Stream.Registerer = client.Database("test").Collection("calls"), reg
+		c.Stream.Collection, c.Stream.Registerer = client.Database(w.db.Name()).Collection("calls"), reg
 	})
 	a.isOpen()
 	eventually(t, "it was idle for longer", func() bool { // each poll waits for 100 ms

@@ -19,7 +19,10 @@ import (
 // From lease to checkpoint and back: what was settled does not come again, what
 // was not does.
 func TestPartitionStopsAndGoesOn(t *testing.T) {
-	w := newWorld(t, localmongo.Options{})
+	onEach(t, partitionStopsAndGoesOn)
+}
+
+func partitionStopsAndGoesOn(t *testing.T, w *world) {
 	a := w.run(nil)
 	if how := <-a.started; how != "for the first time" {
 		t.Errorf("started %s", how)
@@ -32,7 +35,7 @@ func TestPartitionStopsAndGoesOn(t *testing.T) {
 		t.Errorf("read %v", a.desk.read())
 	}
 	r := w.record()
-	if r.Held() || len(r.Position.Token) == 0 || r.ReplicaSet != "rs0" || r.Pipeline == "" {
+	if r.Held() || len(r.Position.Token) == 0 || r.ReplicaSet != w.cluster || r.Pipeline == "" {
 		t.Errorf("stored %+v", r)
 	}
 
@@ -59,7 +62,10 @@ func TestPartitionStopsAndGoesOn(t *testing.T) {
 }
 
 func TestCrashBeforeTheFirstCheckpoint(t *testing.T) {
-	w := newWorld(t, localmongo.Options{})
+	onEach(t, crashBeforeTheFirstCheckpoint)
+}
+
+func crashBeforeTheFirstCheckpoint(t *testing.T, w *world) {
 	a := w.run(func(c *stream.PartitionConfig) { c.SaveEvery = time.Hour })
 	a.isOpen()
 	if r := w.record(); r.Position.IsZero() {
@@ -78,7 +84,10 @@ func TestCrashBeforeTheFirstCheckpoint(t *testing.T) {
 }
 
 func TestDropRenameAndRecreate(t *testing.T) {
-	w := newWorld(t, localmongo.Options{})
+	onEach(t, dropRenameAndRecreate)
+}
+
+func dropRenameAndRecreate(t *testing.T, w *world) {
 	a := w.run(nil)
 	a.isOpen()
 	w.insert(1, 3)
@@ -87,7 +96,7 @@ func TestDropRenameAndRecreate(t *testing.T) {
 	}
 	w.insert(3, 5)
 	a.desk.untilKey(t, 4)
-	rename := bson.D{{Key: "renameCollection", Value: "test.calls"}, {Key: "to", Value: "test.old"}}
+	rename := bson.D{{Key: "renameCollection", Value: w.db.Name() + ".calls"}, {Key: "to", Value: w.db.Name() + ".old"}}
 	if err := w.client.Database("admin").RunCommand(t.Context(), rename).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +255,10 @@ func TestOversizedEventOnAServer(t *testing.T) {
 
 // What does not match is passed over, and the position moves on all the same.
 func TestFilteredEventsMoveThePosition(t *testing.T) {
-	w := newWorld(t, localmongo.Options{})
+	onEach(t, filteredEventsMoveThePosition)
+}
+
+func filteredEventsMoveThePosition(t *testing.T, w *world) {
 	pipeline := mongo.Pipeline{{{Key: "$match", Value: bson.D{{Key: "fullDocument.even", Value: true}}}}}
 	filtered := func(c *stream.PartitionConfig) { c.Stream.Pipeline = pipeline }
 	a := w.run(filtered)
@@ -296,7 +308,7 @@ func TestBadStoredPositions(t *testing.T) {
 			w := newWorld(t, localmongo.Options{})
 			w.server.LoseHistory(bson.Timestamp{})
 			doc := append(bson.D{{Key: "_id", Value: "x"}}, c.doc...)
-			if _, err := w.client.Database("test").Collection("resume").InsertOne(t.Context(), doc); err != nil {
+			if _, err := w.db.Collection("resume").InsertOne(t.Context(), doc); err != nil {
 				t.Fatal(err)
 			}
 			a := w.run(nil)
@@ -319,15 +331,18 @@ func TestBadStoredPositions(t *testing.T) {
 }
 
 func TestOtherClusterIsRefused(t *testing.T) {
-	w := newWorld(t, localmongo.Options{})
+	onEach(t, otherClusterIsRefused)
+}
+
+func otherClusterIsRefused(t *testing.T, w *world) {
 	a := w.run(nil)
 	a.isOpen()
 	a.end()
-	b := w.run(func(c *stream.PartitionConfig) { c.ReplicaSet = "rs1" })
+	b := w.run(func(c *stream.PartitionConfig) { c.ReplicaSet = "another" })
 	var err error
 	b.once.Do(func() { err = <-b.done })
 	other, ok := errors.AsType[*stream.OtherClusterError](err)
-	if !ok || other.Stored != "rs0" || other.Here != "rs1" {
+	if !ok || other.Stored != w.cluster || other.Here != "another" {
 		t.Errorf("got %v", err)
 	}
 }
@@ -335,7 +350,10 @@ func TestOtherClusterIsRefused(t *testing.T) {
 // A reset wins over a running replica with work in flight, and a late save of
 // the old position cannot undo it.
 func TestResetWhileEventsAreOpen(t *testing.T) {
-	w := newWorld(t, localmongo.Options{})
+	onEach(t, resetWhileEventsAreOpen)
+}
+
+func resetWhileEventsAreOpen(t *testing.T, w *world) {
 	a := w.run(nil)
 	a.isOpen()
 	w.insert(1, 10)
@@ -392,33 +410,40 @@ func TestStoreDown(t *testing.T) {
 	}
 }
 
-func TestWindowAndReplicaSet(t *testing.T) {
-	w := newWorld(t, localmongo.Options{})
-	name, err := stream.ReplicaSet(t.Context(), w.client)
-	if err != nil || name != "rs0" {
-		t.Errorf("replica set %q, %v", name, err)
-	}
-	window, ok := stream.WindowOf(w.client)(t.Context())
-	if !ok || window.Oldest.IsZero() || window.Newest.Before(window.Oldest) {
-		t.Errorf("window %+v %v", window, ok)
-	}
+func TestWindowAndServer(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world) {
+		server := askHello(t, w)
+		window, ok := stream.WindowOf(w.client)(t.Context())
+		if known := !window.Oldest.IsZero() && !window.Newest.Before(window.Oldest); ok != known || ok == server.Sharded {
+			t.Errorf("window %+v %v of %+v", window, ok, server)
+		}
+	})
 }
 
 // Servers before 4.4.2 know isMaster only.
-func TestHello(t *testing.T) {
-	for _, opts := range []localmongo.Options{{}, {NoHello: true}} {
-		w := newWorld(t, opts)
-		server, err := stream.Hello(t.Context(), w.client)
-		if err != nil || server.SetName != "rs0" || server.Sharded || server.Newest.IsZero() || time.Since(server.Clock).Abs() > time.Minute {
-			t.Errorf("%+v: %+v, %v", opts, server, err)
-		}
-		name, err := stream.ReplicaSet(t.Context(), w.client)
-		if err != nil || name != "rs0" {
-			t.Errorf("%+v: replica set %q, %v", opts, name, err)
-		}
-		clock, newest, err := stream.ServerTime(t.Context(), w.client)
-		if err != nil || clock.Before(server.Clock) || newest.Before(server.Newest) {
-			t.Errorf("%+v: %s %v, %v", opts, clock, newest, err)
-		}
+func TestServerWithoutHello(t *testing.T) {
+	w := newWorld(t, localmongo.Options{NoHello: true})
+	askHello(t, w)
+	if w.cluster != "rs0" {
+		t.Errorf("the cluster is %q", w.cluster)
 	}
+	a := w.run(nil)
+	a.isOpen()
+	w.insert(1, 3)
+	a.desk.untilKey(t, 2)
+	a.end()
+}
+
+// askHello asks the server what it is, in both ways that there are.
+func askHello(t *testing.T, w *world) stream.Server {
+	t.Helper()
+	server, err := stream.Hello(t.Context(), w.client)
+	if err != nil || server.Sharded == (server.SetName != "") || server.Newest.IsZero() || time.Since(server.Clock).Abs() > time.Minute {
+		t.Errorf("%+v, %v", server, err)
+	}
+	clock, newest, err := stream.ServerTime(t.Context(), w.client)
+	if err != nil || clock.Before(server.Clock) || newest.Before(server.Newest) {
+		t.Errorf("%s %v, %v", clock, newest, err)
+	}
+	return server
 }

@@ -22,31 +22,47 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is for what happens at once unless something is broken.
-const patience = 20 * time.Second
+// patience is for what happens at once unless something is broken, or after the no-op
+// interval of a quiet shard on a sharded cluster.
+const patience = 40 * time.Second
 
 // world is a server with a client, and the two collections of a stream.
 type world struct {
-	t      *testing.T
-	server *localmongo.Server
-	client *mongo.Client
-	coll   *mongo.Collection
-	store  *resume.Store
+	t       *testing.T
+	uri     string
+	server  *localmongo.Server // nil on a real cluster
+	client  *mongo.Client
+	cluster string // its name
+	db      *mongo.Database
+	coll    *mongo.Collection
+	store   *resume.Store
+}
+
+// onEach runs a test on localmongo and on the real cluster, if there is one.
+func onEach(t *testing.T, test func(t *testing.T, w *world)) {
+	t.Helper()
+	localmongotest.OnEach(t, localmongo.Options{}, func(t *testing.T, d localmongotest.Deployment) {
+		test(t, newWorldOn(t, d))
+	})
 }
 
 func newWorld(t *testing.T, opts localmongo.Options) *world {
 	t.Helper()
-	server := localmongotest.Start(t, opts)
-	client, err := mongo.Connect(options.Client().ApplyURI(server.URI()).SetServerSelectionTimeout(5 * time.Second))
+	return newWorldOn(t, localmongotest.Local(t, opts))
+}
+
+func newWorldOn(t *testing.T, d localmongotest.Deployment) *world {
+	t.Helper()
+	client := d.Connect(t, options.Client().SetServerSelectionTimeout(5*time.Second))
+	db := client.Database(d.Database)
+	store, err := resume.NewStore(db.Collection("resume"), "x")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = client.Disconnect(context.Background()) })
-	store, err := resume.NewStore(client.Database("test").Collection("resume"), "x")
-	if err != nil {
+	w := &world{t: t, uri: d.URI, server: d.Server, client: client, db: db, coll: db.Collection("calls"), store: store}
+	if w.cluster, err = stream.ReplicaSet(t.Context(), client); err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, server: server, client: client, coll: client.Database("test").Collection("calls"), store: store}
 	w.insert(0, 1) // the collection exists
 	return w
 }
@@ -192,7 +208,7 @@ func (w *world) run(change func(*stream.PartitionConfig)) *replica {
 					ReopenEvery: 100 * time.Millisecond, Logger: w.logger(),
 				},
 				Handler:    r.desk,
-				ReplicaSet: "rs0",
+				ReplicaSet: w.cluster,
 				SaveEvery:  50 * time.Millisecond,
 				Window:     stream.WindowOf(w.client),
 				Started: func(f *stream.Follower, _ *resume.Tracker, how string) {
