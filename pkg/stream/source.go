@@ -55,13 +55,13 @@ type collectionSource struct {
 	coll     *mongo.Collection
 	pipeline mongo.Pipeline
 
-	mu   sync.Mutex
-	left []int64 // cursors that could not be closed while the server was silent
+	mu       sync.Mutex
+	unclosed []int64 // cursors that could not be closed while the server was silent
 }
 
-// maxLeft bounds the cursors that are remembered to be closed later; the server
+// maxUnclosed bounds the cursors that are remembered to be closed later; the server
 // ends older ones itself, after ten idle minutes.
-const maxLeft = 16
+const maxUnclosed = 16
 
 // FromCollection is the Source of a collection's events that pass a pipeline.
 // The pipeline must keep _id and must let invalidate through.
@@ -100,7 +100,7 @@ func (s *collectionSource) Open(ctx context.Context, o Opening) (Cursor, Batch, 
 		size = manyEvents
 	}
 	cs.SetBatchSize(size)
-	s.closeLeft(ctx)
+	s.closeUnclosed(ctx)
 	c := &driverCursor{source: s, cs: cs, session: session, id: cs.ID()}
 	first := c.batch(nil)
 	// The driver answers the first TryNext from the reply of the open, which is
@@ -171,17 +171,17 @@ func (s *collectionSource) kill(ctx context.Context, id int64) error {
 	if err != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.left = append(s.left, id)
-		s.left = s.left[max(0, len(s.left)-maxLeft):]
+		s.unclosed = append(s.unclosed, id)
+		s.unclosed = s.unclosed[max(0, len(s.unclosed)-maxUnclosed):]
 	}
 	return err
 }
 
-// closeLeft frees what kill could not, once the server answers again.
-func (s *collectionSource) closeLeft(ctx context.Context) {
+// closeUnclosed frees what kill could not, once the server answers again.
+func (s *collectionSource) closeUnclosed(ctx context.Context) {
 	s.mu.Lock()
-	ids := s.left
-	s.left = nil
+	ids := s.unclosed
+	s.unclosed = nil
 	s.mu.Unlock()
 	if len(ids) == 0 {
 		return
@@ -189,7 +189,7 @@ func (s *collectionSource) closeLeft(ctx context.Context) {
 	if err := s.killAll(ctx, ids); err != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.left = append(ids, s.left...)
+		s.unclosed = append(ids, s.unclosed...)
 	}
 }
 

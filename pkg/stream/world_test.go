@@ -92,8 +92,8 @@ func failing(code int, labels []string, commands ...string) bson.D {
 	return bson.D{{Key: "failCommands", Value: commands}, {Key: "errorCode", Value: code}, {Key: "errorLabels", Value: labels}}
 }
 
-// desk is a Handler that settles events when it is told to, or at once.
-type desk struct {
+// recorder is a Handler that settles events when it is told to, or at once.
+type recorder struct {
 	mu      sync.Mutex
 	keys    []int
 	gaps    []stream.Gap
@@ -103,9 +103,9 @@ type desk struct {
 	changed chan struct{}
 }
 
-func newDesk() *desk { return &desk{changed: make(chan struct{})} }
+func newRecorder() *recorder { return &recorder{changed: make(chan struct{})} }
 
-func (d *desk) note(f func()) {
+func (d *recorder) note(f func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	f()
@@ -113,7 +113,7 @@ func (d *desk) note(f func()) {
 	d.changed = make(chan struct{})
 }
 
-func (d *desk) Event(_ context.Context, e stream.Event, done func()) error {
+func (d *recorder) Event(_ context.Context, e stream.Event, done func()) error {
 	d.note(func() {
 		if k, ok := e.Key.AsInt64OK(); ok {
 			d.keys = append(d.keys, int(k))
@@ -127,28 +127,28 @@ func (d *desk) Event(_ context.Context, e stream.Event, done func()) error {
 	return nil
 }
 
-func (d *desk) Gap(_ context.Context, g stream.Gap, done func()) error {
+func (d *recorder) Gap(_ context.Context, g stream.Gap, done func()) error {
 	d.note(func() { d.gaps = append(d.gaps, g) })
 	done()
 	return nil
 }
 
-func (d *desk) Drain(_ context.Context, why error) { d.note(func() { d.why = why }) }
+func (d *recorder) Drain(_ context.Context, why error) { d.note(func() { d.why = why }) }
 
-func (d *desk) read() []int {
+func (d *recorder) read() []int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Clone(d.keys)
 }
 
-func (d *desk) theGaps() []stream.Gap {
+func (d *recorder) theGaps() []stream.Gap {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Clone(d.gaps)
 }
 
-// until waits for what the desk is told.
-func (d *desk) until(t *testing.T, what string, ok func(d *desk) bool) {
+// until waits for what the recorder is told.
+func (d *recorder) until(t *testing.T, what string, ok func(d *recorder) bool) {
 	t.Helper()
 	limit := time.After(patience)
 	for {
@@ -168,20 +168,20 @@ func (d *desk) until(t *testing.T, what string, ok func(d *desk) bool) {
 	}
 }
 
-func (d *desk) untilKey(t *testing.T, key int) {
+func (d *recorder) untilKey(t *testing.T, key int) {
 	t.Helper()
-	d.until(t, fmt.Sprint("event ", key), func(d *desk) bool { return slices.Contains(d.keys, key) })
+	d.until(t, fmt.Sprint("event ", key), func(d *recorder) bool { return slices.Contains(d.keys, key) })
 }
 
 // replica is a Group with RunPartition: all of what saves and follows.
 type replica struct {
-	w       *world
-	desk    *desk
-	group   *resume.Group
-	stop    context.CancelFunc
-	done    chan error
-	once    sync.Once
-	started chan string // how each start was decided
+	w        *world
+	recorder *recorder
+	group    *resume.Group
+	stop     context.CancelFunc
+	done     chan error
+	once     sync.Once
+	started  chan string // how each start was decided
 
 	mu       sync.Mutex
 	follower *stream.Follower
@@ -189,7 +189,7 @@ type replica struct {
 
 func (w *world) run(change func(*stream.PartitionConfig)) *replica {
 	w.t.Helper()
-	r := &replica{w: w, desk: newDesk(), done: make(chan error, 1), started: make(chan string, 100)}
+	r := &replica{w: w, recorder: newRecorder(), done: make(chan error, 1), started: make(chan string, 100)}
 	group, err := resume.NewGroup(resume.GroupConfig{
 		Store: w.store, Owner: "host", Beat: 50 * time.Millisecond, Logger: w.logger(),
 	})
@@ -207,7 +207,7 @@ func (w *world) run(change func(*stream.PartitionConfig)) *replica {
 					Namespace: "watcher", Name: "calls", Collection: w.coll, MaxAwait: 100 * time.Millisecond,
 					ReopenEvery: 100 * time.Millisecond, Logger: w.logger(),
 				},
-				Handler:    r.desk,
+				Handler:    r.recorder,
 				ReplicaSet: w.cluster,
 				SaveEvery:  50 * time.Millisecond,
 				Window:     stream.WindowOf(w.client),
