@@ -108,6 +108,7 @@ func (p *partitions) hold(ctx context.Context, lease *resume.Lease) error {
 		Lease: lease,
 		Stream: stream.Config{
 			Namespace:  "watcher",
+			Passing:    outage.Passing,
 			Name:       streamName(lease.Partition()),
 			Collection: p.coll,
 			Pipeline:   calls.Pipeline(),

@@ -73,6 +73,7 @@ func NewCache(o CacheOptions) (*Cache, error) {
 	var err error
 	c.follower, err = stream.New(stream.Config{
 		Namespace:  "watcher",
+		Passing:    outage.Passing,
 		Name:       "bots",
 		Collection: o.Collection,
 		Pipeline: mongo.Pipeline{{{Key: "$project", Value: bson.D{

@@ -70,3 +70,10 @@ func classify(err error) class {
 	}
 	return classRetry
 }
+
+// passes says whether trying the same again is of use. All errors that no server sent
+// pass, and those that a server calls resumable.
+func (f *Follower) passes(err error) bool {
+	server, ok := errors.AsType[mongo.ServerError](err)
+	return !ok || f.cfg.Passing == nil || server.HasErrorLabel("ResumableChangeStreamError") || f.cfg.Passing(err)
+}

@@ -52,6 +52,11 @@ type Config struct {
 	// Default 12 s, which is five a minute.
 	ReopenEvery time.Duration
 
+	// Passing says of an error from the server that trying the same again is of use.
+	// After eight others in a row from one position it is given up: the stream goes
+	// by time, and then opens now with a GapUnreadable. Default: every error passes.
+	Passing func(err error) bool
+
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil: no metrics
 	Namespace  string                // first part of each metric's name; may be empty
@@ -80,6 +85,7 @@ type Follower struct {
 	mode        openMode        // of the next cursor
 	gap         *Gap            // to be handed over once the stream is open again
 	frozenPolls int             // in a row
+	unknown     int             // errors that are not known to pass, in a row
 	repeats     repeats
 
 	mu     sync.Mutex
@@ -351,6 +357,7 @@ func (f *Follower) verify(ctx context.Context) error {
 
 // handOver hands a batch to the sink, and then the position after it.
 func (f *Follower) handOver(ctx context.Context, b Batch) error {
+	f.unknown = 0
 	now := time.Now()
 	for _, body := range b.Events {
 		e := decode(body, now)

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 	"pgregory.net/rapid"
 
 	"github.com/cxbridge/watcher/pkg/resume"
@@ -383,6 +385,74 @@ func TestOversizedEventUnderTheProbe(t *testing.T) {
 		f := follow(t, s, n, func(c *Config) { c.Start = saved(at) })
 		wait(5 * time.Second)
 		if got := n.keys(); !slices.Equal(got, []int{2}) || len(n.theGaps()) != 0 {
+			t.Errorf("read %v, gaps %v", got, n.theGaps())
+		}
+		f.end(t)
+	})
+}
+
+// elections are errors that pass.
+func elections(err error) bool {
+	server, ok := errors.AsType[mongo.ServerError](err)
+	return ok && (server.HasErrorCode(91) || server.HasErrorCode(10107) || server.HasErrorCode(43))
+}
+
+// An event for which the server has an error of its own stops nobody for ever: what
+// follows the gap is read. An error that is known to pass is waited for instead.
+func TestEventThatCannotBeRead(t *testing.T) {
+	for number, gap := range map[int32]bool{1: true, 8: true, 13548: true, 91: false, 10107: false, 43: false} {
+		t.Run(fmt.Sprint("code ", number), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, n := newScript(), newNotes(t)
+				at := s.write(entry{operation: "insert", key: 1})
+				wait(time.Minute)
+				s.insert(2)
+				bad := s.now().T
+				s.failPoll = func(c *scripted) error {
+					if c.o.Bare || c.after >= resume.TokenText(tokenAt(bson.Timestamp{T: bad + 1}, "")) {
+						return nil
+					}
+					return code(number)
+				}
+				f := follow(t, s, n, func(c *Config) { c.Start, c.Passing = saved(at), elections })
+				wait(20 * time.Second)
+				if len(n.theGaps()) != 0 {
+					t.Error("a gap after 20 seconds")
+				}
+				wait(10 * time.Minute)
+				s.insert(3)
+				wait(20 * time.Second)
+				gaps := n.theGaps()
+				if !gap {
+					if len(gaps) != 0 || len(n.keys()) != 0 {
+						t.Errorf("gaps %+v, read %v", gaps, n.keys())
+					}
+				} else if len(gaps) != 1 || gaps[0].Reason != GapUnreadable || !gaps[0].From.Equal(resume.ClockTime(at)) || !slices.Equal(n.keys(), []int{3}) {
+					t.Errorf("gaps %+v, read %v", gaps, n.keys())
+				}
+				f.end(t)
+			})
+		})
+	}
+}
+
+// A probe that fails each time with an error of its own: the stream goes by time, where
+// there is nothing to probe.
+func TestProbeThatFailsForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, n := newScript(), newNotes(t)
+		at := s.write(entry{operation: "insert", key: 1})
+		wait(time.Minute)
+		s.insert(2)
+		s.failPoll = func(c *scripted) error {
+			if c.o.Bare {
+				return code(8)
+			}
+			return nil
+		}
+		f := follow(t, s, n, func(c *Config) { c.Start, c.Passing = saved(at), elections })
+		wait(5 * time.Minute)
+		if got := n.keys(); !slices.Contains(got, 2) || len(n.theGaps()) != 0 {
 			t.Errorf("read %v, gaps %v", got, n.theGaps())
 		}
 		f.end(t)

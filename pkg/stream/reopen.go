@@ -75,9 +75,20 @@ func (f *Follower) recoverFrom(err error) (reason string) {
 		return "denied"
 	default:
 		f.pace.fail()
+		if f.passes(err) {
+			return "error"
+		}
+		if f.unknown++; f.unknown == maxUnknown {
+			f.unknown = 0
+			f.fallBack(GapUnreadable)
+		}
 		return "error"
 	}
 }
+
+// maxUnknown is how often the same position is tried after errors that are not known to
+// pass: with the pauses between it takes more than a minute.
+const maxUnknown = 8
 
 // fallBack goes from the token to the time, and from there to now with a gap.
 func (f *Follower) fallBack(reason GapReason) {

@@ -70,11 +70,14 @@ const (
 	// from the last position to the moment of the new open, since no other position
 	// is known to be after that event.
 	GapOversized GapReason = "oversized"
+	// GapUnreadable: the server answers every read from the position with an error
+	// that is not known to pass, so that one event may be the reason.
+	GapUnreadable GapReason = "unreadable"
 	// GapUnusable: the stored position could not be used at all.
 	GapUnusable GapReason = "unusable"
 )
 
-var gapReasons = []GapReason{GapHistoryLost, GapUnverified, GapClosed, GapOversized, GapUnusable}
+var gapReasons = []GapReason{GapHistoryLost, GapUnverified, GapClosed, GapOversized, GapUnreadable, GapUnusable}
 
 // Sink takes what a Follower reads. All methods are called from the goroutine
 // of Follower.Run, in stream order; while one of them blocks, nothing is read.
