@@ -39,6 +39,9 @@ type Config struct {
 	Pipeline   mongo.Pipeline
 	Source     Source
 
+	// Sharded says that the router of a sharded cluster answers, see Hello.
+	Sharded bool
+
 	Start    Start
 	MaxAwait time.Duration // how long the server waits in an empty poll; default 1 s
 
@@ -339,6 +342,9 @@ func (f *Follower) verify(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, probeLimit, errUnverified)
 	defer cancel()
 	probe := Opening{At: f.position.ClusterTime, BatchSize: 1, MaxAwait: time.Millisecond, Bare: true}
+	if f.cfg.Sharded {
+		probe.MaxAwait = f.cfg.MaxAwait // a router that waits for less answers before its shards do
+	}
 	cursor, _, err := f.source.Open(ctx, probe)
 	if err == nil {
 		defer f.close(ctx, cursor)

@@ -72,6 +72,32 @@ func TestResumeProbesByTime(t *testing.T) {
 	})
 }
 
+// A router answers a poll when its time is over, whether its shards have answered or not:
+// a refusal needs as long as they do.
+func TestProbeWaitsForTheShards(t *testing.T) {
+	for _, sharded := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s, n := newScript(), newNotes(t)
+			s.lax = true
+			at := s.write(entry{operation: "insert", key: 1})
+			wait(time.Hour)
+			s.forget()
+			s.failPoll = func(c *scripted) error {
+				if sharded && c.o.MaxAwait < 100*time.Millisecond {
+					c.first = false // the shard has not answered yet
+				}
+				return nil
+			}
+			f := follow(t, s, n, func(c *Config) { c.Start, c.Sharded = saved(at), sharded })
+			wait(20 * time.Second)
+			if gaps := n.theGaps(); len(gaps) != 1 || gaps[0].Reason != GapHistoryLost {
+				t.Errorf("sharded %v: gaps %+v", sharded, gaps)
+			}
+			f.end(t)
+		})
+	}
+}
+
 // The server takes a token whose history is gone without a word, and its own
 // post-batch token moves on past the hole. Nothing of that may be told.
 func TestSilentHole(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/cxbridge/watcher/pkg/resume"
@@ -31,7 +32,7 @@ type Handler interface {
 // PartitionConfig is what RunPartition needs.
 type PartitionConfig struct {
 	Lease   *resume.Lease
-	Stream  Config // its Start is ignored: it is decided from the record and First
+	Stream  Config // without Start, which comes from the record and First, and Sharded
 	Handler Handler
 
 	First      Start  // without a stored position
@@ -62,6 +63,7 @@ func RunPartition(ctx context.Context, cfg PartitionConfig) error {
 	}
 	tracker := resume.NewTracker()
 	cfg.Stream.Start = start
+	cfg.Stream.Sharded = strings.HasPrefix(cfg.ReplicaSet, sharded)
 	sink := &trackingSink{handler: cfg.Handler, tracker: tracker, partition: cfg.Lease.Partition()}
 	if record.Position.IsZero() {
 		// A crash before the first checkpoint must not start later than this did.
