@@ -78,7 +78,6 @@ var commands = map[string]command{
 	"delete":             {run: (*call).delete, write: true},
 	"findAndModify":      {run: (*call).findAndModify, write: true},
 	"findandmodify":      {run: (*call).findAndModify, write: true},
-	"bulkWrite":          {run: (*call).bulkWrite, write: true},
 	"create":             {run: (*call).create, write: true},
 	"createIndexes":      {run: (*call).createIndexes, write: true},
 	"dropIndexes":        {run: (*call).dropIndexes, write: true},
