@@ -242,7 +242,7 @@ func (c *call) pull(cur *cursor, n int64) (batch, error) {
 			}
 			break
 		}
-		full, err := c.take(cs, entries, &b, &size, n)
+		full, err := c.addEvents(cs, entries, &b, &size, n)
 		if err != nil {
 			return b, err
 		}
@@ -269,8 +269,8 @@ func historyLost(text string) error {
 	return mongoerr.New(mongoerr.ChangeStreamHistoryLost, "%s", text)
 }
 
-// take adds the events of some entries to a batch, and says whether the batch is full.
-func (c *call) take(cs *changeStream, entries []*store.Entry, b *batch, size *int, n int64) (bool, error) {
+// addEvents adds the events of some entries to a batch, and says whether the batch is full.
+func (c *call) addEvents(cs *changeStream, entries []*store.Entry, b *batch, size *int, n int64) (bool, error) {
 	for _, e := range entries {
 		if e.Time.Compare(cs.from) < 0 {
 			cs.pos++
@@ -347,7 +347,7 @@ func (c *call) process(cs *changeStream, ev store.Event) (value.Row, error) {
 	if cs.lookUp && ev.LookUp {
 		row = c.lookUp(ev)
 	}
-	if row.Len() > maxEvent || c.faults.takeOversize() {
+	if row.Len() > maxEvent || c.faults.isOversized() {
 		return nil, mongoerr.New(mongoerr.BSONObjectTooLarge, "BSONObj size: %d is invalid. Size must be between 0 and %d(16MB) First element: _id: { _data: \"%s\" }", max(row.Len(), maxEvent+1), maxEvent, ev.Token.Data)
 	}
 	for _, st := range cs.stages {

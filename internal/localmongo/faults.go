@@ -91,8 +91,8 @@ func (f *faults) delay(scope store.Scope) time.Duration {
 	return max(f.delays[scope.Coll], f.delays[scope.DB+"."+scope.Coll])
 }
 
-// takeOversize says whether the next event is to be too large.
-func (f *faults) takeOversize() bool {
+// isOversized says whether the next event is to be too large.
+func (f *faults) isOversized() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.oversize == 0 {

@@ -53,6 +53,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cxbridge/watcher/internal/localmongo/store"
+	"github.com/cxbridge/watcher/pkg/backoff"
 )
 
 // Options configure a Server. The zero value is a server on a free port of the loopback
@@ -206,7 +207,7 @@ func (s *Server) accept(ctx context.Context, g *errgroup.Group) {
 		}
 		if err != nil { // too many open files, most likely; some will be closed
 			s.log.Warn("localmongo: cannot accept a connection", "error", err)
-			_ = sleep(ctx, acceptPause)
+			_ = backoff.Sleep(ctx, acceptPause)
 			continue
 		}
 		c := s.admit(nc)
