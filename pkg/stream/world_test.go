@@ -96,6 +96,7 @@ func failing(code int, labels []string, commands ...string) bson.D {
 type recorder struct {
 	mu      sync.Mutex
 	keys    []int
+	last    resume.Position // of the newest event
 	gaps    []stream.Gap
 	later   bool
 	open    []func()
@@ -118,6 +119,7 @@ func (d *recorder) Event(_ context.Context, e stream.Event, done func()) error {
 		if k, ok := e.Key.AsInt64OK(); ok {
 			d.keys = append(d.keys, int(k))
 		}
+		d.last = e.Position
 		if d.later {
 			d.open = append(d.open, done)
 		} else {
@@ -139,6 +141,12 @@ func (d *recorder) read() []int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Clone(d.keys)
+}
+
+func (d *recorder) position() resume.Position {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.last
 }
 
 func (d *recorder) theGaps() []stream.Gap {
