@@ -144,14 +144,14 @@ func resumeInTheMiddleOfATransaction(t *testing.T, w *world) {
 		return resume.CompareTokens(w.record().Position.Token, held.position().Token) >= 0
 	})
 	inside := w.record().Position
-	// The process dies here: its lease is taken, and what it settles now is void.
+	stored := w.stored()
+	close(release)
+	w.crash(a, stored)
 	b := w.run(nil)
 	b.recorder.untilKey(t, 6)
 	if how := <-b.started; how != "after the saved token" {
 		t.Errorf("started %s", how)
 	}
-	close(release)
-	a.end()
 	b.end()
 	if got := b.recorder.read(); !slices.Equal(got, numbers(3, 7)) {
 		t.Errorf("read %v from %s", got, inside)

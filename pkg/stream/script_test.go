@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -382,4 +383,8 @@ func (r *running) end(t *testing.T) {
 	}
 }
 
-func wait(d time.Duration) { <-time.After(d) }
+// wait lets time pass, and then lets all others come to rest.
+func wait(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}

@@ -74,13 +74,13 @@ func crashBeforeTheFirstCheckpoint(t *testing.T, w *world) {
 	a.recorder.note(func() { a.recorder.later = true })
 	w.insert(1, 5)
 	a.recorder.untilKey(t, 4)
-	b := w.run(nil) // the same owner takes over, as after a crash
+	w.crash(a, w.stored())
+	b := w.run(nil)
 	b.recorder.untilKey(t, 4)
 	if !slices.Equal(b.recorder.read(), numbers(1, 5)) {
 		t.Errorf("read %v", b.recorder.read())
 	}
 	b.end()
-	a.end()
 }
 
 func TestDropRenameAndRecreate(t *testing.T) {

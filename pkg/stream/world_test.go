@@ -289,6 +289,32 @@ func (w *world) record() resume.Record {
 	return r
 }
 
+// stored are the records of positions and holders.
+func (w *world) stored() []bson.D {
+	w.t.Helper()
+	cur, err := w.db.Collection("resume").Find(w.t.Context(), bson.D{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var stored []bson.D
+	if err := cur.All(w.t.Context(), &stored); err != nil {
+		w.t.Fatal(err)
+	}
+	return stored
+}
+
+// crash ends a replica and puts back what was stored before, as a process leaves it that
+// dies at that moment.
+func (w *world) crash(r *replica, stored []bson.D) {
+	w.t.Helper()
+	r.end()
+	coll := w.db.Collection("resume")
+	_, err := coll.DeleteMany(w.t.Context(), bson.D{})
+	if _, bad := coll.InsertMany(w.t.Context(), stored); err != nil || bad != nil {
+		w.t.Fatal(err, bad)
+	}
+}
+
 func numbers(from, to int) []int {
 	var all []int
 	for k := from; k < to; k++ {
