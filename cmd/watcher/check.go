@@ -84,13 +84,13 @@ func (d *deployment) need(missing verdict, what, ok string, err error) {
 }
 
 func (d *deployment) check(ctx context.Context) {
-	hello, err := d.hello(ctx)
+	server, err := stream.Hello(ctx, d.db.Client())
 	if err != nil {
 		d.add(verdictFail, "connect", "%v", config.RedactURI(err, d.config.MongoURI))
 		return // nothing else can be asked
 	}
 	d.add(verdictOK, "connect", "database %s", d.config.Database)
-	d.topology(hello)
+	d.topology(server)
 	d.version(ctx)
 	for _, name := range []string{d.config.CallsCollection, d.config.BotsCollection} {
 		d.need(verdictFail, "watch "+name, "a change stream opens", canWatch(ctx, d.db.Collection(name)))
@@ -101,23 +101,11 @@ func (d *deployment) check(ctx context.Context) {
 	d.bots(ctx)
 }
 
-// greeting is what a server says of itself.
-type greeting struct {
-	SetName string `bson:"setName"`
-	Msg     string `bson:"msg"`
-}
-
-func (d *deployment) hello(ctx context.Context) (greeting, error) {
-	var g greeting
-	err := d.db.Client().Database("admin").RunCommand(ctx, bson.D{{Key: "hello", Value: 1}}).Decode(&g)
-	return g, err
-}
-
-func (d *deployment) topology(g greeting) {
+func (d *deployment) topology(server stream.Server) {
 	switch {
-	case g.SetName != "":
-		d.add(verdictOK, "topology", "replica set %s", g.SetName)
-	case g.Msg == "isdbgrid":
+	case server.SetName != "":
+		d.add(verdictOK, "topology", "replica set %s", server.SetName)
+	case server.Sharded:
 		d.add(verdictOK, "topology", "sharded cluster")
 	default:
 		d.add(verdictFail, "topology", "a lone server has no change streams; make it a replica set of one member")

@@ -79,6 +79,8 @@ func NewCache(o CacheOptions) (*Cache, error) {
 	registerCacheMetrics(o.Registerer, c)
 	var err error
 	c.follower, err = stream.New(stream.Config{
+		Namespace:  "watcher",
+		Passing:    outage.Passing,
 		Name:       "bots",
 		Collection: o.Collection,
 		Pipeline: mongo.Pipeline{{{Key: "$project", Value: bson.D{

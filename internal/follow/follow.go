@@ -177,6 +177,8 @@ func (p *Partitions) Hold(ctx context.Context, lease *resume.Lease) error {
 			Name:       streamName(share),
 			Collection: p.o.Calls,
 			Pipeline:   calls.Pipeline(),
+			Namespace:  "watcher",
+			Passing:    outage.Passing,
 			Frozen:     p.o.Frozen,
 			Logger:     p.o.Logger,
 			Registerer: p.o.Registerer,

@@ -52,7 +52,7 @@ func (p *partition) Gap(ctx context.Context, g stream.Gap, done func()) error {
 		switch g.Reason {
 		case stream.GapHistoryLost, stream.GapUnverified, stream.GapUnusable:
 			return &HistoryLostError{From: g.From, Reason: g.Reason}
-		case stream.GapClosed, stream.GapOversized: // the history is there, an event is not
+		case stream.GapClosed, stream.GapOversized, stream.GapUnreadable: // the history is there, an event is not
 		}
 	}
 	p.sweeps.Go(func() { p.sweepAll(ctx, w, done) })

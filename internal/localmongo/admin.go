@@ -92,7 +92,7 @@ func (c *call) describe(primary bool, ver int64) kit.D {
 	if c.name == "hello" {
 		d = append(d, kit.E{Key: "isWritablePrimary", Value: primary})
 	} else {
-		d = append(d, kit.E{Key: "ismaster", Value: primary}, kit.E{Key: "helloOk", Value: true})
+		d = append(d, kit.E{Key: "ismaster", Value: primary}, kit.E{Key: "helloOk", Value: !c.opts.NoHello})
 	}
 	d = append(d, kit.E{Key: "secondary", Value: !primary})
 	if primary {

@@ -3,6 +3,7 @@ package localmongo
 import (
 	"context"
 	"errors"
+	"time"
 
 	kit "go.mongodb.org/mongo-driver/bson"
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -52,7 +53,8 @@ type changeStream struct {
 type batch struct {
 	events kit.A
 	token  store.Token
-	over   bool // the stream has ended with this batch
+	over   bool      // the stream has ended with this batch
+	due    time.Time // when the next event may be shown, with Server.DelayStreams
 }
 
 // openStream answers an aggregate that begins with $changeStream.
@@ -194,8 +196,13 @@ func (c *call) nextEvents(ctx context.Context, cur *cursor, n int64) (batch, err
 		if len(b.events) > 0 || b.over {
 			return b, nil
 		}
+		var due <-chan time.Time
+		if !b.due.IsZero() {
+			due = time.After(time.Until(b.due))
+		}
 		select {
 		case <-wait:
+		case <-due:
 		case <-stepped:
 		case <-cur.killed:
 			return b, mongoerr.New(mongoerr.CursorKilled, "operation was interrupted because the cursor was killed")
@@ -224,13 +231,18 @@ func (c *call) pull(cur *cursor, n int64) (batch, error) {
 		if !ok {
 			return b, historyLost("Error on remote shard localhost :: caused by :: the position of the change stream is no longer in the oplog")
 		}
+		if delay := c.faults.delay(cs.scope); delay > 0 {
+			if entries, b.due = older(entries, delay); len(entries) == 0 && !b.due.IsZero() {
+				break
+			}
+		}
 		if len(entries) == 0 {
 			if t := store.HighWater(newest); t.Data > cs.token.Data {
 				cs.token = t
 			}
 			break
 		}
-		full, err := c.take(cs, entries, &b, &size, n)
+		full, err := c.addEvents(cs, entries, &b, &size, n)
 		if err != nil {
 			return b, err
 		}
@@ -242,12 +254,23 @@ func (c *call) pull(cur *cursor, n int64) (batch, error) {
 	return b, nil
 }
 
+// older cuts entries off that are younger than an age, and says when the first of them
+// is due.
+func older(entries []*store.Entry, age time.Duration) ([]*store.Entry, time.Time) {
+	for i, e := range entries {
+		if time.Since(e.Wall) < age {
+			return entries[:i], e.Wall.Add(age)
+		}
+	}
+	return entries, time.Time{}
+}
+
 func historyLost(text string) error {
 	return mongoerr.New(mongoerr.ChangeStreamHistoryLost, "%s", text)
 }
 
-// take adds the events of some entries to a batch, and says whether the batch is full.
-func (c *call) take(cs *changeStream, entries []*store.Entry, b *batch, size *int, n int64) (bool, error) {
+// addEvents adds the events of some entries to a batch, and says whether the batch is full.
+func (c *call) addEvents(cs *changeStream, entries []*store.Entry, b *batch, size *int, n int64) (bool, error) {
 	for _, e := range entries {
 		if e.Time.Compare(cs.from) < 0 {
 			cs.pos++
@@ -324,7 +347,7 @@ func (c *call) process(cs *changeStream, ev store.Event) (value.Row, error) {
 	if cs.lookUp && ev.LookUp {
 		row = c.lookUp(ev)
 	}
-	if row.Len() > maxEvent || c.faults.takeOversize() {
+	if row.Len() > maxEvent || c.faults.isOversized() {
 		return nil, mongoerr.New(mongoerr.BSONObjectTooLarge, "BSONObj size: %d is invalid. Size must be between 0 and %d(16MB) First element: _id: { _data: \"%s\" }", max(row.Len(), maxEvent+1), maxEvent, ev.Token.Data)
 	}
 	for _, st := range cs.stages {

@@ -33,6 +33,7 @@ type call struct {
 	hasTxn    bool
 	inTxn     bool // part of a multi-document transaction
 	startTxn  bool
+	reads     store.ReadConcern
 	// stream says that the command opens or reads a change stream, which decides on the
 	// labels of an error.
 	stream bool
@@ -77,7 +78,6 @@ var commands = map[string]command{
 	"delete":             {run: (*call).delete, write: true},
 	"findAndModify":      {run: (*call).findAndModify, write: true},
 	"findandmodify":      {run: (*call).findAndModify, write: true},
-	"bulkWrite":          {run: (*call).bulkWrite, write: true},
 	"create":             {run: (*call).create, write: true},
 	"createIndexes":      {run: (*call).createIndexes, write: true},
 	"dropIndexes":        {run: (*call).dropIndexes, write: true},
@@ -134,6 +134,9 @@ func (c *call) serve(req *wire.Request) (d kit.D, err error) {
 	cmd, ok := commands[c.name]
 	if !ok {
 		return nil, mongoerr.New(mongoerr.CommandNotFound, "no such command: '%s'", c.name)
+	}
+	if c.name == "hello" && c.opts.NoHello {
+		return nil, mongoerr.New(mongoerr.CommandNotFound, "no such command: 'hello'")
 	}
 	failed, err := c.failPoint()
 	if err != nil {
@@ -195,10 +198,10 @@ func (c *call) parse(req *wire.Request) error {
 		}
 	}
 	c.args.ignore(c.name)
-	if rc := c.args.doc("readConcern"); rc != nil && !value.Lookup(rc, "atClusterTime").Absent() {
-		return mongoerr.New(mongoerr.InvalidOptions, "readConcern.atClusterTime is not supported: there is no past to read from")
+	if err := c.parseSession(); err != nil {
+		return err
 	}
-	return c.parseSession()
+	return c.parseReadConcern()
 }
 
 // ready says whether the server is in a state to run a command.

@@ -1,7 +1,6 @@
 package localmongo
 
 import (
-	"context"
 	"slices"
 	"sync"
 	"time"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/cxbridge/watcher/internal/localmongo/mongoerr"
 	"github.com/cxbridge/watcher/internal/localmongo/value"
+	"github.com/cxbridge/watcher/pkg/backoff"
 )
 
 // failPoints is the failCommand fail point, set by the configureFailPoint command in the
@@ -42,8 +42,8 @@ type closeConnection struct{}
 
 func (*closeConnection) Error() string { return "connection closed by a fail point" }
 
-// take says whether the fail point fires for a command, and counts it.
-func (f *failPoints) take(command, appName string) *failPoint {
+// fire returns the fail point if it fires for a command, and counts it.
+func (f *failPoints) fire(command, appName string) *failPoint {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	p := f.fp
@@ -69,7 +69,7 @@ func (c *call) failPoint() (bson.Raw, error) {
 	if c.name == "configureFailPoint" {
 		return nil, nil
 	}
-	p := c.fails.take(canonical(c.name), c.conn.appName)
+	p := c.fails.fire(canonical(c.name), c.conn.appName)
 	if p == nil {
 		return nil, nil
 	}
@@ -77,7 +77,7 @@ func (c *call) failPoint() (bson.Raw, error) {
 		c.stream = c.isStream()
 	}
 	if p.block > 0 {
-		if err := sleep(c.ctx, p.block); err != nil {
+		if err := backoff.Sleep(c.ctx, p.block); err != nil {
 			return nil, &closeConnection{}
 		}
 	}
@@ -112,18 +112,6 @@ func (c *call) isStream() bool {
 		return !value.Lookup(bson.Raw(stage.Data), "$changeStream").Absent()
 	}
 	return false
-}
-
-// sleep waits for d, or returns the cause of ctx.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 func (c *call) configureFailPoint() (kit.D, error) {

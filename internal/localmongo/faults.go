@@ -23,6 +23,7 @@ type faults struct {
 	changed  chan struct{} // closed at the next change of the topology
 	version  int64
 	oversize int
+	delays   map[string]time.Duration // of change streams, by collection
 }
 
 // newFaults returns a state without faults. Elections are counted from the time of the
@@ -83,8 +84,15 @@ func (f *faults) electionID() primitive.ObjectID {
 	return id
 }
 
-// takeOversize says whether the next event is to be too large.
-func (f *faults) takeOversize() bool {
+// delay is by how much the streams of a scope are late.
+func (f *faults) delay(scope store.Scope) time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return max(f.delays[scope.Coll], f.delays[scope.DB+"."+scope.Coll])
+}
+
+// isOversized says whether the next event is to be too large.
+func (f *faults) isOversized() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.oversize == 0 {
@@ -220,6 +228,50 @@ func (s *Server) OversizedEvent(n int) {
 	defer s.faults.mu.Unlock()
 	s.faults.oversize = n
 }
+
+// DelayStreams lets the change streams of a collection, named alone or as
+// database.collection, show every change by d later, as behind a router that waits for a
+// quiet shard. What is held back when d becomes smaller is shown as the new d says.
+func (s *Server) DelayStreams(coll string, d time.Duration) {
+	f := s.faults
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.delays == nil {
+		f.delays = map[string]time.Duration{}
+	}
+	f.delays[coll] = d
+	s.store.History.Wake()
+}
+
+// StaleReads lets find, aggregate, count and distinct on a collection, named alone or as
+// database.collection, see only writes that are older than age, as on a member that is
+// late or behind a router that does not know its shards any more. A read concern with
+// afterClusterTime sees everything up to that time too, a linearizable one everything.
+// Transactions and writes are never stale. 0 ends it.
+func (s *Server) StaleReads(coll string, age time.Duration) { s.store.StaleReads(coll, age) }
+
+// WriteUncommitted lets reads without a majority read concern see doc in ns, given as
+// database.collection, in the place of a document with the same _id, as a write on a
+// primary that loses its office before it has replicated it. Change streams, writes and
+// majority reads do not see it; RollBack takes it away.
+func (s *Server) WriteUncommitted(ns string, doc any) error {
+	db, coll, err := splitNS(ns)
+	if err != nil {
+		return err
+	}
+	raw, err := bson.Marshal(doc)
+	if err != nil {
+		return err
+	}
+	if raw, err = store.PrepareInsert(raw, store.NewID); err != nil {
+		return err
+	}
+	s.store.WriteUncommitted(db, coll, raw)
+	return nil
+}
+
+// RollBack takes away all that WriteUncommitted wrote.
+func (s *Server) RollBack() { s.store.RollBack() }
 
 // ClusterTime is the time of the last change.
 func (s *Server) ClusterTime() bson.Timestamp { return bson.Timestamp(s.store.Now()) }

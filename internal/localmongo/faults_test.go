@@ -375,7 +375,7 @@ func TestLoseHistory(t *testing.T) {
 }
 
 // A stream opened with batch size 0 is refused at its first getMore.
-func TestLostHistoryIsToldAtTheFirstPull(t *testing.T) {
+func TestLostHistoryIsRefusedAtTheFirstPull(t *testing.T) {
 	s, _ := connect(t, localmongo.Options{})
 	c := dialRaw(t, s)
 	_, open := watchAll(c, `{}`, 0)

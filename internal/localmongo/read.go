@@ -140,7 +140,7 @@ func (c *call) fetch(coll string, sel store.Selection) ([]bson.Raw, store.Stats,
 		return docs, store.Stats{}, err
 	}
 	if !c.inTxn {
-		return c.store.Find(c.db, coll, sel)
+		return c.store.Find(c.db, coll, sel, c.reads)
 	}
 	var docs []bson.Raw
 	var st store.Stats

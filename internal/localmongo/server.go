@@ -53,6 +53,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cxbridge/watcher/internal/localmongo/store"
+	"github.com/cxbridge/watcher/pkg/backoff"
 )
 
 // Options configure a Server. The zero value is a server on a free port of the loopback
@@ -75,6 +76,8 @@ type Options struct {
 	// and some releases after it do: the stream opens and silently misses what is gone.
 	// The default refuses it with error 286, as newer servers do.
 	LaxResume bool
+	// NoHello is a server that knows isMaster only, as those before 4.4.2.
+	NoHello bool
 	// NoopInterval is how often an idle server moves its cluster time on, default 10 s,
 	// as a MongoDB primary does. Negative means never.
 	NoopInterval time.Duration
@@ -204,7 +207,7 @@ func (s *Server) accept(ctx context.Context, g *errgroup.Group) {
 		}
 		if err != nil { // too many open files, most likely; some will be closed
 			s.log.Warn("localmongo: cannot accept a connection", "error", err)
-			_ = sleep(ctx, acceptPause)
+			_ = backoff.Sleep(ctx, acceptPause)
 			continue
 		}
 		c := s.admit(nc)

@@ -151,7 +151,7 @@ func (c *call) execute(cmd command) (kit.D, error) {
 var allowedInTxn = map[string]bool{
 	"find": true, "aggregate": true, "getMore": true, "distinct": true, "killCursors": true,
 	"insert": true, "update": true, "delete": true, "findAndModify": true, "findandmodify": true,
-	"bulkWrite": true, "commitTransaction": true, "abortTransaction": true,
+	"commitTransaction": true, "abortTransaction": true,
 }
 
 // enterTransaction opens the transaction that a command starts, or finds the one that it

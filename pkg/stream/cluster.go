@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -14,35 +15,65 @@ import (
 	"github.com/cxbridge/watcher/pkg/resume"
 )
 
+// Server is what a server says of itself and of its time. A lone server, which has
+// no change streams, has neither a SetName nor is it Sharded.
+type Server struct {
+	SetName string         // of its replica set; "" behind a router
+	Sharded bool           // the router of a sharded cluster answers
+	Clock   time.Time      // its wall clock, in UTC
+	Newest  bson.Timestamp // the time of its newest operation; zero if it has no oplog
+}
+
+// codeNoCommand is the error of a command that the server does not know.
+const codeNoCommand = 59
+
+// routerMessage is how the router of a sharded cluster introduces itself.
+const routerMessage = "isdbgrid"
+
+// Hello asks a server what it is and what time it has there. Servers before 4.4.2
+// know the command by its old name only.
+func Hello(ctx context.Context, client *mongo.Client) (Server, error) {
+	var reply struct {
+		SetName string         `bson:"setName"`
+		Message string         `bson:"msg"`
+		Clock   time.Time      `bson:"localTime"`
+		Newest  bson.Timestamp `bson:"operationTime"`
+	}
+	ask := func(command string) error {
+		return client.Database("admin").RunCommand(ctx, bson.D{{Key: command, Value: 1}}).Decode(&reply)
+	}
+	err := ask("hello")
+	if server, ok := errors.AsType[mongo.ServerError](err); ok && server.HasErrorCode(codeNoCommand) {
+		err = ask("isMaster")
+	}
+	if err != nil {
+		return Server{}, fmt.Errorf("ask the server what it is: %w", err)
+	}
+	return Server{
+		SetName: reply.SetName, Sharded: reply.Message == routerMessage,
+		Clock: reply.Clock.UTC(), Newest: reply.Newest,
+	}, nil
+}
+
 // ReplicaSet asks for the name of the cluster, to be kept beside tokens: that of
 // the replica set, or of a sharded cluster "sharded" and its id. The id stands in
 // config.version, which not every user may read: then it is "sharded" alone, and
 // two sharded clusters cannot be told from each other.
 func ReplicaSet(ctx context.Context, client *mongo.Client) (string, error) {
-	var reply hello
-	err := client.Database("admin").RunCommand(ctx, bson.D{{Key: "hello", Value: 1}}).Decode(&reply)
+	server, err := Hello(ctx, client)
 	if err != nil {
-		return "", fmt.Errorf("ask for the name of the cluster: %w", err)
+		return "", err
 	}
-	return reply.cluster(func() (bson.Raw, error) {
+	return server.cluster(func() (bson.Raw, error) {
 		return client.Database("config").Collection("version").FindOne(ctx, bson.D{}).Raw()
 	}), nil
 }
 
-// hello is what a server says of its cluster.
-type hello struct {
-	SetName string `bson:"setName"`
-	Message string `bson:"msg"`
-}
-
-// routerMessage is how the router of a sharded cluster introduces itself.
-const routerMessage = "isdbgrid"
-
 const sharded = "sharded"
 
-func (h hello) cluster(version func() (bson.Raw, error)) string {
-	if h.Message != routerMessage {
-		return h.SetName
+func (s Server) cluster(version func() (bson.Raw, error)) string {
+	if !s.Sharded {
+		return s.SetName
 	}
 	raw, err := version()
 	if err != nil {
@@ -72,15 +103,8 @@ func otherCluster(a, b string) bool {
 // ServerTime asks for the server's clock and for the time of its newest
 // operation. A position is as far behind as the second is ahead of it.
 func ServerTime(ctx context.Context, client *mongo.Client) (clock time.Time, newest bson.Timestamp, err error) {
-	var reply struct {
-		Clock  time.Time      `bson:"localTime"`
-		Newest bson.Timestamp `bson:"operationTime"`
-	}
-	err = client.Database("admin").RunCommand(ctx, bson.D{{Key: "hello", Value: 1}}).Decode(&reply)
-	if err != nil {
-		return time.Time{}, bson.Timestamp{}, fmt.Errorf("ask for the server's time: %w", err)
-	}
-	return reply.Clock.UTC(), reply.Newest, nil
+	server, err := Hello(ctx, client)
+	return server.Clock, server.Newest, err
 }
 
 // OplogWindow reads the first and the last time in the oplog. It needs the right

@@ -17,19 +17,19 @@ func TestClusterNames(t *testing.T) {
 		}
 	}
 	unread := version(bson.D{}, errors.New("not authorised"))
-	router := hello{Message: "isdbgrid"}
+	router := Server{Sharded: true}
 	for _, c := range []struct {
-		hello   hello
+		server  Server
 		version func() (bson.Raw, error)
 		want    string
 	}{
-		{hello{SetName: "rs0"}, unread, "rs0"},
+		{Server{SetName: "rs0"}, unread, "rs0"},
 		{router, unread, "sharded"},
 		{router, version(bson.D{{Key: "clusterId", Value: "?"}}, nil), "sharded"},
 		{router, version(bson.D{{Key: "clusterId", Value: id}}, nil), "sharded " + id.Hex()},
 	} {
-		if got := c.hello.cluster(c.version); got != c.want {
-			t.Errorf("%+v is %q, want %q", c.hello, got, c.want)
+		if got := c.server.cluster(c.version); got != c.want {
+			t.Errorf("%+v is %q, want %q", c.server, got, c.want)
 		}
 	}
 	for _, c := range []struct {

@@ -32,5 +32,3 @@ func operation(body bson.Raw) string {
 	text, _ := body.Lookup("operationType").StringValueOK()
 	return text
 }
-
-func timestamp(second uint32) bson.Timestamp { return bson.Timestamp{T: second, I: 1} }

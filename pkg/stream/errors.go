@@ -10,8 +10,8 @@ import (
 type class uint8
 
 const (
-	classRetry     class = iota // try again from the same place
-	classLost                   // the history after the place is gone
+	classRetry     class = iota // try again from the same position
+	classLost                   // the history after the position is gone
 	classToken                  // the token is of no use; the time may be
 	classOversized              // an event is too large to be returned
 	classDenied                 // nothing but an operator can mend this
@@ -41,8 +41,8 @@ const (
 	codeFieldUnknown   = 40415
 )
 
-// classify judges by code alone. The order matters for an error with several
-// codes: what loses the place is told before what keeps it.
+// classify goes by the code alone. The order matters for an error with several
+// codes: what loses the position comes before what keeps it.
 func classify(err error) class {
 	server, ok := errors.AsType[mongo.ServerError](err)
 	if !ok {
@@ -69,4 +69,11 @@ func classify(err error) class {
 		}
 	}
 	return classRetry
+}
+
+// passes says whether trying the same again is of use. All errors that no server sent
+// pass, and those that a server calls resumable.
+func (f *Follower) passes(err error) bool {
+	server, ok := errors.AsType[mongo.ServerError](err)
+	return !ok || f.cfg.Passing == nil || server.HasErrorLabel("ResumableChangeStreamError") || f.cfg.Passing(err)
 }

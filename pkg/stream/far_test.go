@@ -46,7 +46,7 @@ func TestForeignEntriesBeforeTheFirstEvent(t *testing.T) {
 	a := w.run(func(c *stream.PartitionConfig) { c.Stream.Pipeline = match })
 	a.isOpen()
 	w.insert(1, 2)
-	a.desk.untilKey(t, 1)
+	a.recorder.untilKey(t, 1)
 	a.end()
 	w.insert(2, 3) // of this collection, but it does not match either
 	other := w.client.Database("elsewhere").Collection("noise")
@@ -72,11 +72,11 @@ func TestForeignEntriesBeforeTheFirstEvent(t *testing.T) {
 	if how := <-b.started; how != "after the saved token" {
 		t.Errorf("started %s", how)
 	}
-	b.desk.untilKey(t, 3)
+	b.recorder.untilKey(t, 3)
 	t.Logf("the first event behind %d entries came after %s", n, time.Since(began))
 	b.end()
-	if got := b.desk.read(); !slices.Equal(got, []int{3}) || len(b.desk.theGaps()) != 0 {
-		t.Errorf("read %v, gaps %v", got, b.desk.theGaps())
+	if got := b.recorder.read(); !slices.Equal(got, []int{3}) || len(b.recorder.theGaps()) != 0 {
+		t.Errorf("read %v, gaps %v", got, b.recorder.theGaps())
 	}
 	if opens := sum(t, reg, "watcher_stream_opens_total"); opens != 1 {
 		t.Errorf("%v opens", opens)
@@ -113,14 +113,16 @@ func sum(t *testing.T, reg *prometheus.Registry, name string, labels ...string) 
 // the middle: nothing of it is lost, and nothing that was settled comes again.
 func TestResumeInTheMiddleOfATransaction(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, localmongo.Options{})
+	onEach(t, resumeInTheMiddleOfATransaction)
+}
+
+func resumeInTheMiddleOfATransaction(t *testing.T, w *world) {
 	release := make(chan struct{})
-	held := &holdingDesk{desk: newDesk(), release: release, at: 3, reached: make(chan struct{})}
+	held := &blockingRecorder{recorder: newRecorder(), release: release, at: 3, reached: make(chan struct{})}
 	a := w.run(func(c *stream.PartitionConfig) { c.Handler = held })
 	a.isOpen()
 	w.insert(1, 2)
 	held.untilKey(t, 1)
-	before := w.record().Position
 	session, err := w.client.StartSession()
 	if err != nil {
 		t.Fatal(err)
@@ -139,19 +141,19 @@ func TestResumeInTheMiddleOfATransaction(t *testing.T) {
 	}
 	<-held.reached // 2 is settled, 3 is not handed over yet
 	eventually(t, "a position inside the transaction is saved", func() bool {
-		return resume.CompareTokens(w.record().Position.Token, before.Token) > 0
+		return resume.CompareTokens(w.record().Position.Token, held.position().Token) >= 0
 	})
 	inside := w.record().Position
-	// The process dies here: its lease is taken, and what it settles now is void.
+	stored := w.stored()
+	close(release)
+	w.crash(a, stored)
 	b := w.run(nil)
-	b.desk.untilKey(t, 6)
+	b.recorder.untilKey(t, 6)
 	if how := <-b.started; how != "after the saved token" {
 		t.Errorf("started %s", how)
 	}
-	close(release)
-	a.end()
 	b.end()
-	if got := b.desk.read(); !slices.Equal(got, numbers(3, 7)) {
+	if got := b.recorder.read(); !slices.Equal(got, numbers(3, 7)) {
 		t.Errorf("read %v from %s", got, inside)
 	}
 }
@@ -167,7 +169,7 @@ func TestFrozenServer(t *testing.T) {
 	})
 	a.isOpen()
 	w.insert(1, 10)
-	a.desk.untilKey(t, 9)
+	a.recorder.untilKey(t, 9)
 	w.server.Freeze()
 	defer w.server.Thaw()
 	eventually(t, "the frozen poll is given up", func() bool {
@@ -180,11 +182,11 @@ func TestFrozenServer(t *testing.T) {
 	a.mu.Unlock()
 	w.server.Thaw()
 	w.insert(10, 20)
-	a.desk.untilKey(t, 19)
+	a.recorder.untilKey(t, 19)
 	a.isOpen()
 	a.end()
-	if got := a.desk.read(); !slices.Equal(got, numbers(1, 20)) || len(a.desk.theGaps()) != 0 {
-		t.Errorf("read %v, gaps %v", got, a.desk.theGaps())
+	if got := a.recorder.read(); !slices.Equal(got, numbers(1, 20)) || len(a.recorder.theGaps()) != 0 {
+		t.Errorf("read %v, gaps %v", got, a.recorder.theGaps())
 	}
 	eventually(t, "no cursor is left", func() bool { return w.server.OpenCursors() == 0 })
 }
@@ -199,9 +201,9 @@ func TestPostBatchTokenIsRefused(t *testing.T) {
 			a := w.run(nil)
 			a.isOpen()
 			w.insert(1, 2)
-			a.desk.untilKey(t, 1)
+			a.recorder.untilKey(t, 1)
 			event := w.record().Position
-			if _, err := w.client.Database("test").Collection("other").InsertOne(t.Context(), bson.D{}); err != nil {
+			if _, err := w.db.Collection("other").InsertOne(t.Context(), bson.D{}); err != nil {
 				t.Fatal(err)
 			}
 			eventually(t, "an idle poll has come further", func() bool {
@@ -217,10 +219,10 @@ func TestPostBatchTokenIsRefused(t *testing.T) {
 			w.insert(2, 5)
 			w.fail(bson.D{{Key: "times", Value: 1}}, failing(code, nil, "aggregate"))
 			b := w.run(nil)
-			b.desk.untilKey(t, 4)
+			b.recorder.untilKey(t, 4)
 			b.end()
-			if got := b.desk.read(); !slices.Equal(got, numbers(2, 5)) || len(b.desk.theGaps()) != 0 {
-				t.Errorf("read %v, gaps %v", got, b.desk.theGaps())
+			if got := b.recorder.read(); !slices.Equal(got, numbers(2, 5)) || len(b.recorder.theGaps()) != 0 {
+				t.Errorf("read %v, gaps %v", got, b.recorder.theGaps())
 			}
 		})
 	}
@@ -229,11 +231,14 @@ func TestPostBatchTokenIsRefused(t *testing.T) {
 // The collection goes while nobody reads, and comes back long after the start.
 func TestTokenOfADroppedCollection(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, localmongo.Options{})
+	onEach(t, tokenOfADroppedCollection)
+}
+
+func tokenOfADroppedCollection(t *testing.T, w *world) {
 	a := w.run(nil)
 	a.isOpen()
 	w.insert(1, 3)
-	a.desk.untilKey(t, 2)
+	a.recorder.untilKey(t, 2)
 	a.end()
 	if err := w.coll.Drop(t.Context()); err != nil {
 		t.Fatal(err)
@@ -246,12 +251,12 @@ func TestTokenOfADroppedCollection(t *testing.T) {
 		return b.follower != nil && b.follower.Status().Opens == 2 && b.follower.Status().Open
 	})
 	w.insert(3, 5)
-	b.desk.untilKey(t, 4)
+	b.recorder.untilKey(t, 4)
 	b.end()
-	if opens := sum(t, reg, "watcher_stream_opens_total"); opens != 2 || len(b.desk.theGaps()) != 0 {
-		t.Errorf("%v opens, gaps %v", opens, b.desk.theGaps())
+	if opens := sum(t, reg, "watcher_stream_opens_total"); opens != 2 || len(b.recorder.theGaps()) != 0 {
+		t.Errorf("%v opens, gaps %v", opens, b.recorder.theGaps())
 	}
-	if got := b.desk.read(); !slices.Equal(got, numbers(3, 5)) {
+	if got := b.recorder.read(); !slices.Equal(got, numbers(3, 5)) {
 		t.Errorf("read %v", got)
 	}
 }
@@ -264,24 +269,27 @@ func hasLabel(name, value string) func(*dto.LabelPair) bool {
 // for each poll: an idle stream outlives it on one cursor.
 func TestIdleForLongerThanTheClientsTimeout(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, localmongo.Options{})
-	client, err := mongo.Connect(options.Client().ApplyURI(w.server.URI() + "&timeoutMS=500"))
+	onEach(t, idleForLongerThanTheClientsTimeout)
+}
+
+func idleForLongerThanTheClientsTimeout(t *testing.T, w *world) {
+	client, err := mongo.Connect(options.Client().ApplyURI(w.uri).SetTimeout(500 * time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Disconnect(context.WithoutCancel(t.Context())) })
 	reg := prometheus.NewRegistry()
 	a := w.run(func(c *stream.PartitionConfig) {
-		c.Stream.Collection, c.Stream.Registerer = client.Database("test").Collection("calls"), reg
+		c.Stream.Collection, c.Stream.Registerer = client.Database(w.db.Name()).Collection("calls"), reg
 	})
 	a.isOpen()
 	eventually(t, "it was idle for longer", func() bool { // each poll waits for 100 ms
 		return sum(t, reg, "watcher_stream_batches_total", "kind", "empty") >= 10
 	})
 	w.insert(1, 5)
-	a.desk.untilKey(t, 4)
+	a.recorder.untilKey(t, 4)
 	a.end()
-	if opens := sum(t, reg, "watcher_stream_opens_total"); opens != 1 || !slices.Equal(a.desk.read(), numbers(1, 5)) {
-		t.Errorf("%v opens, read %v", opens, a.desk.read())
+	if opens := sum(t, reg, "watcher_stream_opens_total"); opens != 1 || !slices.Equal(a.recorder.read(), numbers(1, 5)) {
+		t.Errorf("%v opens, read %v", opens, a.recorder.read())
 	}
 }

@@ -21,11 +21,11 @@ const (
 	DefaultFrozen      = time.Minute
 	DefaultReopenEvery = 12 * time.Second
 
-	openLimit   = 30 * time.Second
-	probeLimit  = 30 * time.Second
-	closeLimit  = 2 * time.Second
-	stopGrace   = 2 * time.Second // past MaxAwait, for the poll that runs when the context ends
-	maxFreezing = 4               // doublings of Frozen
+	openLimit      = 30 * time.Second
+	probeLimit     = 30 * time.Second
+	closeLimit     = 2 * time.Second
+	stopGrace      = 2 * time.Second // past MaxAwait, for the poll that runs when the context ends
+	maxFrozenPolls = 4               // doublings of Frozen
 )
 
 // Config is what a Follower needs.
@@ -38,6 +38,9 @@ type Config struct {
 	Collection *mongo.Collection
 	Pipeline   mongo.Pipeline
 	Source     Source
+
+	// Sharded says that the router of a sharded cluster answers, see Hello.
+	Sharded bool
 
 	Start    Start
 	MaxAwait time.Duration // how long the server waits in an empty poll; default 1 s
@@ -52,17 +55,23 @@ type Config struct {
 	// Default 12 s, which is five a minute.
 	ReopenEvery time.Duration
 
+	// Passing says of an error from the server that trying the same again is of use.
+	// After eight others in a row from one position it is given up: the stream goes
+	// by time, and then opens now with a GapUnreadable. Default: every error passes.
+	Passing func(err error) bool
+
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil: no metrics
+	Namespace  string                // first part of each metric's name; may be empty
 }
 
-// way is how a cursor is opened; also a metric label.
-type way string
+// openMode is where a cursor begins; also a metric label.
+type openMode string
 
 const (
-	wayToken way = "token"
-	wayTime  way = "time"
-	wayNow   way = "now"
+	modeToken openMode = "token"
+	modeTime  openMode = "time"
+	modeNow   openMode = "now"
 )
 
 // Follower follows one change stream through every failure that can be mended.
@@ -75,12 +84,12 @@ type Follower struct {
 	pace   pace
 
 	// Only Run's goroutine touches these.
-	at       resume.Position // everything up to here was handed over
-	way      way
-	gap      *Gap // to be told once the stream is open again
-	careful  bool // one event at a time, to find one that is too large
-	freezing int
-	trouble  trouble
+	position    resume.Position // everything up to here was handed over
+	mode        openMode        // of the next cursor
+	gap         *Gap            // to be handed over once the stream is open again
+	frozenPolls int             // in a row
+	unknown     int             // errors that are not known to pass, in a row
+	repeats     repeats
 
 	mu     sync.Mutex
 	status Status
@@ -90,7 +99,7 @@ type Follower struct {
 var (
 	errFrozen      = errors.New("the poll did not come back")
 	errInvalidated = errors.New("the collection was dropped or renamed")
-	errClosed      = errors.New("the server closed the cursor without a word")
+	errClosed      = errors.New("the server closed the cursor without a reason")
 	errRefused     = errors.New("the server no longer has the history of the position")
 	errUnverified  = errors.New("the server did not say in time whether it has the history of the position")
 	errSlowOpen    = errors.New("the server did not open a cursor in time")
@@ -126,39 +135,39 @@ func New(cfg Config, sink Sink) (*Follower, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	metric, err := newMetrics(cfg.Registerer, cfg.Name)
+	metric, err := newMetrics(cfg.Registerer, cfg.Namespace, cfg.Name)
 	if err != nil {
 		return nil, err
 	}
 	f := &Follower{
 		cfg: cfg, source: cfg.Source, sink: sink, metric: metric,
-		log:  cfg.Logger.With("stream", cfg.Name),
-		pace: pace{every: cfg.ReopenEvery},
-		at:   cfg.Start.Position,
-		way:  wayOf(cfg.Start.Position),
+		log:      cfg.Logger.With("stream", cfg.Name),
+		pace:     pace{every: cfg.ReopenEvery},
+		position: cfg.Start.Position,
+		mode:     modeOf(cfg.Start.Position),
 	}
 	if cfg.Start.Lost != "" {
-		f.lose(cfg.Start.Lost)
+		f.declareGap(cfg.Start.Lost)
 	}
 	return f, nil
 }
 
-// wayOf is the most exact way to open at a place.
-func wayOf(p resume.Position) way {
+// modeOf is the most exact way to open at a position.
+func modeOf(p resume.Position) openMode {
 	switch {
 	case len(p.Token) > 0:
-		return wayToken
+		return modeToken
 	case !p.ClusterTime.IsZero():
-		return wayTime
+		return modeTime
 	}
-	return wayNow
+	return modeNow
 }
 
 // Run follows the stream until ctx ends, and returns nil then, or until the
 // sink returns an error, and returns that. Everything else is tried again. It
 // takes up to MaxAwait to return, so that the cursor can be closed properly.
 func (f *Follower) Run(ctx context.Context) error {
-	defer f.metric.quiet()
+	defer f.metric.stopped()
 	defer f.closed(nil)
 	for f.pace.wait(ctx) == nil {
 		err := f.follow(ctx)
@@ -172,7 +181,7 @@ func (f *Follower) Run(ctx context.Context) error {
 			return nil
 		}
 		f.closed(err)
-		f.decide(ctx, err)
+		f.reopen(ctx, err)
 	}
 	return nil
 }
@@ -183,10 +192,10 @@ func (f *Follower) Run(ctx context.Context) error {
 // over 350,000 events a second and sends 12,000 requests, so that reading ahead
 // would win three hundredths, for a second batch in memory.
 func (f *Follower) follow(ctx context.Context) (end error) {
-	opened := f.way
+	mode := f.mode
 	cursor, first, err := f.open(ctx)
 	if err != nil {
-		f.metric.open(opened, err)
+		f.metric.open(mode, err)
 		return err
 	}
 	defer func() {
@@ -198,12 +207,12 @@ func (f *Follower) follow(ctx context.Context) (end error) {
 	}
 	// A token may be accepted though its history is gone, by our open and by
 	// the driver's own. The time is not: it is asked before anything is believed.
-	verify := opened == wayToken
+	verify := mode == modeToken
 	id := first.CursorID
 	for polled := false; ctx.Err() == nil; polled = true {
 		batch, err := f.poll(ctx, cursor)
 		if !polled {
-			f.metric.open(opened, err)
+			f.metric.open(mode, err)
 		}
 		if err != nil && len(batch.Events) == 0 {
 			return err
@@ -222,7 +231,7 @@ func (f *Follower) follow(ctx context.Context) (end error) {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err := f.deliver(ctx, batch); err != nil {
+		if err := f.handOver(ctx, batch); err != nil {
 			return err
 		}
 		if err != nil {
@@ -251,26 +260,23 @@ func (f *Follower) open(ctx context.Context) (Cursor, Batch, error) {
 
 func (f *Follower) opening() Opening {
 	o := Opening{MaxAwait: f.cfg.MaxAwait}
-	if f.careful {
-		o.BatchSize = 1
-	}
-	switch f.way {
-	case wayToken:
-		o.After = f.at.Token
-	case wayTime:
-		o.At = f.at.ClusterTime
-	case wayNow:
+	switch f.mode {
+	case modeToken:
+		o.After = f.position.Token
+	case modeTime:
+		o.At = f.position.ClusterTime
+	case modeNow:
 	}
 	return o
 }
 
-// begin takes what the open itself told: where "now" is, and that a gap ends.
+// begin uses what the open itself showed: where "now" is, and so where a gap ends.
 func (f *Follower) begin(ctx context.Context, first Batch) error {
-	opened := f.at
-	if f.way == wayNow {
+	opened := f.position
+	if f.mode == modeNow {
 		opened = openedAt(first)
 	}
-	f.log.InfoContext(ctx, "the stream is open", "way", string(f.way), "position", opened.String())
+	f.log.InfoContext(ctx, "the stream is open", "way", string(f.mode), "position", opened.String())
 	if f.gap != nil {
 		gap := *f.gap
 		gap.Position = opened
@@ -281,25 +287,25 @@ func (f *Follower) begin(ctx context.Context, first Batch) error {
 			return &sinkError{err}
 		}
 		f.gap = nil
-	} else if f.way == wayNow && !opened.IsZero() {
+	} else if f.mode == modeNow && !opened.IsZero() {
 		f.sink.Idle(opened)
 	}
-	if f.way == wayNow {
-		f.at, f.way = opened, wayOf(opened)
+	if f.mode == modeNow {
+		f.position, f.mode = opened, modeOf(opened)
 	}
 	return nil
 }
 
 // openedAt is the position of a stream that was just opened at now.
 func openedAt(first Batch) resume.Position {
-	p := position(first.Token)
+	p := positionOf(first.Token)
 	if p.ClusterTime.IsZero() {
 		p.ClusterTime = first.ServerTime
 	}
 	return p
 }
 
-func position(token bson.Raw) resume.Position {
+func positionOf(token bson.Raw) resume.Position {
 	at, _ := resume.TokenTime(token)
 	return resume.Position{Token: token, ClusterTime: at, WallTime: time.Now()}
 }
@@ -309,7 +315,7 @@ func position(token bson.Raw) resume.Position {
 func (f *Follower) poll(ctx context.Context, cursor Cursor) (Batch, error) {
 	polling, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
-	frozen := time.AfterFunc(f.cfg.Frozen<<f.freezing, func() { cancel(errFrozen) })
+	frozen := time.AfterFunc(f.cfg.Frozen<<f.frozenPolls, func() { cancel(errFrozen) })
 	defer frozen.Stop()
 	stop := context.AfterFunc(ctx, func() {
 		time.AfterFunc(f.cfg.MaxAwait+stopGrace, func() { cancel(errStopping) })
@@ -330,21 +336,24 @@ func (f *Follower) poll(ctx context.Context, cursor Cursor) (Batch, error) {
 // The cursor that was opened by token is already in place, so what is there
 // now cannot be lost to it later without an error.
 func (f *Follower) verify(ctx context.Context) error {
-	if f.at.ClusterTime.IsZero() {
+	if f.position.ClusterTime.IsZero() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, probeLimit, errUnverified)
 	defer cancel()
-	probe := Opening{At: f.at.ClusterTime, BatchSize: 1, MaxAwait: time.Millisecond, Bare: true}
+	probe := Opening{At: f.position.ClusterTime, BatchSize: 1, MaxAwait: time.Millisecond, Bare: true}
+	if f.cfg.Sharded {
+		probe.MaxAwait = f.cfg.MaxAwait // a router that waits for less answers before its shards do
+	}
 	cursor, _, err := f.source.Open(ctx, probe)
 	if err == nil {
 		defer f.close(ctx, cursor)
 		_, err = cursor.Poll(ctx)
 	}
-	switch {
-	case err == nil:
+	switch class := classify(err); {
+	case err == nil, class == classOversized: // what is too large to be returned is there
 		return nil
-	case classify(err) == classLost:
+	case class == classLost:
 		return errRefused
 	case errors.Is(context.Cause(ctx), errUnverified):
 		return errUnverified
@@ -352,8 +361,9 @@ func (f *Follower) verify(ctx context.Context) error {
 	return fmt.Errorf("probe the position: %w", err)
 }
 
-// deliver hands a batch over, and then the place behind it.
-func (f *Follower) deliver(ctx context.Context, b Batch) error {
+// handOver hands a batch to the sink, and then the position after it.
+func (f *Follower) handOver(ctx context.Context, b Batch) error {
+	f.unknown = 0
 	now := time.Now()
 	for _, body := range b.Events {
 		e := decode(body, now)
@@ -361,17 +371,17 @@ func (f *Follower) deliver(ctx context.Context, b Batch) error {
 		if err := f.sink.Event(ctx, e); err != nil {
 			return &sinkError{err}
 		}
-		f.at, f.way = e.Position, wayOf(e.Position)
+		f.position, f.mode = e.Position, modeOf(e.Position)
 	}
 	if len(b.Token) == 0 {
 		return nil
 	}
-	idle := position(b.Token)
+	idle := positionOf(b.Token)
 	idle.WallTime = now
-	if idle.ClusterTime.IsZero() || idle.ClusterTime.Before(f.at.ClusterTime) {
+	if idle.ClusterTime.IsZero() || idle.ClusterTime.Before(f.position.ClusterTime) {
 		return nil
 	}
-	f.at, f.way = idle, wayToken
+	f.position, f.mode = idle, modeToken
 	f.sink.Idle(idle)
 	return nil
 }

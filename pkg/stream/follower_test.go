@@ -70,6 +70,32 @@ func TestResumeProbesByTime(t *testing.T) {
 	})
 }
 
+// A router answers a poll when its time is over, whether its shards have answered or not:
+// a refusal needs as long as they do.
+func TestProbeWaitsForTheShards(t *testing.T) {
+	for _, sharded := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s, n := newScript(), newNotes(t)
+			s.lax = true
+			at := s.write(entry{operation: "insert", key: 1})
+			wait(time.Hour)
+			s.forget()
+			s.failPoll = func(c *scripted) error {
+				if sharded && c.o.MaxAwait < 100*time.Millisecond {
+					c.first = false // the shard has not answered yet
+				}
+				return nil
+			}
+			f := follow(t, s, n, func(c *Config) { c.Start, c.Sharded = saved(at), sharded })
+			wait(20 * time.Second)
+			if gaps := n.theGaps(); len(gaps) != 1 || gaps[0].Reason != GapHistoryLost {
+				t.Errorf("sharded %v: gaps %+v", sharded, gaps)
+			}
+			f.end(t)
+		})
+	}
+}
+
 // The server takes a token whose history is gone without a word, and its own
 // post-batch token moves on past the hole. Nothing of that may be told.
 func TestSilentHole(t *testing.T) {
@@ -304,50 +330,6 @@ func TestHiddenInvalidate(t *testing.T) {
 	})
 }
 
-func TestOversizedEventIsSteppedOver(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		after time.Duration // between the large event and the next
-	}{{"long ago", time.Hour}, {"just now", 0}} {
-		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				s, n := newScript(), newNotes(t)
-				at := s.write(entry{operation: "insert", key: 1})
-				wait(time.Minute)
-				for k := 2; k < 6; k++ {
-					s.insert(k)
-					wait(10 * time.Second)
-				}
-				big := s.write(entry{operation: "insert", key: 6, big: true})
-				wait(c.after)
-				if c.after > 0 {
-					s.insert(7)
-				}
-				f := follow(t, s, n, func(c *Config) { c.Start = saved(at) })
-				wait(20 * time.Second)
-				s.insert(8)
-				wait(20 * time.Second)
-				want := []int{2, 3, 4, 5, 7, 8}
-				if c.after == 0 {
-					want = []int{2, 3, 4, 5, 8}
-				}
-				if got := n.keys(); !slices.Equal(got, want) {
-					t.Errorf("read %v, want %v", got, want)
-				}
-				gaps := n.theGaps()
-				moment := resume.ClockTime(big)
-				if len(gaps) != 1 || gaps[0].Reason != GapOversized || gaps[0].From.After(moment) || !gaps[0].To.After(moment) {
-					t.Fatalf("gaps %+v, the event was at %s", gaps, moment)
-				}
-				if span := gaps[0].To.Sub(gaps[0].From); span > 30*time.Second {
-					t.Errorf("a gap of %s for one event", span)
-				}
-				f.end(t)
-			})
-		})
-	}
-}
-
 func TestSinkErrorEndsTheFollower(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, n := newScript(), newNotes(t)
@@ -408,7 +390,7 @@ func TestLag(t *testing.T) {
 func TestMetricsAreTidy(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	for _, name := range []string{"calls", "bots", "calls"} {
-		m, err := newMetrics(reg, name)
+		m, err := newMetrics(reg, "watcher", name)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,7 +13,7 @@ import (
 type metrics struct {
 	events      map[string]prometheus.Counter
 	batches     [2]prometheus.Counter // empty, full
-	opens       map[way]map[string]prometheus.Counter
+	opens       map[openMode]map[string]prometheus.Counter
 	reopens     map[string]prometheus.Counter
 	gaps        map[GapReason]prometheus.Counter
 	skipped     map[string]prometheus.Counter
@@ -25,27 +25,27 @@ type metrics struct {
 // operations is the closed set of operation types that have a counter.
 var operations = []string{"insert", "update", "replace", "delete", "drop", "rename", "dropDatabase", "invalidate", "other"}
 
-func newMetrics(reg prometheus.Registerer, name string) (*metrics, error) {
-	r := registrar{reg: reg}
-	events := r.counter("watcher_stream_events_total", "Change events read, by operation.", "stream", "operation")
-	batches := r.counter("watcher_stream_batches_total", "Successful polls, by whether they brought events.", "stream", "kind")
-	opens := r.counter("watcher_stream_opens_total",
+func newMetrics(reg prometheus.Registerer, namespace, name string) (*metrics, error) {
+	r := registrar{reg: reg, namespace: namespace}
+	events := r.counter("events_total", "Change events read, by operation.", "stream", "operation")
+	batches := r.counter("batches_total", "Successful polls, by whether they brought events.", "stream", "kind")
+	opens := r.counter("opens_total",
 		"Opens of the stream by the place they began from and how they went.", "stream", "way", "outcome")
-	reopens := r.counter("watcher_stream_reopens_total", "Why the stream had to be opened again.", "stream", "reason")
-	gaps := r.counter("watcher_stream_gaps_total", "Spans of time whose events may have been missed.", "stream", "reason")
-	skipped := r.counter("watcher_stream_events_skipped_total",
+	reopens := r.counter("reopens_total", "Why the stream had to be opened again.", "stream", "reason")
+	gaps := r.counter("gaps_total", "Spans of time whose events may have been missed.", "stream", "reason")
+	skipped := r.counter("events_skipped_total",
 		"Events that were read and not worked on: another partition has the document, or there is none (drop, rename).", "stream", "reason")
-	lag := r.gauge("watcher_stream_lag_seconds",
+	lag := r.gauge("lag_seconds",
 		"How far the read position is behind the server's time, 0 on an idle stream; NaN while unknown or not reading.", "stream")
-	lastPoll := r.gauge("watcher_stream_last_poll_timestamp_seconds",
+	lastPoll := r.gauge("last_poll_timestamp_seconds",
 		"When a poll last succeeded, as Unix time; 0 before the first, NaN once this replica stopped reading.", "stream")
-	open := r.gauge("watcher_stream_open_cursors", "1 while the cursor is open and answers.", "stream")
+	open := r.gauge("open_cursors", "1 while the cursor is open and answers.", "stream")
 	if r.err != nil {
 		return nil, r.err
 	}
 	m := &metrics{
 		events:      make(map[string]prometheus.Counter),
-		opens:       make(map[way]map[string]prometheus.Counter),
+		opens:       make(map[openMode]map[string]prometheus.Counter),
 		reopens:     make(map[string]prometheus.Counter),
 		gaps:        make(map[GapReason]prometheus.Counter),
 		skipped:     make(map[string]prometheus.Counter),
@@ -62,10 +62,10 @@ func newMetrics(reg prometheus.Registerer, name string) (*metrics, error) {
 	for _, op := range operations {
 		m.events[op] = events.WithLabelValues(name, op)
 	}
-	for _, w := range []way{wayToken, wayTime, wayNow} {
-		m.opens[w] = make(map[string]prometheus.Counter)
+	for _, mode := range []openMode{modeToken, modeTime, modeNow} {
+		m.opens[mode] = make(map[string]prometheus.Counter)
 		for _, outcome := range []string{"ok", "refused", "failed"} {
-			m.opens[w][outcome] = opens.WithLabelValues(name, string(w), outcome)
+			m.opens[mode][outcome] = opens.WithLabelValues(name, string(mode), outcome)
 		}
 	}
 	for _, reason := range reopenReasons {
@@ -85,8 +85,8 @@ const (
 
 func (m *metrics) skip(reason string) { m.skipped[reason].Inc() }
 
-// quiet clears what is no longer true once nobody reads: a standby is not stuck.
-func (m *metrics) quiet() {
+// stopped clears what is no longer true once nobody reads: a standby is not stuck.
+func (m *metrics) stopped() {
 	m.lag.Set(math.NaN())
 	m.lastPoll.Set(math.NaN())
 	m.openCursors.Set(0)
@@ -100,7 +100,7 @@ func (m *metrics) event(operation string) {
 	c.Inc()
 }
 
-func (m *metrics) open(w way, err error) {
+func (m *metrics) open(mode openMode, err error) {
 	outcome := "ok"
 	if err != nil {
 		outcome = "failed"
@@ -108,7 +108,7 @@ func (m *metrics) open(w way, err error) {
 			outcome = "refused"
 		}
 	}
-	m.opens[w][outcome].Inc()
+	m.opens[mode][outcome].Inc()
 }
 
 func (m *metrics) poll(now time.Time, events int, s *Status) {
@@ -122,19 +122,27 @@ func (m *metrics) poll(now time.Time, events int, s *Status) {
 	}
 }
 
+// subsystem is the second part of the metrics' names, after the namespace.
+const subsystem = "stream"
+
 // registrar registers vectors, or finds the equal ones of an earlier stream of
 // the same process, and keeps the errors.
 type registrar struct {
-	reg prometheus.Registerer
-	err error
+	reg       prometheus.Registerer
+	namespace string
+	err       error
 }
 
 func (r *registrar) counter(name, help string, labels ...string) *prometheus.CounterVec {
-	return registered(r, prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels))
+	return registered(r, prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: r.namespace, Subsystem: subsystem, Name: name, Help: help,
+	}, labels))
 }
 
 func (r *registrar) gauge(name, help string, labels ...string) *prometheus.GaugeVec {
-	return registered(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels))
+	return registered(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: r.namespace, Subsystem: subsystem, Name: name, Help: help,
+	}, labels))
 }
 
 func registered[C prometheus.Collector](r *registrar, c C) C {

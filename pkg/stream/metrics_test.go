@@ -57,7 +57,7 @@ func (*keeper) Gap(_ context.Context, _ Gap, done func()) error { done(); return
 func (*keeper) Drain(context.Context, error)                    {}
 
 func TestSkippedEventsAreCounted(t *testing.T) {
-	m, err := newMetrics(prometheus.NewRegistry(), "calls-0")
+	m, err := newMetrics(prometheus.NewRegistry(), "watcher", "calls-0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ func TestReopensArePaced(t *testing.T) {
 		{"the open is denied", func(s *script) { s.failOpen = func(Opening) error { return code(13) } }},
 		{"the first poll fails", func(s *script) { s.failPoll = func(*scripted) error { return io.ErrUnexpectedEOF } }},
 		{"history is always lost", func(s *script) { s.failPoll = func(*scripted) error { return code(286) } }},
+		{"an unknown error each time", func(s *script) { s.failPoll = func(*scripted) error { return code(8) } }},
 		{"every event is too large", func(s *script) { s.failPoll = func(*scripted) error { return code(10334) } }},
 		{"each cursor answers once", func(s *script) {
 			s.failPoll = func(c *scripted) error {
@@ -39,7 +40,7 @@ func TestReopensArePaced(t *testing.T) {
 				s, n := newScript(), newNotes(t)
 				at := s.write(entry{operation: "insert", key: 1})
 				c.set(s)
-				f := follow(t, s, n, func(c *Config) { c.Start = saved(at) })
+				f := follow(t, s, n, func(c *Config) { c.Start, c.Passing = saved(at), elections })
 				wait(time.Minute)
 				first, _, _ := s.counts()
 				wait(10 * time.Minute)
@@ -59,7 +60,7 @@ func TestReopensArePaced(t *testing.T) {
 	}
 }
 
-func TestShortTroubleIsOverSoon(t *testing.T) {
+func TestShortFailureIsOverSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, n := newScript(), newNotes(t)
 		f := follow(t, s, n, nil)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -37,7 +38,8 @@ type entry struct {
 	at        bson.Timestamp
 	operation string
 	key       int
-	big       bool
+	big       bool // too large to be returned
+	bigBare   bool // only without the pipeline
 	hidden    bool
 }
 
@@ -214,7 +216,7 @@ func (c *scripted) answer() (Batch, error) {
 		if text <= c.after {
 			continue
 		}
-		if e.big && !c.o.Bare {
+		if e.big && !c.o.Bare || e.bigBare && c.o.Bare {
 			return Batch{}, code(10334)
 		}
 		c.after = text
@@ -381,4 +383,8 @@ func (r *running) end(t *testing.T) {
 	}
 }
 
-func wait(d time.Duration) { <-time.After(d) }
+// wait lets time pass, and then lets all others come to rest.
+func wait(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}

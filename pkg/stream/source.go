@@ -17,7 +17,7 @@ import (
 // the real one.
 type Source interface {
 	// Open opens a cursor without waiting for events. The Batch has none; it
-	// has the first token and the server's time if the server told them.
+	// has the first token and the server's time if the server sent them.
 	Open(ctx context.Context, o Opening) (Cursor, Batch, error)
 }
 
@@ -37,7 +37,7 @@ type Opening struct {
 	At        bson.Timestamp // the first event at or after this time
 	BatchSize int32          // events in a batch at most; 0: 10,000
 	MaxAwait  time.Duration  // how long the server waits for an event
-	Bare      bool           // without the pipeline: every event of the collection
+	Bare      bool           // every event of the collection, its token alone, in the pipeline's stead
 }
 
 // Batch is the answer to one poll. All its parts are copies.
@@ -55,13 +55,13 @@ type collectionSource struct {
 	coll     *mongo.Collection
 	pipeline mongo.Pipeline
 
-	mu   sync.Mutex
-	left []int64 // cursors that could not be closed while the server was silent
+	mu       sync.Mutex
+	unclosed []int64 // cursors that could not be closed while the server was silent
 }
 
-// maxLeft bounds the cursors that are remembered to be closed later; the server
+// maxUnclosed bounds the cursors that are remembered to be closed later; the server
 // ends older ones itself, after ten idle minutes.
-const maxLeft = 16
+const maxUnclosed = 16
 
 // FromCollection is the Source of a collection's events that pass a pipeline.
 // The pipeline must keep _id and must let invalidate through.
@@ -73,7 +73,7 @@ func FromCollection(coll *mongo.Collection, pipeline mongo.Pipeline) Source {
 }
 
 func (s *collectionSource) Open(ctx context.Context, o Opening) (Cursor, Batch, error) {
-	// A session of our own tells the server's operation time. It must not be
+	// A session of our own shows the server's operation time. It must not be
 	// causally consistent: that would make the server wait on our behalf.
 	session, err := s.coll.Database().Client().StartSession(options.Session().SetCausalConsistency(false))
 	if err != nil {
@@ -81,7 +81,7 @@ func (s *collectionSource) Open(ctx context.Context, o Opening) (Cursor, Batch, 
 	}
 	pipeline := s.pipeline
 	if o.Bare {
-		pipeline = mongo.Pipeline{}
+		pipeline = mongo.Pipeline{{{Key: "$project", Value: bson.D{{Key: "_id", Value: 1}}}}}
 	}
 	opts := options.ChangeStream().SetBatchSize(0).SetMaxAwaitTime(o.MaxAwait)
 	switch {
@@ -100,7 +100,7 @@ func (s *collectionSource) Open(ctx context.Context, o Opening) (Cursor, Batch, 
 		size = manyEvents
 	}
 	cs.SetBatchSize(size)
-	s.closeLeft(ctx)
+	s.closeUnclosed(ctx)
 	c := &driverCursor{source: s, cs: cs, session: session, id: cs.ID()}
 	first := c.batch(nil)
 	// The driver answers the first TryNext from the reply of the open, which is
@@ -124,7 +124,7 @@ func (c *driverCursor) Poll(ctx context.Context) (Batch, error) {
 	found := c.ahead || c.cs.TryNext(ctx)
 	c.ahead = false
 	if !found && c.cs.Err() == nil && c.cs.ID() != 0 && c.cs.ID() != c.id {
-		found = c.cs.TryNext(ctx) // the driver resumed, and again answered from the open
+		found = c.cs.TryNext(ctx) // the driver resumed, and the first answer came from the open
 	}
 	if now := c.cs.ID(); now != c.id && now != 0 {
 		// The driver's attempt to free the old cursor goes over what just broke.
@@ -171,17 +171,17 @@ func (s *collectionSource) kill(ctx context.Context, id int64) error {
 	if err != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.left = append(s.left, id)
-		s.left = s.left[max(0, len(s.left)-maxLeft):]
+		s.unclosed = append(s.unclosed, id)
+		s.unclosed = s.unclosed[max(0, len(s.unclosed)-maxUnclosed):]
 	}
 	return err
 }
 
-// closeLeft frees what kill could not, once the server answers again.
-func (s *collectionSource) closeLeft(ctx context.Context) {
+// closeUnclosed frees what kill could not, once the server answers again.
+func (s *collectionSource) closeUnclosed(ctx context.Context) {
 	s.mu.Lock()
-	ids := s.left
-	s.left = nil
+	ids := s.unclosed
+	s.unclosed = nil
 	s.mu.Unlock()
 	if len(ids) == 0 {
 		return
@@ -189,7 +189,7 @@ func (s *collectionSource) closeLeft(ctx context.Context) {
 	if err := s.killAll(ctx, ids); err != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.left = append(ids, s.left...)
+		s.unclosed = append(ids, s.unclosed...)
 	}
 }
 

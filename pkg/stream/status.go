@@ -14,11 +14,11 @@ import (
 type Status struct {
 	Open     bool // the cursor is open and its last poll succeeded
 	LastPoll time.Time
-	// Position is behind the last event or empty poll.
+	// Position is right after the last event or empty poll.
 	Position   resume.Position
 	ServerTime bson.Timestamp // the server's time at the last poll
-	// Lag is how far the position is behind the server; an empty poll for which
-	// the server waited means 0, also where the token stands still.
+	// Lag is the time from the position to the server's; an empty poll for which the
+	// server waited means 0, also where the token stands still.
 	Lag      time.Duration
 	LagKnown bool
 	Opens    int   // cursors opened that answered a poll
@@ -53,7 +53,7 @@ func (f *Follower) Status() Status {
 // polled notes a poll that succeeded.
 func (f *Follower) polled(b Batch, took time.Duration) {
 	f.pace.succeed()
-	f.freezing = 0
+	f.frozenPolls = 0
 	now := time.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -63,9 +63,9 @@ func (f *Follower) polled(b Batch, took time.Duration) {
 	}
 	s.Open, s.Err, s.LastPoll = true, nil, now
 	s.ServerTime = b.ServerTime
-	s.Position = f.at
+	s.Position = f.position
 	if len(b.Token) > 0 {
-		s.Position = position(b.Token)
+		s.Position = positionOf(b.Token)
 	}
 	s.Lag, s.LagKnown = lag(b, s.Position, took >= f.cfg.MaxAwait/2)
 	f.metric.poll(now, len(b.Events), s)
@@ -80,8 +80,8 @@ func lag(b Batch, p resume.Position, waited bool) (time.Duration, bool) {
 	if b.ServerTime.IsZero() || p.ClusterTime.IsZero() {
 		return 0, false
 	}
-	behind := int64(b.ServerTime.T) - int64(p.ClusterTime.T)
-	return time.Duration(max(0, behind)) * time.Second, true
+	seconds := int64(b.ServerTime.T) - int64(p.ClusterTime.T)
+	return time.Duration(max(0, seconds)) * time.Second, true
 }
 
 // closed notes that no cursor is open.

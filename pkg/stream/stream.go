@@ -18,9 +18,14 @@
 //	        Lease: lease, Stream: config(lease.Partition()), Handler: newHandler(lease), ...})
 //	})
 //
-// What it promises: an event is handed over before any position behind it;
+// What it promises: an event is handed over before any position after it;
 // where events may have been missed, Gap says from when to when, and the stream
 // is already open again at the end of the gap.
+//
+// In reading order: stream.go (what goes in and out), follower.go (the life of
+// one cursor), reopen.go and pace.go (how and when the next is opened), source.go
+// (the driver), start.go and partition.go (with progress kept), cluster.go (what
+// is asked of the server beside the stream).
 package stream
 
 import (
@@ -40,8 +45,9 @@ type Event struct {
 	Position  resume.Position
 }
 
-// Gap is a span of cluster time whose events were not, or not surely, read. The
-// stream has been opened again at Position before the gap is told.
+// Gap is a span of cluster time whose events were not, or not surely, read: some
+// of them may have been handed over before, none will be after. The stream has
+// been opened again at Position when the gap is handed over.
 type Gap struct {
 	From, To time.Time // From is zero when nothing is known of the past
 	Reason   GapReason
@@ -60,13 +66,18 @@ const (
 	// GapClosed: the cursor was closed without an event to go on from, as when
 	// the pipeline hides an invalidate.
 	GapClosed GapReason = "closed"
-	// GapOversized: an event is too large for the server to return.
+	// GapOversized: an event is too large for the server to return. The gap is all
+	// from the last position to the moment of the new open, since no other position
+	// is known to be after that event.
 	GapOversized GapReason = "oversized"
+	// GapUnreadable: the server answers every read from the position with an error
+	// that is not known to pass, so that one event may be the reason.
+	GapUnreadable GapReason = "unreadable"
 	// GapUnusable: the stored position could not be used at all.
 	GapUnusable GapReason = "unusable"
 )
 
-var gapReasons = []GapReason{GapHistoryLost, GapUnverified, GapClosed, GapOversized, GapUnusable}
+var gapReasons = []GapReason{GapHistoryLost, GapUnverified, GapClosed, GapOversized, GapUnreadable, GapUnusable}
 
 // Sink takes what a Follower reads. All methods are called from the goroutine
 // of Follower.Run, in stream order; while one of them blocks, nothing is read.
@@ -87,7 +98,7 @@ type Start struct {
 	// Position with a token: right after it, once the server has shown that it
 	// still has the history. With only a cluster time: at that time.
 	Position resume.Position
-	// Lost, if set, says that the place is unknown or unusable: the stream is
-	// opened now, and a Gap with this reason is told, from Position's time.
+	// Lost, if set, says that the position is unknown or unusable: the stream is
+	// opened now, and a Gap with this reason is handed over, from Position's time.
 	Lost GapReason
 }

@@ -22,31 +22,47 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is for what happens at once unless something is broken.
-const patience = 20 * time.Second
+// patience is for what happens at once unless something is broken, or after the no-op
+// interval of a quiet shard on a sharded cluster.
+const patience = 40 * time.Second
 
 // world is a server with a client, and the two collections of a stream.
 type world struct {
-	t      *testing.T
-	server *localmongo.Server
-	client *mongo.Client
-	coll   *mongo.Collection
-	store  *resume.Store
+	t       *testing.T
+	uri     string
+	server  *localmongo.Server // nil on a real cluster
+	client  *mongo.Client
+	cluster string // its name
+	db      *mongo.Database
+	coll    *mongo.Collection
+	store   *resume.Store
+}
+
+// onEach runs a test on localmongo and on the real cluster, if there is one.
+func onEach(t *testing.T, test func(t *testing.T, w *world)) {
+	t.Helper()
+	localmongotest.OnEach(t, localmongo.Options{}, func(t *testing.T, d localmongotest.Deployment) {
+		test(t, newWorldOn(t, d))
+	})
 }
 
 func newWorld(t *testing.T, opts localmongo.Options) *world {
 	t.Helper()
-	server := localmongotest.Start(t, opts)
-	client, err := mongo.Connect(options.Client().ApplyURI(server.URI()).SetServerSelectionTimeout(5 * time.Second))
+	return newWorldOn(t, localmongotest.Local(t, opts))
+}
+
+func newWorldOn(t *testing.T, d localmongotest.Deployment) *world {
+	t.Helper()
+	client := d.Connect(t, options.Client().SetServerSelectionTimeout(5*time.Second))
+	db := client.Database(d.Database)
+	store, err := resume.NewStore(db.Collection("resume"), "x")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = client.Disconnect(context.Background()) })
-	store, err := resume.NewStore(client.Database("test").Collection("resume"), "x")
-	if err != nil {
+	w := &world{t: t, uri: d.URI, server: d.Server, client: client, db: db, coll: db.Collection("calls"), store: store}
+	if w.cluster, err = stream.ReplicaSet(t.Context(), client); err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, server: server, client: client, coll: client.Database("test").Collection("calls"), store: store}
 	w.insert(0, 1) // the collection exists
 	return w
 }
@@ -76,10 +92,11 @@ func failing(code int, labels []string, commands ...string) bson.D {
 	return bson.D{{Key: "failCommands", Value: commands}, {Key: "errorCode", Value: code}, {Key: "errorLabels", Value: labels}}
 }
 
-// desk is a Handler that settles events when it is told to, or at once.
-type desk struct {
+// recorder is a Handler that settles events when it is told to, or at once.
+type recorder struct {
 	mu      sync.Mutex
 	keys    []int
+	last    resume.Position // of the newest event
 	gaps    []stream.Gap
 	later   bool
 	open    []func()
@@ -87,9 +104,9 @@ type desk struct {
 	changed chan struct{}
 }
 
-func newDesk() *desk { return &desk{changed: make(chan struct{})} }
+func newRecorder() *recorder { return &recorder{changed: make(chan struct{})} }
 
-func (d *desk) note(f func()) {
+func (d *recorder) note(f func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	f()
@@ -97,11 +114,12 @@ func (d *desk) note(f func()) {
 	d.changed = make(chan struct{})
 }
 
-func (d *desk) Event(_ context.Context, e stream.Event, done func()) error {
+func (d *recorder) Event(_ context.Context, e stream.Event, done func()) error {
 	d.note(func() {
 		if k, ok := e.Key.AsInt64OK(); ok {
 			d.keys = append(d.keys, int(k))
 		}
+		d.last = e.Position
 		if d.later {
 			d.open = append(d.open, done)
 		} else {
@@ -111,28 +129,34 @@ func (d *desk) Event(_ context.Context, e stream.Event, done func()) error {
 	return nil
 }
 
-func (d *desk) Gap(_ context.Context, g stream.Gap, done func()) error {
+func (d *recorder) Gap(_ context.Context, g stream.Gap, done func()) error {
 	d.note(func() { d.gaps = append(d.gaps, g) })
 	done()
 	return nil
 }
 
-func (d *desk) Drain(_ context.Context, why error) { d.note(func() { d.why = why }) }
+func (d *recorder) Drain(_ context.Context, why error) { d.note(func() { d.why = why }) }
 
-func (d *desk) read() []int {
+func (d *recorder) read() []int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Clone(d.keys)
 }
 
-func (d *desk) theGaps() []stream.Gap {
+func (d *recorder) position() resume.Position {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.last
+}
+
+func (d *recorder) theGaps() []stream.Gap {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Clone(d.gaps)
 }
 
-// until waits for what the desk is told.
-func (d *desk) until(t *testing.T, what string, ok func(d *desk) bool) {
+// until waits for what the recorder is told.
+func (d *recorder) until(t *testing.T, what string, ok func(d *recorder) bool) {
 	t.Helper()
 	limit := time.After(patience)
 	for {
@@ -152,20 +176,20 @@ func (d *desk) until(t *testing.T, what string, ok func(d *desk) bool) {
 	}
 }
 
-func (d *desk) untilKey(t *testing.T, key int) {
+func (d *recorder) untilKey(t *testing.T, key int) {
 	t.Helper()
-	d.until(t, fmt.Sprint("event ", key), func(d *desk) bool { return slices.Contains(d.keys, key) })
+	d.until(t, fmt.Sprint("event ", key), func(d *recorder) bool { return slices.Contains(d.keys, key) })
 }
 
 // replica is a Group with RunPartition: all of what saves and follows.
 type replica struct {
-	w       *world
-	desk    *desk
-	group   *resume.Group
-	stop    context.CancelFunc
-	done    chan error
-	once    sync.Once
-	started chan string // how each start was decided
+	w        *world
+	recorder *recorder
+	group    *resume.Group
+	stop     context.CancelFunc
+	done     chan error
+	once     sync.Once
+	started  chan string // how each start was decided
 
 	mu       sync.Mutex
 	follower *stream.Follower
@@ -173,7 +197,7 @@ type replica struct {
 
 func (w *world) run(change func(*stream.PartitionConfig)) *replica {
 	w.t.Helper()
-	r := &replica{w: w, desk: newDesk(), done: make(chan error, 1), started: make(chan string, 100)}
+	r := &replica{w: w, recorder: newRecorder(), done: make(chan error, 1), started: make(chan string, 100)}
 	group, err := resume.NewGroup(resume.GroupConfig{
 		Store: w.store, Owner: "host", Beat: 50 * time.Millisecond, Logger: w.logger(),
 	})
@@ -188,11 +212,11 @@ func (w *world) run(change func(*stream.PartitionConfig)) *replica {
 			cfg := stream.PartitionConfig{
 				Lease: lease,
 				Stream: stream.Config{
-					Name: "calls", Collection: w.coll, MaxAwait: 100 * time.Millisecond,
+					Namespace: "watcher", Name: "calls", Collection: w.coll, MaxAwait: 100 * time.Millisecond,
 					ReopenEvery: 100 * time.Millisecond, Logger: w.logger(),
 				},
-				Handler:    r.desk,
-				ReplicaSet: "rs0",
+				Handler:    r.recorder,
+				ReplicaSet: w.cluster,
 				SaveEvery:  50 * time.Millisecond,
 				Window:     stream.WindowOf(w.client),
 				Started: func(f *stream.Follower, _ *resume.Tracker, how string) {
@@ -263,6 +287,32 @@ func (w *world) record() resume.Record {
 		w.t.Fatal(err)
 	}
 	return r
+}
+
+// stored are the records of positions and holders.
+func (w *world) stored() []bson.D {
+	w.t.Helper()
+	cur, err := w.db.Collection("resume").Find(w.t.Context(), bson.D{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var stored []bson.D
+	if err := cur.All(w.t.Context(), &stored); err != nil {
+		w.t.Fatal(err)
+	}
+	return stored
+}
+
+// crash ends a replica and puts back what was stored before, as a process leaves it that
+// dies at that moment.
+func (w *world) crash(r *replica, stored []bson.D) {
+	w.t.Helper()
+	r.end()
+	coll := w.db.Collection("resume")
+	_, err := coll.DeleteMany(w.t.Context(), bson.D{})
+	if _, bad := coll.InsertMany(w.t.Context(), stored); err != nil || bad != nil {
+		w.t.Fatal(err, bad)
+	}
 }
 
 func numbers(from, to int) []int {

@@ -7,62 +7,28 @@
 package conformance
 
 import (
-	"context"
-	"os"
 	"testing"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.uber.org/goleak"
 
 	"github.com/cxbridge/watcher/internal/localmongo"
 	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
 )
 
-// clusterURI names the variable with the connection string of a real cluster.
-const clusterURI = "WATCHER_TEST_MONGODB_URI"
-
 // patience bounds what happens at once unless something is broken.
 const patience = 30 * time.Second
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// onEach runs a test on every server there is.
+// onEach runs a test on every server there is, in an empty database.
 func onEach(t *testing.T, test func(t *testing.T, db *mongo.Database)) {
 	t.Helper()
-	t.Run("localmongo", func(t *testing.T) {
-		test(t, database(t, localmongotest.Start(t, localmongo.Options{}).URI()))
+	localmongotest.OnEach(t, localmongo.Options{}, func(t *testing.T, d localmongotest.Deployment) {
+		test(t, d.Connect(t).Database(d.Database))
 	})
-	t.Run("cluster", func(t *testing.T) {
-		uri := os.Getenv(clusterURI)
-		if uri == "" {
-			t.Skip(clusterURI + " is not set")
-		}
-		test(t, database(t, uri))
-	})
-}
-
-// database is an empty database that is dropped at the end.
-func database(t *testing.T, uri string) *mongo.Database {
-	t.Helper()
-	client, err := mongo.Connect(options.Client().ApplyURI(uri))
-	if err != nil {
-		t.Fatal(err)
-	}
-	db := client.Database("watcher_conformance_" + bson.NewObjectID().Hex())
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := db.Drop(ctx); err != nil {
-			t.Errorf("drop the test's database: %v", err)
-		}
-		if err := client.Disconnect(ctx); err != nil {
-			t.Errorf("disconnect: %v", err)
-		}
-	})
-	return db
 }
 
 // doc reads a document in relaxed Extended JSON.

@@ -9,7 +9,6 @@ import (
 	"go.mongodb.org/mongo-driver/bson/primitive"
 
 	"github.com/cxbridge/watcher/internal/localmongo/mongoerr"
-	"github.com/cxbridge/watcher/internal/localmongo/value"
 )
 
 // operator is an expression operator whose operands are all evaluated first.
@@ -19,37 +18,37 @@ type operator struct {
 }
 
 var operators = map[string]operator{
-	"$eq":               compare(func(c int) bool { return c == 0 }),
-	"$ne":               compare(func(c int) bool { return c != 0 }),
-	"$gt":               compare(func(c int) bool { return c > 0 }),
-	"$gte":              compare(func(c int) bool { return c >= 0 }),
-	"$lt":               compare(func(c int) bool { return c < 0 }),
-	"$lte":              compare(func(c int) bool { return c <= 0 }),
-	"$cmp":              {2, 2, func(a []any) (any, error) { return int32(bsonkit.Compare(a[0], a[1])), nil }},
-	"$not":              {1, 1, func(a []any) (any, error) { return !truthy(a[0]), nil }},
-	"$in":               {2, 2, opIn},
-	"$add":              {1, math.MaxInt, opAdd},
-	"$subtract":         {2, 2, opSubtract},
-	"$multiply":         {1, math.MaxInt, fold("$multiply", int32(1), bsonkit.Mul)},
-	"$mod":              {2, 2, opMod},
-	"$abs":              {1, 1, opAbs},
-	"$concat":           {1, math.MaxInt, opConcat},
-	"$size":             {1, 1, opSize},
-	"$isArray":          {1, 1, func(a []any) (any, error) { _, ok := a[0].(kit.A); return ok, nil }},
-	"$arrayElemAt":      {2, 2, opArrayElemAt},
-	"$type":             {1, 1, opType},
-	"$toHashedIndexKey": {1, 1, opHash},
-	"$toString":         {1, 1, opToString},
-	"$toLong":           {1, 1, opToLong},
-	"$toDate":           {1, 1, opToDate},
-	"$mergeObjects":     {1, math.MaxInt, opMergeObjects},
-	"$concatArrays":     {1, math.MaxInt, opConcatArrays},
-	"$objectToArray":    {1, 1, opObjectToArray},
-	"$strcasecmp":       {2, 2, opStrcasecmp},
-	"$toLower":          {1, 1, stringOp(strings.ToLower)},
-	"$toUpper":          {1, 1, stringOp(strings.ToUpper)},
-	"$max":              {1, math.MaxInt, extreme(1)},
-	"$min":              {1, math.MaxInt, extreme(-1)},
+	"$eq":            compare(func(c int) bool { return c == 0 }),
+	"$ne":            compare(func(c int) bool { return c != 0 }),
+	"$gt":            compare(func(c int) bool { return c > 0 }),
+	"$gte":           compare(func(c int) bool { return c >= 0 }),
+	"$lt":            compare(func(c int) bool { return c < 0 }),
+	"$lte":           compare(func(c int) bool { return c <= 0 }),
+	"$cmp":           {2, 2, func(a []any) (any, error) { return int32(bsonkit.Compare(a[0], a[1])), nil }},
+	"$not":           {1, 1, func(a []any) (any, error) { return !truthy(a[0]), nil }},
+	"$in":            {2, 2, opIn},
+	"$add":           {1, math.MaxInt, opAdd},
+	"$subtract":      {2, 2, opSubtract},
+	"$multiply":      {1, math.MaxInt, fold("$multiply", int32(1), bsonkit.Mul)},
+	"$mod":           {2, 2, opMod},
+	"$abs":           {1, 1, opAbs},
+	"$concat":        {1, math.MaxInt, opConcat},
+	"$size":          {1, 1, opSize},
+	"$isArray":       {1, 1, func(a []any) (any, error) { _, ok := a[0].(kit.A); return ok, nil }},
+	"$arrayElemAt":   {2, 2, opArrayElemAt},
+	"$type":          {1, 1, opType},
+	"$bsonSize":      {1, 1, opBSONSize},
+	"$toString":      {1, 1, opToString},
+	"$toLong":        {1, 1, opToLong},
+	"$toDate":        {1, 1, opToDate},
+	"$mergeObjects":  {1, math.MaxInt, opMergeObjects},
+	"$concatArrays":  {1, math.MaxInt, opConcatArrays},
+	"$objectToArray": {1, 1, opObjectToArray},
+	"$strcasecmp":    {2, 2, opStrcasecmp},
+	"$toLower":       {1, 1, stringOp(strings.ToLower)},
+	"$toUpper":       {1, 1, stringOp(strings.ToUpper)},
+	"$max":           {1, math.MaxInt, extreme(1)},
+	"$min":           {1, math.MaxInt, extreme(-1)},
 }
 
 func (e *Expr) compileOperator(name string, v any) (evalFunc, error) {
@@ -285,16 +284,4 @@ func opAbs(a []any) (any, error) {
 		return neg, nil
 	}
 	return a[0], nil
-}
-
-func opHash(a []any) (any, error) {
-	v := a[0]
-	if v == missing {
-		v = nil
-	}
-	raw, err := value.EncodeValue(v)
-	if err != nil {
-		return nil, err
-	}
-	return value.Hash(raw), nil
 }

@@ -79,6 +79,20 @@ func opType(a []any) (any, error) {
 	return bsonkit.Type2Alias[typ], nil
 }
 
+func opBSONSize(a []any) (any, error) {
+	switch v := a[0].(type) {
+	case kit.D:
+		raw, err := value.Encode(v)
+		return int32(len(raw)), err
+	case nil:
+		return nil, nil
+	}
+	if a[0] == missing {
+		return nil, nil
+	}
+	return nil, mongoerr.New(31393, "$bsonSize requires a document input, found: %s", typeName(a[0]))
+}
+
 func opToString(a []any) (any, error) {
 	switch v := a[0].(type) {
 	case string:

@@ -346,6 +346,8 @@ func TestExpressions(t *testing.T) {
 		`{"$arrayElemAt": ["$l", -1]}`:                             kit.D{{Key: "k", Value: "y"}, {Key: "v", Value: int32(2)}},
 		`{"$type": "$zz"}`:                                         "missing",
 		`{"$type": "$d"}`:                                          "date",
+		`{"$bsonSize": "$zz"}`:                                     nil,
+		`{"$bsonSize": {"$arrayElemAt": ["$l", -1]}}`:              int32(21),
 		`{"$toString": "$n"}`:                                      "5",
 		`{"$toLong": "$d"}`:                                        int64(date),
 		`{"$toDate": {"$toLong": "$d"}}`:                           date,

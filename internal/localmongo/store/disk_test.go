@@ -36,7 +36,7 @@ func everything(t *testing.T, s *store.Store) string {
 	for _, db := range s.Databases() {
 		for _, c := range s.Collections(db) {
 			fmt.Fprintf(&b, "%s.%s %x %d %v\n", db, c.Name, c.UUID, c.Count, c.Indexes)
-			docs, _, err := s.Find(db, c.Name, selection(t, kit.D{}, nil))
+			docs, _, err := s.Find(db, c.Name, selection(t, kit.D{}, nil), store.ReadConcern{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -142,6 +142,13 @@ func (h *History) drop(n int) {
 	h.first += uint64(n)
 }
 
+// Wake lets all who wait for entries look again.
+func (h *History) Wake() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.wake()
+}
+
 func (h *History) wake() {
 	if h.waiting != nil {
 		close(h.waiting)

@@ -92,7 +92,7 @@ func selection(t fataler, filter, sort kit.D) store.Selection {
 
 func find(t fataler, s *store.Store, sel store.Selection) ([]bson.Raw, store.Stats) {
 	t.Helper()
-	docs, st, err := s.Find("d", "c", sel)
+	docs, st, err := s.Find("d", "c", sel, store.ReadConcern{})
 	if err != nil {
 		t.Fatal(err)
 	}

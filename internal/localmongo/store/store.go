@@ -46,6 +46,7 @@ type Store struct {
 	clock    Timestamp
 	disk     *disk // nil in memory
 	examined atomic.Int64
+	faults   readFaults
 }
 
 // New returns a store: an empty one whose history begins now, or the one that is in the
@@ -167,13 +168,6 @@ func (s *Store) LoseHistory(before Timestamp) { s.History.loseBefore(before) }
 
 // collection finds a collection; nil when there is none.
 func (s *Store) collection(db, name string) *Collection { return s.dbs[db][name] }
-
-// Find selects documents. The result stays valid and unchanged for as long as it is held.
-func (s *Store) Find(db, name string, sel Selection) ([]bson.Raw, Stats, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.findIn(s.collection(db, name), sel)
-}
 
 func (s *Store) findIn(c *Collection, sel Selection) ([]bson.Raw, Stats, error) {
 	var st Stats

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"strings"
@@ -153,7 +154,7 @@ func ParseToken(data string) (Token, error) {
 		return t, badToken("no end")
 	}
 	t.Event, t.Invalidate = kind == tokenEvent, b[0] == tokenTrue
-	if !t.Event && len(b) != 2 || t.Event && (len(b) < 21 || b[1] != tokenBinary) {
+	if !t.Event && t.Data != HighWater(t.Time).Data || t.Event && (len(b) < 21 || b[1] != tokenBinary) {
 		return t, badToken("wrong length")
 	}
 	return t, nil
@@ -180,5 +181,8 @@ func readTokenInt(b []byte) (int, []byte, error) {
 	for _, c := range b[1 : 1+width] {
 		n = n<<8 | int(c)
 	}
-	return n >> 1, b[1+width:], nil
+	if n >>= 1; !bytes.Equal(appendTokenInt(nil, n), b[:1+width]) {
+		return 0, nil, badToken("number in another form than its own") // it would not sort
+	}
+	return n, b[1+width:], nil
 }

@@ -41,6 +41,7 @@ func (s *Store) commit(entries ...*Entry) {
 	for _, e := range entries {
 		e.after = nil
 	}
+	s.remember(entries)
 	s.History.append(entries...)
 }
 

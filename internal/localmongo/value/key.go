@@ -208,29 +208,3 @@ func bytesLen(src []byte) int {
 		}
 	}
 }
-
-// decimalLong reduces a decimal to a 64-bit integer for Hash.
-func decimalLong(v any) int64 {
-	d, ok := v.(primitive.Decimal128)
-	if !ok {
-		return 0
-	}
-	digits, exp, err := d.BigInt()
-	if err != nil || exp < -40 {
-		return 0
-	}
-	ten := big.NewInt(10)
-	for ; exp < 0; exp++ {
-		digits.Quo(digits, ten)
-	}
-	for ; exp > 0 && digits.IsInt64(); exp-- {
-		digits.Mul(digits, ten)
-	}
-	if !digits.IsInt64() {
-		if digits.Sign() < 0 {
-			return math.MinInt64
-		}
-		return math.MaxInt64
-	}
-	return digits.Int64()
-}

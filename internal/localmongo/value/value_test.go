@@ -3,9 +3,7 @@ package value_test
 import (
 	"bytes"
 	"math"
-	"slices"
 	"testing"
-	"time"
 
 	"github.com/256dpi/lungo/bsonkit"
 	kit "go.mongodb.org/mongo-driver/bson"
@@ -177,28 +175,6 @@ func TestDecodeTakesOnlyWhatIsNeeded(t *testing.T) {
 	}
 	if bsonkit.Compare(bsonkit.Get(&got, "b.0.x"), int32(3)) != 0 || bsonkit.Get(&got, "a.y") == bsonkit.Missing {
 		t.Errorf("an index in the path, or a path around another, must take all: %v", got)
-	}
-}
-
-// The date and its hash are those that the manual of MongoDB shows for _hashBSONElement.
-func TestHashIsMongoDBs(t *testing.T) {
-	date, err := value.EncodeValue(primitive.NewDateTimeFromTime(time.Date(2013, 2, 12, 22, 12, 57, 211e6, time.UTC)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := value.Hash(date); got != -4185544074338741873 {
-		t.Errorf("hash of the manual's date is %d", got)
-	}
-	var hashes []int64
-	for _, v := range []any{int32(3), int64(3), 3.0, 3.9, primitive.NewDecimal128(0x3040000000000000, 3)} {
-		raw, err := value.EncodeValue(v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		hashes = append(hashes, value.Hash(raw))
-	}
-	if len(slices.Compact(hashes)) != 1 {
-		t.Errorf("numbers that are 3 as an integer have the hashes %v", hashes)
 	}
 }
 
