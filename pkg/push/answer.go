@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// maxBody is how much of an answer is read and judged, after decompression.
+	// maxBody is how much of an answer is read, after decompression.
 	maxBody = 64 << 10
 	// maxDrain is how much more is read and thrown away so that the connection
 	// can serve again; longer answers cost a new connection.
@@ -25,7 +25,7 @@ const (
 	snippetWindow = 2 * 4 * MaxSnippet
 )
 
-// answer is a status line with the part of the body that is judged.
+// answer is a status line with the part of the body that the rules see.
 type answer struct {
 	status int
 	header http.Header
@@ -45,8 +45,8 @@ const (
 // readAnswer reads a bounded part of the body, drains a bounded rest and closes.
 // It never fails: what is missing is said by the answer. needed makes it wait
 // for the body as long as the exchange may take.
-func readAnswer(resp *http.Response, needed bool, cancel context.CancelCauseFunc) answer {
-	a := answer{status: resp.StatusCode, header: resp.Header}
+func readAnswer(resp *http.Response, needed bool, cancel context.CancelCauseFunc) *answer {
+	a := &answer{status: resp.StatusCode, header: resp.Header}
 	defer resp.Body.Close()
 	if resp.StatusCode < 200 {
 		return a // 101: what follows is not an answer's body

@@ -55,7 +55,7 @@ type Options struct {
 	UserAgent string
 	// ProxyFromEnvironment takes HTTP_PROXY, HTTPS_PROXY and NO_PROXY into
 	// account. The guard then sees the proxy's address, which must be public or
-	// allowed; host names behind the proxy are the proxy's to judge.
+	// allowed; host names behind the proxy are the proxy's to check.
 	ProxyFromEnvironment bool
 	// CAFile is a PEM file of certificate authorities trusted beside the system's.
 	CAFile string
@@ -66,6 +66,9 @@ type Options struct {
 	// Logger hears of what belongs to no single attempt, which is a new OAuth
 	// token; nil discards.
 	Logger *slog.Logger
+	// Namespace begins the names of the metrics, such as "watcher" in
+	// watcher_push_attempts_total; default none.
+	Namespace string
 	// Registerer takes the metrics; nil keeps them to the client.
 	Registerer prometheus.Registerer
 }
@@ -77,7 +80,8 @@ type Client struct {
 	guard     *guard
 	userAgent string
 	metrics   *metrics
-	tokens    *tokenCache
+	log       *slog.Logger
+	tokens    tokenCache
 }
 
 // NewClient returns a client. It opens no connection and starts no goroutine.
@@ -92,7 +96,7 @@ func NewClient(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := newMetrics(o.Registerer)
+	m, err := newMetrics(o.Registerer, o.Namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -100,14 +104,13 @@ func NewClient(o Options) (*Client, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	c := &Client{
+	return &Client{
 		transport: newTransport(o, g, roots),
 		guard:     g,
 		userAgent: cmp.Or(o.UserAgent, "watcher"),
 		metrics:   m,
-	}
-	c.tokens = newTokenCache(c.transport, g, m, log)
-	return c, nil
+		log:       log,
+	}, nil
 }
 
 // Close closes the idle connections. Attempts under way are not touched.

@@ -22,7 +22,12 @@ type NoAnswerError struct {
 }
 
 // Error implements error.
-func (e *NoAnswerError) Error() string { return e.Text }
+func (e *NoAnswerError) Error() string {
+	if e.MayHaveArrived {
+		return e.Text + "; the request was sent in full, so the receiver may have taken it"
+	}
+	return e.Text
+}
 
 // StatusError is an HTTP answer that is not a success.
 type StatusError struct {
@@ -54,6 +59,10 @@ func describe(err error, f fate, cause error, timeout time.Duration) string {
 			return fmt.Sprintf("%s: not done within %s", stageName(f.at), timeout)
 		}
 		return fmt.Sprintf("no answer within %s", timeout)
+	case errors.Is(cause, errDials):
+		return stageName(f.at) + ": " + errDials.Error()
+	case errors.Is(cause, errNoResend):
+		return closed(f)
 	case cause != nil:
 		return stageName(f.at) + ": given up by the sender"
 	case errors.Is(err, errNoResend), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
@@ -73,7 +82,7 @@ func describe(err error, f fate, cause error, timeout time.Duration) string {
 
 func stageName(s stage) string {
 	return [...]string{
-		"waiting for a connection", "DNS", "connect", "TLS", "sending the request", "reading the answer", "token endpoint",
+		"waiting for a connection", "DNS", "connect", "TLS", "sending the request", "reading the answer",
 	}[s]
 }
 

@@ -66,7 +66,7 @@ func (g *guard) control(network, address string, _ syscall.RawConn) error {
 var errNotTCP = errors.New("not TCP")
 
 // check returns a *BlockedError unless the address is public or allowed. An
-// address that carries an IPv4 address inside is judged by both.
+// address that carries an IPv4 address inside has to pass both.
 func (g *guard) check(addr netip.Addr) error {
 	a := addr.Unmap().WithZone("")
 	if inner, ok := embedded(a); ok && !g.permits(inner) {

@@ -8,8 +8,8 @@ import (
 )
 
 // redact takes out what the request's own redactor knows, or what looks like a
-// credential in the request, and what was added to this try.
-func (t *try) redact(text string) string {
+// credential in the request, and what was added to this attempt.
+func (t *attempt) redact(text string) string {
 	if text == "" {
 		return text
 	}
@@ -31,7 +31,7 @@ func (t *try) redact(text string) string {
 
 // guess finds the credentials of a request by the names of headers and query
 // parameters.
-func (t *try) guess() []secret.Text {
+func (t *attempt) guess() []secret.Text {
 	var found []secret.Text
 	for name, values := range t.Header {
 		if harmless[strings.ToLower(name)] {

@@ -10,7 +10,7 @@ import (
 )
 
 // RetryRule decides for answers that are no success whether there is another
-// try, where the status alone would decide wrongly: a 500 that is a validation
+// attempt, where the status alone would decide wrongly: a 500 that is a validation
 // error, a 403 that is a rate limit.
 type RetryRule struct {
 	// Statuses are the answers it looks at: 403 is that status, 5 is all of 5xx.
@@ -18,7 +18,7 @@ type RetryRule struct {
 	Statuses []int
 	// Body is a test on the JSON answer; nil matches any body.
 	Body *Rule
-	// Final means no other try; else there is one.
+	// Final means no other attempt; else there is one.
 	Final bool
 }
 
@@ -111,8 +111,11 @@ func (r *RetryRule) looksAt(status int) bool {
 
 func (r *RetryRule) needsBody(status int) bool { return r.Body != nil && r.looksAt(status) }
 
-func (r *RetryRule) match(a answer) bool {
-	return r.looksAt(a.status) && r.Body.judge(a.body, a.cut) == holds
+func (r *RetryRule) eval(a *answer) verdict {
+	if !r.looksAt(a.status) {
+		return fails
+	}
+	return r.Body.eval(a.body, a.cut)
 }
 
 func (r *RetryRule) class() Class {

@@ -8,7 +8,7 @@ import (
 	"strconv"
 )
 
-// Rule judges a JSON answer. Exactly one of its tests is set.
+// Rule is a test on a JSON answer. Exactly one of its tests is set.
 //
 // An answer without a body has nothing at any path: NotEquals and Exists=false
 // hold, the other tests do not. A body that is not JSON meets no test at all.
@@ -26,7 +26,7 @@ var (
 )
 
 // ParseRule reads a rule from its JSON form, {"path", "equals" | "not_equals" |
-// "exists"} (contract section 7). Other keys are errors.
+// "exists"} (docs/contract.md, section 7). Other keys are errors.
 func ParseRule(text []byte) (*Rule, error) {
 	var form ruleForm
 	if err := decodeStrict(text, &form); err != nil {
@@ -108,7 +108,7 @@ func (r *Rule) String() string {
 
 // Match reports whether a complete answer body meets the rule. A nil rule is
 // met by everything.
-func (r *Rule) Match(body []byte) bool { return r.judge(body, whole) == holds }
+func (r *Rule) Match(body []byte) bool { return r.eval(body, whole) == holds }
 
 // verdict is what a rule says of an answer.
 type verdict uint8
@@ -119,9 +119,9 @@ const (
 	open // what arrived is not enough to tell
 )
 
-// judge also decides on the beginning of a body, as far as it can. A body that
+// eval also decides on the beginning of a body, as far as it can. A body that
 // is too long to be read and does not decide in its first part fails.
-func (r *Rule) judge(body []byte, c cut) verdict {
+func (r *Rule) eval(body []byte, c cut) verdict {
 	if r == nil {
 		return holds
 	}

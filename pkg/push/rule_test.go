@@ -3,7 +3,6 @@ package push
 import (
 	"bytes"
 	"encoding/json"
-	"net/url"
 	"strings"
 	"testing"
 
@@ -79,7 +78,7 @@ func TestRuleOnPartOfABody(t *testing.T) {
 		{``, tooLate, open},
 		{`{"status":"o`, tooLate, open},
 	} {
-		if got := rule.judge([]byte(tc.body), tc.cut); got != tc.want {
+		if got := rule.eval([]byte(tc.body), tc.cut); got != tc.want {
 			t.Errorf("judge(%s, %d) = %d, want %d", tc.body, tc.cut, got, tc.want)
 		}
 	}
@@ -119,7 +118,7 @@ func TestParseRetryRules(t *testing.T) {
 		{1, 500, ``, false},
 		{2, 200, `{"retry":true}`, true},
 	} {
-		if got := rules[tc.rule].match(answer{status: tc.status, body: []byte(tc.body)}); got != tc.want {
+		if got := rules[tc.rule].eval(&answer{status: tc.status, body: []byte(tc.body)}) == holds; got != tc.want {
 			t.Errorf("rule %d on %d %s = %v, want %v", tc.rule, tc.status, tc.body, got, tc.want)
 		}
 	}
@@ -208,72 +207,11 @@ func FuzzRule(f *testing.F) {
 			return
 		}
 		for _, c := range []cut{whole, tooLong, tooLate} {
-			r.judge(body, c)
+			r.eval(body, c)
 		}
 		if !json.Valid(body) && len(bytes.TrimSpace(body)) > 0 && r.Match(body) &&
 			!bytes.HasPrefix(body, []byte("\ufeff")) {
 			t.Fatalf("%s accepts %q, which is not JSON", rule, body)
 		}
 	})
-}
-
-func TestPresets(t *testing.T) {
-	for _, tc := range []struct {
-		preset string
-		status int
-		body   string
-		want   Class
-	}{
-		{"leadsquared", 200, `{"Status":"Success","Message":{"Id":"1"}}`, ClassOK},
-		{"leadsquared", 200, `{"Status":"Error","ExceptionType":"MXDuplicateEntryException"}`, ClassRefused},
-		{"leadsquared", 200, `{"Status":"Error","ExceptionType":"MXAPIRateLimitExceededException"}`, ClassBusy},
-		{"leadsquared", 500, `{"Status":"Error","ExceptionType":"MXAPIRateLimitExceededException"}`, ClassBusy},
-		{"leadsquared", 500, `{"Status":"Error","ExceptionType":"MXMandatoryAttributeMissingException"}`, ClassRejected},
-		{"leadsquared", 500, `<html>Server Error</html>`, ClassBusy},
-		{"leadsquared", 401, `{"Status":"Error","ExceptionType":"MXUnAuthorizedException"}`, ClassRejected},
-		{"salesforce", 201, `{"id":"001","success":true,"errors":[]}`, ClassOK},
-		{"salesforce", 204, ``, ClassOK},
-		{"salesforce", 200, `{"success":false}`, ClassRefused},
-		{"salesforce", 403, `[{"message":"TotalRequests Limit exceeded.","errorCode":"REQUEST_LIMIT_EXCEEDED"}]`, ClassBusy},
-		{"salesforce", 403, `[{"errorCode":"INSUFFICIENT_ACCESS"}]`, ClassRejected},
-		{"salesforce", 400, `[{"errorCode":"UNABLE_TO_LOCK_ROW"}]`, ClassBusy},
-		{"salesforce", 400, `[{"errorCode":"REQUIRED_FIELD_MISSING","fields":["LastName"]}]`, ClassRejected},
-		{"salesforce", 503, `[{"errorCode":"SERVER_UNAVAILABLE"}]`, ClassBusy},
-		{"hubspot", 201, `{"id":"1","properties":{}}`, ClassOK},
-		{"hubspot", 207, `{"status":"COMPLETE","numErrors":1,"errors":[{"category":"VALIDATION_ERROR"}]}`, ClassRefused},
-		{"hubspot", 423, `{"status":"error"}`, ClassBusy},
-		{"hubspot", 477, `{"status":"error"}`, ClassBusy},
-		{"hubspot", 524, ``, ClassBusy},
-		{"hubspot", 414, ``, ClassRejected},
-		{"hubspot", 400, `{"status":"error","category":"VALIDATION_ERROR"}`, ClassRejected},
-		{"zoho", 201, `{"data":[{"code":"SUCCESS","status":"success","details":{"id":"1"}}]}`, ClassOK},
-		{"zoho", 202, `{"data":[{"code":"MANDATORY_NOT_FOUND","status":"error"}]}`, ClassRefused},
-		{"zoho", 400, `{"code":"TOO_MANY_REQUESTS","status":"error"}`, ClassBusy},
-		{"zoho", 401, `{"code":"INVALID_TOKEN","status":"error"}`, ClassRejected},
-	} {
-		p, ok := LookupPreset(tc.preset)
-		if !ok {
-			t.Fatalf("no preset %s", tc.preset)
-		}
-		tr := &try{Request: &Request{Success: p.Success, RetryWhen: p.RetryWhen}, parent: t.Context(), url: &url.URL{}}
-		if got, err := tr.classify(answer{status: tc.status, body: []byte(tc.body)}); got != tc.want {
-			t.Errorf("%s: %d %s = %s (%v), want %s", tc.preset, tc.status, tc.body, got, err, tc.want)
-		}
-	}
-	if names := PresetNames(); len(names) != 4 {
-		t.Errorf("presets %v", names)
-	}
-	for _, p := range presets {
-		if err := p.Success.Validate(); err != nil {
-			t.Errorf("%s: %v", p.Name, err)
-		}
-		for _, r := range p.RetryWhen {
-			if r.Body != nil && r.Body.Validate() != nil {
-				t.Errorf("%s: %v", p.Name, r.Body.Validate())
-			}
-		}
-	}
-	if _, ok := LookupPreset("other"); ok {
-		t.Error("an unknown preset was found")
-	}
 }

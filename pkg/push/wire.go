@@ -18,14 +18,14 @@ import (
 type wireConn struct {
 	net.Conn
 	written atomic.Int64
-	goodbye atomic.Bool
+	closing atomic.Bool
 	reset   atomic.Bool // the peer answered with RST
 }
 
 // Write implements net.Conn. It counts before it writes: the answer may be here,
 // and the exchange over, before this goroutine runs again.
 func (c *wireConn) Write(p []byte) (int, error) {
-	counts := !c.goodbye.Load()
+	counts := !c.closing.Load()
 	if counts {
 		c.written.Add(int64(len(p)))
 	}
@@ -47,7 +47,7 @@ func (c *wireConn) Read(p []byte) (int, error) {
 // SetWriteDeadline implements net.Conn. On HTTP/1 only crypto/tls calls it, right
 // before the alert that says goodbye, which is no part of a request.
 func (c *wireConn) SetWriteDeadline(t time.Time) error {
-	c.goodbye.Store(true)
+	c.closing.Store(true)
 	return c.Conn.SetWriteDeadline(t)
 }
 
@@ -57,8 +57,17 @@ func (c *wireConn) note(err error) {
 	}
 }
 
+// wireKey is where a dial finds the exchange that it is made for: net/http hands
+// it the values of the request's context and nothing else of the request.
+type wireKey struct{}
+
 func wireDialer(d *net.Dialer) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if w, ok := ctx.Value(wireKey{}).(*wire); ok {
+			if err := w.mayDial(); err != nil {
+				return nil, err
+			}
+		}
 		conn, err := d.DialContext(ctx, network, addr)
 		if err != nil {
 			return nil, err
@@ -77,13 +86,19 @@ const (
 	stageTLS
 	stageSend
 	stageAnswer
-	stageToken // of another exchange, with the token endpoint
 )
 
-// wire watches one exchange through net/http's trace. A dial may go on after
+// wire watches one exchange through net/http's trace, and ends it when net/http
+// is about to send the request once more: it does so by itself for a GET, or a
+// POST with an Idempotency-Key, when a kept connection dies, and on HTTP/2 for
+// every request after GOAWAY, REFUSED_STREAM and PROTOCOL_ERROR. A dial may go on
+// after the exchange, so hooks may fire late.
 type wire struct {
+	stop context.CancelCauseFunc // ends the exchange
+
 	mu    sync.Mutex
 	over  bool
+	dials int
 	start time.Time
 	at    stage
 
@@ -100,7 +115,7 @@ type wire struct {
 	headers int  // header blocks written on the connection at hand
 }
 
-func newWire() *wire { return &wire{start: time.Now()} }
+func newWire(stop context.CancelCauseFunc) *wire { return &wire{stop: stop, start: time.Now()} }
 
 func (w *wire) hook(f func(now time.Time)) {
 	w.mu.Lock()
@@ -112,6 +127,13 @@ func (w *wire) hook(f func(now time.Time)) {
 
 func (w *wire) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
+		GetConn: func(string) {
+			w.hook(func(time.Time) {
+				if w.left() {
+					w.stop(errNoResend)
+				}
+			})
+		},
 		DNSStart: func(httptrace.DNSStartInfo) {
 			w.hook(func(now time.Time) { w.dnsFrom = now; w.reach(stageDNS) })
 		},
@@ -159,6 +181,10 @@ func (w *wire) reach(s stage) { w.at = max(w.at, s) }
 
 func (w *wire) gotConn(i httptrace.GotConnInfo) {
 	w.hook(func(time.Time) {
+		if w.left() {
+			w.refuse(i.Conn)
+			return
+		}
 		w.settle()
 		w.got, w.reused, w.full = true, i.Reused, false
 		w.at = stageSend
@@ -207,14 +233,50 @@ func (w *wire) left() bool {
 	}
 }
 
+// refuse keeps the request from being written on a second connection. HTTP/2
+// looks at the context before it writes; on HTTP/1 the connection is this
+// exchange's alone, and closed.
+func (w *wire) refuse(conn net.Conn) {
+	w.over = true // what is known of the first connection stays
+	w.stop(errNoResend)
+	if t, ok := conn.(*tls.Conn); ok {
+		if t.ConnectionState().NegotiatedProtocol == "h2" {
+			return
+		}
+		conn = t.NetConn()
+	}
+	_ = conn.Close() // nothing was written on it
+}
+
 // mayResend is asked by net/http, through Request.GetBody, before it sends a
-// request once more by itself. It may when nothing of the request left on
-// HTTP/1. On HTTP/2 net/http does so only when the peer said that it did not
-// process the request (GOAWAY, REFUSED_STREAM).
-func (w *wire) mayResend() bool {
+// body once more.
+func (w *wire) mayResend() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.h2 || !w.left()
+	if w.left() {
+		return errNoResend
+	}
+	return nil
+}
+
+// maxDials is how many connections one exchange may open. net/http replaces a
+// connection on which nothing was written at once and without end, as when a
+// balancer says GOAWAY to each new one.
+const maxDials = 3
+
+// mayDial is asked before a connection is opened for the exchange.
+func (w *wire) mayDial() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.left():
+		return errNoResend
+	case w.dials == maxDials:
+		w.stop(errDials)
+		return errDials
+	}
+	w.dials++
+	return nil
 }
 
 // fate is what is known of a request once its exchange is over.
