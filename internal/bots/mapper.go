@@ -9,6 +9,7 @@ import (
 
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/pkg/render"
+	"github.com/cxbridge/watcher/pkg/secret"
 )
 
 // maxMapperDepth is how deep a mapper may be nested. MongoDB itself takes 100.
@@ -107,7 +108,7 @@ func (m *mapperCompiler) template(v bson.RawValue, path, key string) render.Node
 	if i := strings.Index(rest, "{{"); i >= 0 {
 		m.token(LevelWarning, path, firstLine(rest[i:]), CodeUnclosed, `"{{" without "}}" is sent as text`, "")
 	}
-	if rest == text && isCredentialName(key) {
+	if rest == text && secret.IsCredential(key) {
 		m.creds.secret(text)
 	}
 	return render.Template(text)

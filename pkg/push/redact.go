@@ -2,7 +2,6 @@ package push
 
 import (
 	"net/url"
-	"strings"
 
 	"github.com/cxbridge/watcher/pkg/secret"
 )
@@ -34,7 +33,7 @@ func (t *attempt) redact(text string) string {
 func (t *attempt) guess() []secret.Text {
 	var found []secret.Text
 	for name, values := range t.Header {
-		if harmless[strings.ToLower(name)] {
+		if secret.IsPlainHeader(name) {
 			continue
 		}
 		for _, v := range values {
@@ -44,15 +43,8 @@ func (t *attempt) guess() []secret.Text {
 	return append(found, urlSecrets(t.url)...)
 }
 
-// harmless are header fields whose values are no secret; all others may be, as
-// receivers choose the names of their keys freely.
-var harmless = map[string]bool{
-	"accept": true, "accept-language": true, "cache-control": true, "content-type": true, "date": true,
-	"idempotency-key": true, "user-agent": true, "webhook-id": true, "webhook-timestamp": true,
-}
-
 // urlSecrets returns a URL's password and the values of those query parameters
-// whose names look like a credential's.
+// whose names are those of credentials.
 func urlSecrets(u *url.URL) []secret.Text {
 	var found []secret.Text
 	if password, ok := u.User.Password(); ok {
@@ -62,7 +54,7 @@ func urlSecrets(u *url.URL) []secret.Text {
 		return found
 	}
 	for name, values := range u.Query() {
-		if !looksSecret(name) {
+		if !secret.IsCredential(name) {
 			continue
 		}
 		for _, v := range values {
@@ -70,14 +62,4 @@ func urlSecrets(u *url.URL) []secret.Text {
 		}
 	}
 	return found
-}
-
-func looksSecret(name string) bool {
-	name = strings.ToLower(name)
-	for _, part := range [...]string{"key", "secret", "token", "passw", "pwd", "auth", "signature", "credential"} {
-		if strings.Contains(name, part) {
-			return true
-		}
-	}
-	return name == "sig" || name == "pass"
 }
