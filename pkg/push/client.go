@@ -32,7 +32,7 @@ const (
 	// maxIdle is the number of kept connections over all hosts.
 	maxIdle = 4096
 	// maxHeaderBytes bounds the answer's headers, all 1xx answers included.
-	maxHeaderBytes = 64 << 10
+	maxHeaderBytes = 256 << 10
 
 	// An HTTP/2 connection that says nothing for pingAfter is asked, and dropped
 	// when it does not reply within pingTimeout: together less than an exchange.
@@ -137,10 +137,13 @@ func newTransport(o Options, g *guard, roots *x509.CertPool) *http.Transport {
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxHeaderBytes,
 		ForceAttemptHTTP2:      true, // a custom dialer would switch it off
+		DisableCompression:     true, // an answer is unpacked here, within bounds
 		HTTP2: &http.HTTP2Config{
 			SendPingTimeout:  pingAfter,
 			PingTimeout:      pingTimeout,
 			WriteByteTimeout: pingAfter,
+			// What may be on its way while nobody reads it.
+			MaxReceiveBufferPerStream: maxBody,
 		},
 	}
 	// No ResponseHeaderTimeout: the deadline of the exchange covers it, and a

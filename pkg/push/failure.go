@@ -54,6 +54,8 @@ func (e *StatusError) Error() string {
 // credential.
 func describe(err error, f fate, cause error, timeout time.Duration) string {
 	switch {
+	case f.flood:
+		return errFlood.Error()
 	case errors.Is(cause, errTimeout):
 		if f.at < stageAnswer {
 			return fmt.Sprintf("%s: not done within %s", stageName(f.at), timeout)
@@ -95,6 +97,12 @@ func closed(f fate) string {
 	default:
 		return "connection closed before an answer"
 	}
+}
+
+// isNetwork reports whether the connection failed, not what came on it.
+func isNetwork(err error) bool {
+	_, ok := errors.AsType[net.Error](err)
+	return ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
 }
 
 func describeNet(err error, f fate) (string, bool) {

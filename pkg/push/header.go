@@ -90,14 +90,6 @@ func (t *attempt) set(name, value string) {
 	t.header[name] = []string{value}
 }
 
-// drop removes a header of this attempt alone.
-func (t *attempt) drop(name string) {
-	for k, ok := findHeader(t.header, name); ok; k, ok = findHeader(t.header, name) {
-		t.own()
-		delete(t.header, k)
-	}
-}
-
 // own makes the header this attempt's, so that the caller's stays as it is.
 func (t *attempt) own() {
 	switch {

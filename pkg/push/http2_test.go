@@ -50,12 +50,27 @@ func goAway(frame) frame { return frame{frameGoAway, 0, 0, make([]byte, 8)} }
 // each frame after the preface and returns the frames to send.
 func newH2Server(t testing.TB, hear func(f frame) []frame) (*rawServer, *authority) {
 	t.Helper()
+	return newH2ServerRaw(t, func(conn io.Writer, f frame) error {
+		var out []byte
+		for _, g := range hear(f) {
+			out = g.append(out)
+		}
+		_, err := conn.Write(out)
+		return err
+	})
+}
+
+// newH2ServerRaw leaves the writing to hear. At the end of a connection hear gets
+// a frame of kind 0xff.
+func newH2ServerRaw(t testing.TB, hear func(conn io.Writer, f frame) error) (*rawServer, *authority) {
+	t.Helper()
 	ca := newAuthority(t)
 	config := &tls.Config{Certificates: []tls.Certificate{ca.issue(t, nil)}, NextProtos: []string{"h2"}}
 	return newRawTLSServer(t, config, func(conn net.Conn) {
 		if _, err := io.ReadFull(conn, make([]byte, len(http2.ClientPreface))); err != nil {
 			return
 		}
+		defer hear(conn, frame{kind: 0xff})
 		conn.Write(frame{kind: frameSettings}.append(nil))
 		for {
 			head := make([]byte, 9)
@@ -66,14 +81,10 @@ func newH2Server(t testing.TB, hear func(f frame) []frame) (*rawServer, *authori
 			if _, err := io.ReadFull(conn, f.payload); err != nil {
 				return
 			}
-			var out []byte
 			if f.kind == frameSettings && f.flags&flagEnd == 0 {
-				out = frame{kind: frameSettings, flags: flagEnd}.append(out)
+				conn.Write(frame{kind: frameSettings, flags: flagEnd}.append(nil))
 			}
-			for _, g := range hear(f) {
-				out = g.append(out)
-			}
-			if _, err := conn.Write(out); err != nil {
+			if hear(conn, f) != nil {
 				return
 			}
 		}

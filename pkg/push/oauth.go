@@ -1,7 +1,6 @@
 package push
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -225,7 +224,7 @@ func tokenRequest(t *attempt, userAgent string, inForm bool) (*attempt, error) {
 	}
 	return &attempt{
 		Request: &Request{Method: http.MethodPost, Body: []byte(form.Encode()), Redact: t.Redact, Success: everyBody},
-		parent:  t.parent, timeout: t.timeout, url: u, header: header, secrets: t.Auth.Secrets(),
+		parent:  t.parent, timeout: t.timeout, ends: t.ends, url: u, header: header, secrets: t.Auth.Secrets(),
 	}, nil
 }
 
@@ -240,7 +239,8 @@ func readToken(ctx context.Context, t *attempt, a *answer) (token, *Result) {
 		Expires json.RawMessage `json:"expires_in"`
 		Error   string          `json:"error"`
 	}
-	err := json.Unmarshal(bytes.TrimPrefix(a.body, []byte("\ufeff")), &form)
+	body, _ := a.json()
+	err := json.Unmarshal(body, &form)
 	class := statusClass(a.status)
 	switch {
 	case class != ClassOK || form.Error != "":

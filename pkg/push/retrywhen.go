@@ -68,7 +68,7 @@ func (f retryForm) rule() (RetryRule, error) {
 	case "final":
 		r.Final = true
 	default:
-		return r, fmt.Errorf("then %q %w", f.Then, errThen)
+		return r, fmt.Errorf("then %.40q %w", f.Then, errThen)
 	}
 	if f.Path != "" || f.Equals != nil || f.NotEquals != nil || f.Exists != nil {
 		if r.Body, err = f.ruleForm.rule(); err != nil {
@@ -98,7 +98,7 @@ func parseStatuses(text json.RawMessage) ([]int, error) {
 		case len(word) == 3 && word[1:] == "xx" && word[0] >= '1' && word[0] <= '5':
 			n = int(word[0] - '0')
 		case json.Unmarshal([]byte(word), &n) != nil || n < 100 || n > 599:
-			return nil, fmt.Errorf("status %s %w", one, errStatus)
+			return nil, fmt.Errorf("status %.40s %w", one, errStatus)
 		}
 		statuses = append(statuses, n)
 	}
@@ -115,7 +115,7 @@ func (r *RetryRule) eval(a *answer) verdict {
 	if !r.looksAt(a.status) {
 		return fails
 	}
-	return r.Body.eval(a.body, a.cut)
+	return r.Body.eval(a)
 }
 
 func (r *RetryRule) class() Class {
@@ -132,7 +132,7 @@ func (r *RetryRule) String() string {
 		then = "final"
 	}
 	if r.Body == nil {
-		return fmt.Sprintf("HTTP %v is %s", r.Statuses, then)
+		return fmt.Sprintf("HTTP %v is %s", r.Statuses[:min(len(r.Statuses), 20)], then)
 	}
 	return fmt.Sprintf("when %s, %s", r.Body, then)
 }

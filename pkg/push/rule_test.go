@@ -3,8 +3,10 @@ package push
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -17,6 +19,9 @@ func mustRule(t testing.TB, text string) *Rule {
 	}
 	return r
 }
+
+// matches reports whether a complete body meets the rule.
+func matches(r *Rule, body []byte) bool { return r.eval(&answer{body: body}) == holds }
 
 func TestRuleMatch(t *testing.T) {
 	for _, tc := range []struct {
@@ -54,12 +59,12 @@ func TestRuleMatch(t *testing.T) {
 		{`{"path":"a","exists":false}`, `{"b":1} x`, false},
 		{`{"path":"a.b","exists":true}`, `{"a":"b"}`, false},
 	} {
-		if got := mustRule(t, tc.rule).Match([]byte(tc.body)); got != tc.want {
+		if got := matches(mustRule(t, tc.rule), []byte(tc.body)); got != tc.want {
 			t.Errorf("%s on %s = %v, want %v", tc.rule, tc.body, got, tc.want)
 		}
 	}
 	var none *Rule
-	if !none.Match([]byte("anything")) {
+	if !matches(none, []byte("anything")) {
 		t.Error("a nil rule must accept every answer")
 	}
 }
@@ -78,7 +83,7 @@ func TestRuleOnPartOfABody(t *testing.T) {
 		{``, tooLate, open},
 		{`{"status":"o`, tooLate, open},
 	} {
-		if got := rule.eval([]byte(tc.body), tc.cut); got != tc.want {
+		if got := rule.eval(&answer{body: []byte(tc.body), cut: tc.cut}); got != tc.want {
 			t.Errorf("judge(%s, %d) = %d, want %d", tc.body, tc.cut, got, tc.want)
 		}
 	}
@@ -207,11 +212,44 @@ func FuzzRule(f *testing.F) {
 			return
 		}
 		for _, c := range []cut{whole, tooLong, tooLate} {
-			r.eval(body, c)
+			r.eval(&answer{body: body, cut: c})
 		}
-		if !json.Valid(body) && len(bytes.TrimSpace(body)) > 0 && r.Match(body) &&
+		if !json.Valid(body) && len(bytes.TrimSpace(body)) > 0 && matches(r, body) &&
 			!bytes.HasPrefix(body, []byte("\ufeff")) {
 			t.Fatalf("%s accepts %q, which is not JSON", rule, body)
 		}
 	})
+}
+
+// A rule of any size is described in a few words, and as many as there are take
+// no longer than the attempt may.
+func TestRulesAreBounded(t *testing.T) {
+	huge := strings.Repeat("x", 1<<20)
+	for _, text := range []string{
+		`{"path":"` + huge + `","equals":"` + huge + `"}`, `{"path":"` + huge + `","not_equals":"` + huge + `"}`,
+		`{"path":"` + huge + `","exists":true}`, `{"path":"` + huge + `","exists":false}`,
+	} {
+		if n := len(mustRule(t, text).String()); n > 300 {
+			t.Errorf("a rule is described in %d bytes", n)
+		}
+	}
+	for _, text := range []string{
+		`{"path":"` + huge + `"}`, `{"status":"` + huge + `"}`, `{"status":1,"then":"` + huge + `"}`, `{"` + huge + `":1}`,
+	} {
+		if _, err := ParseRetryRules([]byte(text)); err == nil || len(err.Error()) > 400 {
+			t.Errorf("an error of %d bytes", len(fmt.Sprint(err)))
+		}
+	}
+	rules := make([]RetryRule, 200_000)
+	for i := range rules {
+		rules[i] = RetryRule{Body: &Rule{Path: "never.there", Exists: new(true)}}
+	}
+	body := `{"a":[` + strings.Repeat(`{"b":1},`, 8000) + `1]}`
+	srv := newRawServer(t, answering(fmt.Sprintf("HTTP/1.1 503 X\r\nContent-Length: %d\r\n\r\n%s", len(body), body)))
+	req := postRequest(srv.URL)
+	req.RetryWhen, req.Timeout = rules, 2*short
+	res := newTestClient(t, Options{}).Send(t.Context(), req)
+	if res.Class != ClassBusy || res.HTTPStatus != 503 || res.Duration > time.Second {
+		t.Errorf("%s (%v) after %s", res.Class, res.Err, res.Duration)
+	}
 }

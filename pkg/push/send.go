@@ -20,6 +20,7 @@ var (
 	errBodyWait = errors.New("the answer's body took longer than it is waited for")
 	errEnded    = errors.New("the exchange is over")
 	errNoResend = errors.New("the exchange ended after the request was sent")
+	errHeaders  = fmt.Errorf("the receiver answered with headers that are malformed or larger than %d KiB, so that its status is not known", maxHeaderBytes>>10)
 	errDials    = errors.New("the receiver ends each new connection before a request")
 )
 
@@ -59,6 +60,7 @@ func (c *Client) send(ctx, parent context.Context, r *Request, timeout time.Dura
 		return Result{Class: ClassUnusable, Err: err}
 	}
 	t.parent, t.timeout = parent, timeout
+	t.ends, _ = ctx.Deadline()
 	if r.Auth.kind() != AuthOAuth2 {
 		return c.exchange(ctx, t)
 	}
@@ -88,6 +90,7 @@ type attempt struct {
 	*Request
 	parent   context.Context
 	timeout  time.Duration
+	ends     time.Time
 	url      *url.URL
 	header   http.Header
 	secrets  []secret.Text    // of this attempt alone: signing, auth, token
@@ -114,8 +117,7 @@ func (c *Client) prepare(r *Request) (*attempt, error) {
 	if !t.has("User-Agent") {
 		t.set("User-Agent", c.userAgent)
 	}
-	// net/http asks for gzip and undoes it, but only when nobody else asks.
-	t.drop("Accept-Encoding")
+	t.set("Accept-Encoding", "gzip") // the only one that is unpacked
 	if err := t.sign(time.Now()); err != nil {
 		return nil, err
 	}
@@ -183,17 +185,17 @@ const maxStale = 64
 func (c *Client) roundTrip(ctx context.Context, t *attempt) (a *answer, res Result, stale bool) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errEnded)
-	w := newWire(cancel)
+	w := newWire(cancel, len(t.Body))
 	req := t.request(httptrace.WithClientTrace(context.WithValue(ctx, wireKey{}, w), w.trace()), w)
 
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
-		f := w.finish()
+		f := w.finish(context.Cause(ctx))
 		c.metrics.wire(f)
 		return nil, t.failure(ctx, f, err), f.stale && ctx.Err() == nil
 	}
 	a = readAnswer(resp, t.needsBody(resp.StatusCode), cancel)
-	f := w.finish()
+	f := w.finish(context.Cause(ctx))
 	c.metrics.wire(f)
 	return a, Result{Sends: f.sends, Reused: f.reused}, false
 }
@@ -225,6 +227,10 @@ func (t *attempt) failure(ctx context.Context, f fate, err error) Result {
 	switch {
 	case t.canceled(ctx):
 		res.Class = ClassCanceled
+	case f.unread && !f.flood && ctx.Err() == nil && !isNetwork(err):
+		res.Class = ClassRejected // it would come again
+		res.Err = &NoAnswerError{Text: errHeaders.Error(), MayHaveArrived: true}
+		return res
 	case f.written:
 		res.Class = ClassUnknown
 	default:
@@ -256,7 +262,7 @@ func (t *attempt) class(a *answer) (Class, error) {
 	class := statusClass(a.status)
 	why := ""
 	if class == ClassOK {
-		switch t.Success.eval(a.body, a.cut) {
+		switch t.Success.eval(a) {
 		case holds:
 			return ClassOK, nil
 		case open:
@@ -267,6 +273,10 @@ func (t *attempt) class(a *answer) (Class, error) {
 	}
 	for i := range t.RetryWhen {
 		rule := &t.RetryWhen[i]
+		if time.Now().After(t.ends) {
+			why = "there was no time for all of its rules"
+			break
+		}
 		switch v := rule.eval(a); {
 		case v == holds:
 			class = rule.class()

@@ -125,9 +125,9 @@ func TestMayResend(t *testing.T) {
 	defer here.Close()
 	defer there.Close()
 	go io.Copy(io.Discard, there)
-	conn := &wireConn{Conn: here}
+	conn := newWireConn(here)
 	ctx, cancel := context.WithCancelCause(t.Context())
-	w := newWire(cancel)
+	w := newWire(cancel, 0)
 	if w.mayResend() != nil {
 		t.Error("without a connection nothing was written")
 	}
@@ -141,7 +141,7 @@ func TestMayResend(t *testing.T) {
 	if w.mayResend() != nil {
 		t.Error("the goodbye of TLS counts")
 	}
-	next := &wireConn{Conn: here}
+	next := newWireConn(here)
 	w.gotConn(httptraceConn(next, true))
 	next.Write([]byte("G"))
 	if w.mayResend() == nil || w.mayDial() == nil {
@@ -150,12 +150,12 @@ func TestMayResend(t *testing.T) {
 	if ctx.Err() != nil {
 		t.Error("the exchange ended before it was to be sent again")
 	}
-	third := &wireConn{Conn: here}
+	third := newWireConn(here)
 	w.gotConn(httptraceConn(third, false))
 	if n, err := third.Write([]byte("G")); err == nil || !errors.Is(context.Cause(ctx), errNoResend) {
 		t.Errorf("%d bytes were written on a second connection, %v", n, context.Cause(ctx))
 	}
-	if f := w.finish(); f.sends != 1 || f.written {
+	if f := w.finish(nil); f.sends != 1 || f.written {
 		t.Errorf("fate %+v, want one send that was not complete", f)
 	}
 }
