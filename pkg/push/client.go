@@ -46,6 +46,11 @@ type Options struct {
 	// AllowNetworks are the networks that may be dialled although they are not
 	// public (--allow-network).
 	AllowNetworks []netip.Prefix
+	// Allow are networks like these, each for the ports that it names.
+	Allow []Network
+	// Deny are networks that are not dialled, whatever else allows them, beside the
+	// ports of mail servers (25, 465, 587), which never are.
+	Deny []Network
 	// MaxConnsPerHost bounds the connections to one host and port, in use and
 	// idle; default DefaultMaxConnsPerHost. It should not be less than the
 	// concurrency of a destination, or attempts wait for each other inside their
@@ -55,7 +60,8 @@ type Options struct {
 	UserAgent string
 	// ProxyFromEnvironment takes HTTP_PROXY, HTTPS_PROXY and NO_PROXY into
 	// account. The guard then sees the proxy's address, which must be public or
-	// allowed; host names behind the proxy are the proxy's to check.
+	// allowed; host names behind the proxy are the proxy's to check. An address of a
+	// proxy that cannot be read fails NewClient.
 	ProxyFromEnvironment bool
 	// CAFile is a PEM file of certificate authorities trusted beside the system's.
 	CAFile string
@@ -85,14 +91,14 @@ type Client struct {
 }
 
 // NewClient returns a client. It opens no connection and starts no goroutine.
-// It fails on a CA file that cannot be read or holds no certificate, and on
-// metrics that are registered already.
+// It fails on a CA file that cannot be read or holds no certificate, on a network
+// or a proxy that is none, and on metrics that are registered already.
 func NewClient(o Options) (*Client, error) {
 	roots, err := rootCAs(o)
 	if err != nil {
 		return nil, err
 	}
-	g, err := newGuard(o.AllowNetworks)
+	g, err := newGuard(o)
 	if err != nil {
 		return nil, err
 	}
@@ -100,12 +106,18 @@ func NewClient(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	transport := newTransport(o, g, roots)
+	if o.ProxyFromEnvironment {
+		if transport.Proxy, err = proxyFromEnvironment(); err != nil {
+			return nil, fmt.Errorf("proxy of the environment: %w", err)
+		}
+	}
 	log := o.Logger
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &Client{
-		transport: newTransport(o, g, roots),
+		transport: transport,
 		guard:     g,
 		userAgent: cmp.Or(o.UserAgent, "watcher"),
 		metrics:   m,
@@ -148,9 +160,6 @@ func newTransport(o Options, g *guard, roots *x509.CertPool) *http.Transport {
 	}
 	// No ResponseHeaderTimeout: the deadline of the exchange covers it, and a
 	// second clock per request would only end the same wait.
-	if o.ProxyFromEnvironment {
-		t.Proxy = http.ProxyFromEnvironment
-	}
 	return t
 }
 

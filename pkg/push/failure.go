@@ -77,7 +77,11 @@ func describe(err error, f fate, cause error, timeout time.Duration) string {
 		return text
 	}
 	// Rare faults of the HTTP syntax. The texts of net/http quote what the
-	// receiver sent, never what was sent to it; the first line will do.
+	// receiver sent, never what was sent to it; the first line will do. An address
+	// that was dialled is not told, as it may be one inside.
+	for op, ok := errors.AsType[*net.OpError](err); ok && op.Err != nil; op, ok = errors.AsType[*net.OpError](err) {
+		err = op.Err
+	}
 	line, _, _ := strings.Cut(err.Error(), "\n")
 	return stageName(f.at) + ": " + line[:min(len(line), 200)]
 }

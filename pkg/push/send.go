@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptrace"
-	"net/netip"
 	"net/url"
 	"time"
 
@@ -162,11 +162,8 @@ func (c *Client) exchange(ctx context.Context, t *attempt) Result {
 // answer sends once and returns the answer, with how it was sent; without an
 // answer it is nil, and the Result says why. It goes around dead connections.
 func (c *Client) answer(ctx context.Context, t *attempt) (*answer, Result) {
-	if addr, err := netip.ParseAddr(t.url.Hostname()); err == nil {
-		// Known without a dial, and the only look at it when a proxy dials.
-		if err := c.guard.check(addr); err != nil {
-			return nil, Result{Class: ClassBlocked, Err: err}
-		}
+	if err := c.guard.checkURL(t.url); err != nil {
+		return nil, Result{Class: ClassBlocked, Err: err}
 	}
 	for n := 1; ; n++ {
 		a, res, stale := c.roundTrip(ctx, t)
@@ -192,6 +189,10 @@ func (c *Client) roundTrip(ctx context.Context, t *attempt) (a *answer, res Resu
 	if err != nil {
 		f := w.finish(context.Cause(ctx))
 		c.metrics.wire(f)
+		if blocked, ok := errors.AsType[*BlockedError](err); ok {
+			c.log.LogAttrs(ctx, slog.LevelWarn, "blocked an address",
+				slog.String("host", t.url.Host), slog.String("address", blocked.Addr.String()))
+		}
 		return nil, t.failure(ctx, f, err), f.stale && ctx.Err() == nil
 	}
 	a = readAnswer(resp, t.needsBody(resp.StatusCode), cancel)
@@ -221,7 +222,9 @@ func (t *attempt) request(ctx context.Context, w *wire) *http.Request {
 func (t *attempt) failure(ctx context.Context, f fate, err error) Result {
 	res := Result{Sends: f.sends, Reused: f.reused}
 	if blocked, ok := errors.AsType[*BlockedError](err); ok {
-		res.Class, res.Err = ClassBlocked, blocked
+		named := *blocked
+		named.Named = true // else it was blocked before the dial
+		res.Class, res.Err = ClassBlocked, &named
 		return res
 	}
 	switch {
