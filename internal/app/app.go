@@ -123,6 +123,7 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 		ProxyFromEnvironment: cfg.ProxyFromEnvironment,
 		CAFile:               cfg.CAFile,
 		Logger:               a.logger,
+		Namespace:            "watcher",
 		Registerer:           a.registry,
 	})
 	if err != nil {

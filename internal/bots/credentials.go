@@ -81,33 +81,9 @@ func (c *credentials) destination(publicURL string) string {
 	return publicURL + "#" + hex.EncodeToString(h.Sum(nil)[:8])
 }
 
-// IsPlainHeader reports whether a header's value is for everyone's eyes. Any
-// header that is not known as such may hold a credential.
-func IsPlainHeader(name string) bool {
-	switch strings.ToLower(name) {
-	case "accept", "accept-charset", "accept-language", "cache-control", "content-language",
-		"content-type", "idempotency-key", "origin", "pragma", "referer", "user-agent",
-		"webhook-id", "webhook-timestamp":
-		return true
-	}
-	return false
-}
+// IsPlainHeader reports whether a header's value is for everyone's eyes.
+func IsPlainHeader(name string) bool { return secret.IsPlainHeader(name) }
 
 // IsCredentialParam guesses from its name whether a query parameter holds a
 // credential.
-func IsCredentialParam(name string) bool {
-	n := strings.ToLower(name)
-	return n == "key" || n == "sig" || n == "pass" || isCredentialName(n)
-}
-
-// isCredentialName guesses from the name of a parameter or key whether its
-// value is a credential.
-func isCredentialName(name string) bool {
-	name = strings.ToLower(name)
-	for _, part := range []string{"token", "secret", "passw", "pwd", "apikey", "api_key", "api-key", "accesskey", "access_key", "access-key", "auth", "signature", "credential"} {
-		if strings.Contains(name, part) {
-			return true
-		}
-	}
-	return false
-}
+func IsCredentialParam(name string) bool { return secret.IsCredential(name) }

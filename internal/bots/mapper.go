@@ -11,6 +11,7 @@ import (
 
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/pkg/render"
+	"github.com/cxbridge/watcher/pkg/secret"
 )
 
 const mapperKey = "key_mapper"
@@ -146,7 +147,7 @@ func (m *mapperCompiler) template(v bson.RawValue, path, key string) render.Node
 		line, _, _ := strings.Cut(rest[i:], "\n")
 		m.token(LevelWarning, path, shorten(line, 40), CodeUnclosed, `"{{" without "}}" is sent as text`, "")
 	}
-	if rest == text && isCredentialName(key) {
+	if rest == text && secret.IsCredential(key) {
 		m.creds.secret(text)
 	}
 	m.checkJSON(text, path)

@@ -14,8 +14,8 @@ import (
 // fault: to go without it would take refusals for successes. The bot's own
 // success replaces the preset's, and its retry rules are asked before them.
 func (c *compiler) rules(doc bson.Raw, p *Push) {
-	preset := c.preset(doc)
-	p.Success = preset.Success
+	known := c.preset(doc)
+	p.Success = known.success
 	if text := c.json(doc, "success"); text != nil {
 		rule, err := push.ParseRule(text)
 		if err != nil {
@@ -30,22 +30,22 @@ func (c *compiler) rules(doc bson.Raw, p *Push) {
 		}
 		p.RetryWhen = rules
 	}
-	p.RetryWhen = slices.Concat(p.RetryWhen, preset.RetryWhen)
+	p.RetryWhen = slices.Concat(p.RetryWhen, known.retryWhen)
 }
 
 // preset looks up what is known of the answers of a CRM by its name.
-func (c *compiler) preset(doc bson.Raw) push.Preset {
+func (c *compiler) preset(doc bson.Raw) preset {
 	v := field(doc, "preset")
 	name, isText := v.StringValueOK()
 	name = strings.ToLower(strings.TrimSpace(name))
 	if isMissing(v) || isText && name == "" {
-		return push.Preset{}
+		return preset{}
 	}
-	preset, known := push.LookupPreset(name)
+	found, known := lookupPreset(name)
 	if !known {
-		c.fault(at("preset"), CodeBadValue, "is none of "+strings.Join(push.PresetNames(), ", "), nearest(name, push.PresetNames()))
+		c.fault(at("preset"), CodeBadValue, "is none of "+strings.Join(presetNames(), ", "), nearest(name, presetNames()))
 	}
-	return preset
+	return found
 }
 
 // auth reads the credential that is added to each try.

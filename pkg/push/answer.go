@@ -1,7 +1,10 @@
 package push
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -11,11 +14,11 @@ import (
 )
 
 const (
-	// maxBody is how much of an answer is read and judged, after decompression.
+	// maxBody is how much of an answer is read, packed and unpacked.
 	maxBody = 64 << 10
 	// maxDrain is how much more is read and thrown away so that the connection
 	// can serve again; longer answers cost a new connection.
-	maxDrain = 256 << 10
+	maxDrain = 128 << 10
 	// drainWait bounds that, as nobody needs the rest.
 	drainWait = 250 * time.Millisecond
 	// bodyWait bounds the wait for a body that no rule needs.
@@ -25,12 +28,25 @@ const (
 	snippetWindow = 2 * 4 * MaxSnippet
 )
 
-// answer is a status line with the part of the body that is judged.
+// answer is a status line with the part of the body that the rules see.
 type answer struct {
 	status int
 	header http.Header
 	body   []byte
 	cut    cut
+
+	parsed bool // valid is known
+	valid  bool
+}
+
+// json returns the body without what may stand around its JSON, as some servers
+// put a mark before it, and whether it is valid, which is looked at once for all rules.
+func (a *answer) json() ([]byte, bool) {
+	body := bytes.TrimSpace(bytes.TrimPrefix(a.body, []byte("\ufeff")))
+	if !a.parsed {
+		a.parsed, a.valid = true, json.Valid(body)
+	}
+	return body, a.valid
 }
 
 // cut says how the body ended.
@@ -38,15 +54,15 @@ type cut uint8
 
 const (
 	whole   cut = iota
-	tooLong     // more than maxBody
+	tooLong     // more than maxBody, or packed wrongly: no more is to be had
 	tooLate     // it broke off, or time ran out
 )
 
 // readAnswer reads a bounded part of the body, drains a bounded rest and closes.
 // It never fails: what is missing is said by the answer. needed makes it wait
 // for the body as long as the exchange may take.
-func readAnswer(resp *http.Response, needed bool, cancel context.CancelCauseFunc) answer {
-	a := answer{status: resp.StatusCode, header: resp.Header}
+func readAnswer(resp *http.Response, needed bool, cancel context.CancelCauseFunc) *answer {
+	a := &answer{status: resp.StatusCode, header: resp.Header}
 	defer resp.Body.Close()
 	if resp.StatusCode < 200 {
 		return a // 101: what follows is not an answer's body
@@ -56,17 +72,41 @@ func readAnswer(resp *http.Response, needed bool, cancel context.CancelCauseFunc
 	}
 	var err error
 	a.body, err = readBounded(resp.Body, resp.ContentLength)
-	switch {
-	case err == nil:
-		return a
-	case !errors.Is(err, errTooLong):
+	if err != nil {
 		a.cut = tooLate
+	}
+	if errors.Is(err, errTooLong) {
+		a.cut = tooLong
+	}
+	a.unpack()
+	if !errors.Is(err, errTooLong) {
 		return a
 	}
-	a.cut = tooLong
 	defer time.AfterFunc(drainWait, func() { cancel(errBodyWait) }).Stop()
 	_, _ = io.CopyN(io.Discard, resp.Body, maxDrain) // only for the connection's sake
 	return a
+}
+
+// unpack undoes gzip. A body that is labelled so and is not stays as it came:
+// the receiver has answered, whatever it calls it.
+func (a *answer) unpack() {
+	if name := strings.ToLower(strings.TrimSpace(a.header.Get("Content-Encoding"))); name != "gzip" && name != "x-gzip" {
+		return
+	}
+	z, err := gzip.NewReader(bytes.NewReader(a.body))
+	if err != nil {
+		return
+	}
+	packed := a.cut
+	a.body, err = readBounded(z, -1)
+	switch {
+	case errors.Is(err, errTooLong):
+		a.cut = tooLong
+	case packed == tooLong:
+		a.cut = tooLate // much was read and little was in it
+	case err != nil && packed == whole:
+		a.cut = tooLong // it would come again as it is
+	}
 }
 
 var errTooLong = errors.New("answer is longer than what is read of it")

@@ -22,7 +22,7 @@ const (
 	AuthOAuth2 AuthKind = "oauth2" // client credentials: a token from TokenURL
 )
 
-// Auth is a credential that is added to each try and stands nowhere else: not in
+// Auth is a credential that is added to each attempt and stands nowhere else: not in
 // the request's URL, so in no log, error or document. It takes the place of an
 // Authorization header that the request has. It must not change once used.
 type Auth struct {
@@ -186,9 +186,9 @@ func (a *Auth) Secrets() []secret.Text {
 	return all
 }
 
-// authorize adds the credential, but for an OAuth token, to this try. A user in
+// authorize adds the credential, but for an OAuth token, to this attempt. A user in
 // the URL becomes basic auth when nothing else is given.
-func (t *try) authorize() error {
+func (t *attempt) authorize() error {
 	if user := t.url.User; user != nil {
 		password, _ := user.Password()
 		if !t.has("Authorization") && t.Auth.kind() == AuthNone {
@@ -221,7 +221,7 @@ func basic(user, password string) string {
 }
 
 // setToken puts an OAuth token in place.
-func (t *try) setToken(token token) {
+func (t *attempt) setToken(token token) {
 	t.secrets = append(t.secrets, token.value)
 	t.redactor = nil
 	t.set("Authorization", fmt.Sprintf("%s %s", token.scheme, token.value.Reveal()))

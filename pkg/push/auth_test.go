@@ -1,17 +1,21 @@
 package push
 
 import (
+	"bufio"
 	"encoding/base64"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cxbridge/watcher/pkg/secret"
@@ -281,5 +285,180 @@ func TestOAuthGuard(t *testing.T) {
 	req.Auth = oauth(strings.Replace(ids.URL, "127.0.0.1", "localhost", 1))
 	if res := c.Send(t.Context(), req); res.Class != ClassBlocked || fetched.Load() != 0 {
 		t.Errorf("%+v", res)
+	}
+}
+
+// Whatever a token endpoint answers, what stands in the query of its URL is in no error.
+func TestOAuthURLIsInNoError(t *testing.T) {
+	crm, _ := record(t, nil)
+	gone := listen(t)
+	gone.Close()
+	for name, serve := range map[string]func(net.Conn){
+		"not HTTP":       answering("SSH-2.0-OpenSSH_9.6\r\n\r\n"),
+		"bad header":     answering("HTTP/1.1 200 OK\r\nbad header\r\n\r\n"),
+		"huge headers":   answering("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("a", 70_000) + "\r\n\r\n"),
+		"bad encoding":   answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: foo\r\n\r\n"),
+		"bad status":     answering("HTTP/1.1 999999 X\r\n\r\n"),
+		"body breaks":    thenSilent("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"),
+		"closed":         func(conn net.Conn) { readRequest(bufio.NewReader(conn)) },
+		"silent":         thenSilent(""),
+		"repeats itself": answering("HTTP/1.1 200 OK\r\nContent-Length: 32\r\n\r\n{\"error\": \"1000-LEAKED-LEAKED\"} "),
+	} {
+		ids := newRawServer(t, serve)
+		for _, base := range []string{ids.URL, "http://user:pass-LEAKED@" + ids.URL[len("http://"):], "http://" + gone.Addr().String()} {
+			req := postRequest(crm.URL)
+			req.Timeout = short
+			req.Auth = oauth(base + "/oauth/v2/token?refresh_token=1000-LEAKED-LEAKED&code=code-LEAKED")
+			res := newTestClient(t, Options{}).Send(t.Context(), req)
+			if res.Err == nil || strings.Contains(fmt.Sprintf("%+v", res), "LEAKED") {
+				t.Errorf("%s: the error that goes onto the call: %+v", name, res)
+			}
+		}
+	}
+}
+
+// A receiver that refuses every token is not reason to fetch one for each push,
+// and does not keep others of the account from theirs.
+func TestOAuthRefusalsFetchNoTokens(t *testing.T) {
+	ids, fetched := tokenServer(t)
+	var valid atomic.Value
+	valid.Store("Bearer token-2")
+	refusing, seen := record(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })
+	taking, _ := record(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != valid.Load() {
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	})
+	c := newTestClient(t, Options{})
+	send := func(url string) Result {
+		req := postRequest(url)
+		req.Auth = oauth(ids.URL)
+		return c.Send(t.Context(), req)
+	}
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			for range 10 {
+				if res := send(refusing.URL); res.HTTPStatus != 401 || res.Class != ClassRejected {
+					t.Errorf("%+v", res)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := fetched.Load(); n != 2 {
+		t.Errorf("%d tokens were fetched for 100 refused pushes, want the first and one renewal", n)
+	}
+	if n := len(seen()); n > 120 {
+		t.Errorf("the receiver got %d requests for 100 pushes", n)
+	}
+	if res := send(taking.URL); res.Class != ClassOK {
+		t.Errorf("another receiver of the account: %+v", res)
+	}
+	valid.Store("Bearer token-3")
+	if res := send(taking.URL); res.Class != ClassOK || fetched.Load() != 3 {
+		t.Errorf("another receiver when its token was revoked: %+v, %d tokens", res, fetched.Load())
+	}
+}
+
+// A refused token is renewed again once the pause is over.
+func TestOAuthRefusalPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var cache tokenCache
+		a := cache.account(oauth("https://ids.example.com/t"))
+		for i := range 12 {
+			if !a.mayRenew("place") {
+				t.Fatalf("refusal %d: not renewed although the pause is over", i)
+			}
+			a.heard("place", true)
+			if a.mayRenew("place") || !a.mayRenew("another") {
+				t.Fatalf("refusal %d: place %v, another %v", i, a.mayRenew("place"), a.mayRenew("another"))
+			}
+			begun := time.Now()
+			for !a.mayRenew("place") {
+				time.Sleep(time.Second)
+			}
+			if d := time.Since(begun); d < 30*time.Second || d > time.Hour+time.Second || i > 8 && d < 30*time.Minute {
+				t.Errorf("refusal %d: a pause of %s", i, d)
+			}
+		}
+		a.heard("place", true)
+		a.heard("place", false)
+		if !a.mayRenew("place") || len(a.refusals) != 0 {
+			t.Error("a token that was taken did not end the pause")
+		}
+		for i := range 3 * maxRefusals {
+			a.heard(fmt.Sprint(i), true)
+		}
+		if n := len(a.refusals); n > maxRefusals {
+			t.Errorf("%d receivers are remembered", n)
+		}
+	})
+}
+
+// A token endpoint that takes the client's credentials in the form alone is
+// asked twice the first time, and once from then on.
+func TestOAuthCredentialsInTheForm(t *testing.T) {
+	var asked, given atomic.Int64
+	ids := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		if r.FormValue("client_id") != "client" || r.FormValue("client_secret") != "client-secret" {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		fmt.Fprintf(w, `{"access_token":"token-%d","token_type":"bearer","expires_in":1}`, given.Add(1))
+	}))
+	defer ids.Close()
+	crm, seen := record(t, nil)
+	c := newTestClient(t, Options{})
+	for range 3 {
+		req := postRequest(crm.URL)
+		req.Auth = oauth(ids.URL)
+		if res := c.Send(t.Context(), req); res.Class != ClassOK || res.Sends != 1 {
+			t.Fatalf("%+v", res)
+		}
+	}
+	if asked.Load() != 4 || len(seen()) != 3 { // a token of 1 s is too old at once
+		t.Errorf("the token endpoint was asked %d times", asked.Load())
+	}
+}
+
+// What token endpoints send beside the letter of RFC 6749.
+func TestOAuthAnswers(t *testing.T) {
+	for body, want := range map[string]struct {
+		header string
+		life   time.Duration
+	}{
+		`{"access_token":"t-1","token_type":"bearer","expires_in":3600}`:       {"Bearer t-1", time.Hour},
+		`{"access_token":"t-1","token_type":"Bearer","expires_in":"3599"}`:     {"Bearer t-1", 3599 * time.Second},
+		`{"access_token":"t-1","expires_in":3599.0}`:                           {"Bearer t-1", 3599 * time.Second},
+		`{"access_token":"t-1","expires_in":" 60.5 "}`:                         {"Bearer t-1", 60500 * time.Millisecond},
+		"\ufeff" + `{"access_token":"t-1","token_type":"MAC","expires_in":60}`: {"MAC t-1", time.Minute},
+		`{"access_token":"t-1","token_type":"a b","expires_in":"never"}`:       {"Bearer t-1", 0},
+		`{"access_token":"t-1","expires_in":null}`:                             {"Bearer t-1", 0},
+		`{"access_token":"t-1","expires_in":-1}`:                               {"Bearer t-1", 0},
+		`{"access_token":"t-1","expires_in":{}}`:                               {"Bearer t-1", 0},
+		`{"access_token":"t-1","expires_in":1e300}`:                            {"Bearer t-1", maxExpiry},
+		`{"access_token":"t-1","expires_in":"NaN"}`:                            {"Bearer t-1", 0},
+		`{"access_token":"t-1\r\nX: y"}`:                                       {"", 0},
+		`{"access_token":7}`:                                                   {"", 0},
+		`[]`:                                                                   {"", 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			tr := &attempt{Request: &Request{Auth: oauth("https://ids.example.com")}, parent: t.Context(), url: &url.URL{}}
+			got, fault := readToken(t.Context(), tr, &answer{status: 200, body: []byte(body)})
+			if want.header == "" {
+				if fault == nil || fault.Class != ClassUnreached {
+					t.Errorf("%q: %+v, %+v", body, got, fault)
+				}
+				return
+			}
+			if fault != nil || got.scheme+" "+got.value.Reveal() != want.header {
+				t.Errorf("%q: %+v, %+v", body, got, fault)
+			}
+			if want.life == 0 != got.expires.IsZero() || want.life > 0 && !got.expires.Equal(time.Now().Add(want.life)) {
+				t.Errorf("%q: expires at %s", body, got.expires)
+			}
+		})
 	}
 }

@@ -32,7 +32,7 @@ const (
 	// maxIdle is the number of kept connections over all hosts.
 	maxIdle = 4096
 	// maxHeaderBytes bounds the answer's headers, all 1xx answers included.
-	maxHeaderBytes = 64 << 10
+	maxHeaderBytes = 256 << 10
 
 	// An HTTP/2 connection that says nothing for pingAfter is asked, and dropped
 	// when it does not reply within pingTimeout: together less than an exchange.
@@ -46,6 +46,11 @@ type Options struct {
 	// AllowNetworks are the networks that may be dialled although they are not
 	// public (--allow-network).
 	AllowNetworks []netip.Prefix
+	// Allow are networks like these, each for the ports that it names.
+	Allow []Network
+	// Deny are networks that are not dialled, whatever else allows them, beside the
+	// ports of mail servers (25, 465, 587), which never are.
+	Deny []Network
 	// MaxConnsPerHost bounds the connections to one host and port, in use and
 	// idle; default DefaultMaxConnsPerHost. It should not be less than the
 	// concurrency of a destination, or attempts wait for each other inside their
@@ -55,7 +60,8 @@ type Options struct {
 	UserAgent string
 	// ProxyFromEnvironment takes HTTP_PROXY, HTTPS_PROXY and NO_PROXY into
 	// account. The guard then sees the proxy's address, which must be public or
-	// allowed; host names behind the proxy are the proxy's to judge.
+	// allowed; host names behind the proxy are the proxy's to check. An address of a
+	// proxy that cannot be read fails NewClient.
 	ProxyFromEnvironment bool
 	// CAFile is a PEM file of certificate authorities trusted beside the system's.
 	CAFile string
@@ -66,6 +72,9 @@ type Options struct {
 	// Logger hears of what belongs to no single attempt, which is a new OAuth
 	// token; nil discards.
 	Logger *slog.Logger
+	// Namespace begins the names of the metrics, such as "watcher" in
+	// watcher_push_attempts_total; default none.
+	Namespace string
 	// Registerer takes the metrics; nil keeps them to the client.
 	Registerer prometheus.Registerer
 }
@@ -77,37 +86,43 @@ type Client struct {
 	guard     *guard
 	userAgent string
 	metrics   *metrics
-	tokens    *tokenCache
+	log       *slog.Logger
+	tokens    tokenCache
 }
 
 // NewClient returns a client. It opens no connection and starts no goroutine.
-// It fails on a CA file that cannot be read or holds no certificate, and on
-// metrics that are registered already.
+// It fails on a CA file that cannot be read or holds no certificate, on a network
+// or a proxy that is none, and on metrics that are registered already.
 func NewClient(o Options) (*Client, error) {
 	roots, err := rootCAs(o)
 	if err != nil {
 		return nil, err
 	}
-	g, err := newGuard(o.AllowNetworks)
+	g, err := newGuard(o)
 	if err != nil {
 		return nil, err
 	}
-	m, err := newMetrics(o.Registerer)
+	m, err := newMetrics(o.Registerer, o.Namespace)
 	if err != nil {
 		return nil, err
+	}
+	transport := newTransport(o, g, roots)
+	if o.ProxyFromEnvironment {
+		if transport.Proxy, err = proxyFromEnvironment(); err != nil {
+			return nil, fmt.Errorf("proxy of the environment: %w", err)
+		}
 	}
 	log := o.Logger
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	c := &Client{
-		transport: newTransport(o, g, roots),
+	return &Client{
+		transport: transport,
 		guard:     g,
 		userAgent: cmp.Or(o.UserAgent, "watcher"),
 		metrics:   m,
-	}
-	c.tokens = newTokenCache(c.transport, g, m, log)
-	return c, nil
+		log:       log,
+	}, nil
 }
 
 // Close closes the idle connections. Attempts under way are not touched.
@@ -134,17 +149,17 @@ func newTransport(o Options, g *guard, roots *x509.CertPool) *http.Transport {
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxHeaderBytes,
 		ForceAttemptHTTP2:      true, // a custom dialer would switch it off
+		DisableCompression:     true, // an answer is unpacked here, within bounds
 		HTTP2: &http.HTTP2Config{
 			SendPingTimeout:  pingAfter,
 			PingTimeout:      pingTimeout,
 			WriteByteTimeout: pingAfter,
+			// What may be on its way while nobody reads it.
+			MaxReceiveBufferPerStream: maxBody,
 		},
 	}
 	// No ResponseHeaderTimeout: the deadline of the exchange covers it, and a
 	// second clock per request would only end the same wait.
-	if o.ProxyFromEnvironment {
-		t.Proxy = http.ProxyFromEnvironment
-	}
 	return t
 }
 

@@ -1,6 +1,7 @@
 package push
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -42,7 +43,7 @@ func TestCancel(t *testing.T) {
 		cancel(errors.New("shutdown"))
 	}()
 	res := c.Send(ctx, postRequest(srv.URL))
-	checkFault(t, res, ClassUnknown, 1, "given up by the sender", "may have taken it")
+	checkFault(t, res, ClassCanceled, 1, "given up by the sender", "may have taken it")
 
 	res = c.Send(ctx, postRequest(srv.URL))
 	checkFault(t, res, ClassCanceled, 0, "given up by the sender")
@@ -52,6 +53,64 @@ func TestCancel(t *testing.T) {
 	req := postRequest(strings.Replace(srv.URL, "http:", "https:", 1)) // no handshake comes
 	go func() { <-arrived }()
 	checkFault(t, c.Send(ctx, req), ClassCanceled, 0, "TLS: given up by the sender")
+}
+
+// What the sender ends says nothing of the receiver, however far it got; an
+// answer that is here counts all the same.
+func TestCancelWhileTheBodyComes(t *testing.T) {
+	for _, tc := range map[string]struct {
+		rule  *Rule
+		class Class
+	}{
+		"no rule":        {nil, ClassOK},
+		"a rule is open": {mustRule(t, `{"path":"ok","equals":true}`), ClassCanceled},
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		srv := newRawServer(t, func(conn net.Conn) {
+			r := bufio.NewReader(conn)
+			readRequest(r)
+			io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+			cancel(errors.New("the lease is lost"))
+			io.Copy(io.Discard, r)
+		})
+		req := postRequest(srv.URL)
+		req.Success = tc.rule
+		res := newTestClient(t, Options{}).Send(ctx, req)
+		if res.Class == ClassCanceled && res.HTTPStatus == 0 { // the status line was not here yet
+			checkFault(t, res, ClassCanceled, 1, "may have taken it")
+			continue
+		}
+		checkFault(t, res, tc.class, 1, "HTTP 200", "may have taken it")
+	}
+}
+
+// Only an answer that means busy says when to come back.
+func TestRetryAfterIsForBusyAnswers(t *testing.T) {
+	c := newTestClient(t, Options{})
+	limit, err := ParseRetryRules([]byte(`[{"status":403,"path":"code","equals":"LIMIT"},{"status":503,"path":"code","equals":"BAD","then":"final"}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		status int
+		body   string
+		class  Class
+	}{
+		{200, "{}", ClassOK}, {202, "{}", ClassOK}, {202, `{"code":"NO"}`, ClassRefused}, {301, "", ClassRejected}, {403, "{}", ClassRejected}, {413, "", ClassRejected},
+		{501, "", ClassRejected}, {503, `{"code":"BAD"}`, ClassRejected},
+		{403, `{"code":"LIMIT"}`, ClassBusy}, {408, "", ClassBusy}, {425, "", ClassBusy}, {429, "", ClassBusy}, {500, "", ClassBusy}, {503, "", ClassBusy},
+	} {
+		srv := newRawServer(t, answering(fmt.Sprintf("HTTP/1.1 %d X\r\nRetry-After: 60\r\nContent-Length: %d\r\n\r\n%s", tc.status, len(tc.body), tc.body)))
+		req := postRequest(srv.URL)
+		req.RetryWhen, req.Success = limit, mustRule(t, `{"path":"code","not_equals":"NO"}`)
+		want := time.Duration(0)
+		if tc.class == ClassBusy {
+			want = time.Minute
+		}
+		if res := c.Send(t.Context(), req); res.Class != tc.class || res.RetryAfter != want {
+			t.Errorf("%d %s: %s, Retry-After %s, want %s and %s", tc.status, tc.body, res.Class, res.RetryAfter, tc.class, want)
+		}
+	}
 }
 
 func TestTimeoutIsCapped(t *testing.T) {
@@ -121,7 +180,7 @@ func TestSecretsAreTakenOut(t *testing.T) {
 
 func TestMetrics(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
-	c := newTestClient(t, Options{Registerer: reg})
+	c := newTestClient(t, Options{Namespace: "watcher", Registerer: reg})
 	count := func(class Class) float64 { return testutil.ToFloat64(c.metrics.attempts[class]) }
 	if n, err := testutil.GatherAndCount(reg, "watcher_push_attempts_total"); err != nil || n != int(classes) {
 		t.Errorf("%d classes before the first attempt, %v", n, err)
@@ -144,7 +203,7 @@ func TestMetrics(t *testing.T) {
 	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
 		t.Errorf("%v, %v", problems, err)
 	}
-	if _, err := NewClient(Options{Registerer: reg}); err == nil {
+	if _, err := NewClient(Options{Namespace: "watcher", Registerer: reg}); err == nil {
 		t.Error("a second client took the same names")
 	}
 }

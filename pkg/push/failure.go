@@ -22,7 +22,12 @@ type NoAnswerError struct {
 }
 
 // Error implements error.
-func (e *NoAnswerError) Error() string { return e.Text }
+func (e *NoAnswerError) Error() string {
+	if e.MayHaveArrived {
+		return e.Text + "; the request was sent in full, so the receiver may have taken it"
+	}
+	return e.Text
+}
 
 // StatusError is an HTTP answer that is not a success.
 type StatusError struct {
@@ -49,11 +54,17 @@ func (e *StatusError) Error() string {
 // credential.
 func describe(err error, f fate, cause error, timeout time.Duration) string {
 	switch {
+	case f.flood:
+		return errFlood.Error()
 	case errors.Is(cause, errTimeout):
 		if f.at < stageAnswer {
 			return fmt.Sprintf("%s: not done within %s", stageName(f.at), timeout)
 		}
 		return fmt.Sprintf("no answer within %s", timeout)
+	case errors.Is(cause, errDials):
+		return stageName(f.at) + ": " + errDials.Error()
+	case errors.Is(cause, errNoResend):
+		return closed(f)
 	case cause != nil:
 		return stageName(f.at) + ": given up by the sender"
 	case errors.Is(err, errNoResend), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
@@ -66,14 +77,18 @@ func describe(err error, f fate, cause error, timeout time.Duration) string {
 		return text
 	}
 	// Rare faults of the HTTP syntax. The texts of net/http quote what the
-	// receiver sent, never what was sent to it; the first line will do.
+	// receiver sent, never what was sent to it; the first line will do. An address
+	// that was dialled is not told, as it may be one inside.
+	for op, ok := errors.AsType[*net.OpError](err); ok && op.Err != nil; op, ok = errors.AsType[*net.OpError](err) {
+		err = op.Err
+	}
 	line, _, _ := strings.Cut(err.Error(), "\n")
 	return stageName(f.at) + ": " + line[:min(len(line), 200)]
 }
 
 func stageName(s stage) string {
 	return [...]string{
-		"waiting for a connection", "DNS", "connect", "TLS", "sending the request", "reading the answer", "token endpoint",
+		"waiting for a connection", "DNS", "connect", "TLS", "sending the request", "reading the answer",
 	}[s]
 }
 
@@ -86,6 +101,12 @@ func closed(f fate) string {
 	default:
 		return "connection closed before an answer"
 	}
+}
+
+// isNetwork reports whether the connection failed, not what came on it.
+func isNetwork(err error) bool {
+	_, ok := errors.AsType[net.Error](err)
+	return ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
 }
 
 func describeNet(err error, f fate) (string, bool) {

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -67,7 +68,7 @@ func TestNoAnswer(t *testing.T) {
 					return
 				}
 			}
-		}, ClassUnknown, 1, []string{"header", maybe}},
+		}, ClassRejected, 1, []string{"header", maybe}},
 		{"1xx flood", func(c net.Conn) {
 			readRequest(bufio.NewReader(c))
 			for {
@@ -222,7 +223,15 @@ func TestBodies(t *testing.T) {
 		{"drip, the rule has seen enough", head("Content-Length: 100") + `{"ok":true,`, okRule, ClassOK, `{"ok":true,`},
 		{"gzip bomb", full("Content-Encoding: gzip", bomb.String()), nil, ClassOK, strings.Repeat("A", MaxSnippet)},
 		{"gzip bomb under a rule", full("Content-Encoding: gzip", bomb.String()), okRule, ClassRefused, strings.Repeat("A", MaxSnippet)},
-		{"not gzip after all", full("Content-Encoding: gzip", "plain"), nil, ClassOK, ""},
+		{"not gzip after all", full("Content-Encoding: gzip", "plain"), nil, ClassOK, "plain"},
+		{"not gzip after all, under a rule", full("Content-Encoding: gzip", `{"ok":true}`), okRule, ClassOK, `{"ok":true}`},
+		{"not gzip and not ok", full("Content-Encoding: x-gzip", `{"ok":false}`), okRule, ClassRefused, `{"ok":false}`},
+		{"gzip", full("Content-Encoding: gzip", packed(`{"ok":true}`)), okRule, ClassOK, `{"ok":true}`},
+		{"gzip whose checksum is wrong", full("Content-Encoding: gzip", spoiled(packed(`{"no":true}`))), okRule, ClassRefused, `{"no":true}`},
+		{"gzip that is cut off", full("Content-Encoding: gzip", packed(`{"no":true}`)[:15]), okRule, ClassRefused, `{"no`},
+		{"gzip that breaks off", head("Content-Encoding: gzip\r\nContent-Length: 100") + packed(`{"no":true}`)[:20], okRule, ClassUnknown, `{"no":tru`},
+		{"empty gzip members", head("Content-Encoding: gzip\r\nTransfer-Encoding: chunked") + "<members>", nil, ClassOK, ""},
+		{"empty gzip members under a rule", head("Content-Encoding: gzip\r\nTransfer-Encoding: chunked") + "<members>", okRule, ClassUnknown, ""},
 		{"invalid UTF-8", full("A: b", "a\xff\xfeb\xc3"), nil, ClassOK, "a\ufffdb\ufffd"},
 		{"NUL", full("A: b", "a\x00b"), nil, ClassOK, "a\ufffdb"},
 		{"2,000 characters, not bytes", full("A: b", accent), nil, ClassOK, strings.Repeat("é", MaxSnippet)},
@@ -235,16 +244,10 @@ func TestBodies(t *testing.T) {
 			t.Parallel()
 			serve := thenSilent(tc.answer)
 			if start, endless := strings.CutSuffix(tc.answer, "<endless>"); endless {
-				serve = func(conn net.Conn) {
-					readRequest(bufio.NewReader(conn))
-					io.WriteString(conn, start)
-					chunk := "1000\r\n" + strings.Repeat("x", 0x1000) + "\r\n"
-					for {
-						if _, err := io.WriteString(conn, chunk); err != nil {
-							return
-						}
-					}
-				}
+				serve = repeating(start, "1000\r\n"+strings.Repeat("x", 0x1000)+"\r\n")
+			}
+			if start, members := strings.CutSuffix(tc.answer, "<members>"); members {
+				serve = repeating(start, fmt.Sprintf("%x\r\n%s\r\n", len(packed("")), packed("")))
 			}
 			srv := newRawServer(t, serve)
 			c := newTestClient(t, Options{})
@@ -261,6 +264,83 @@ func TestBodies(t *testing.T) {
 			}
 		})
 	}
+}
+
+func packed(text string) string {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	io.WriteString(z, text)
+	z.Close()
+	return b.String()
+}
+
+// spoiled changes the checksum at the end of a gzip text.
+func spoiled(text string) string { return text[:len(text)-8] + "\x00\x01\x02\x03" + text[len(text)-4:] }
+
+// repeating sends start and then part for as long as it is read.
+func repeating(start, part string) func(net.Conn) {
+	return func(conn net.Conn) {
+		readRequest(bufio.NewReader(conn))
+		io.WriteString(conn, start)
+		for {
+			if _, err := io.WriteString(conn, part); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// An answer counts that comes before the request was read, although the
+// connection breaks.
+func TestAnswerBeforeTheRequestIsRead(t *testing.T) {
+	ca := newAuthority(t)
+	config := &tls.Config{Certificates: []tls.Certificate{ca.issue(t, nil)}}
+	for name, end := range map[string]func(net.Conn){"closed": func(c net.Conn) { c.Close() }, "kept open": func(c net.Conn) { io.Copy(io.Discard, c) }} {
+		for status, class := range map[int]Class{413: ClassRejected, 401: ClassRejected, 503: ClassBusy} {
+			serve := func(conn net.Conn) {
+				io.ReadFull(conn, make([]byte, 1000))
+				fmt.Fprintf(conn, "HTTP/1.1 %d X\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno", status)
+				end(conn)
+			}
+			for _, srv := range []*rawServer{newRawServer(t, serve), newRawTLSServer(t, config.Clone(), serve)} {
+				req := postRequest(srv.URL)
+				req.Body = bytes.Repeat([]byte("x"), 8<<20)
+				res := newTestClient(t, Options{RootCAs: ca.pool}).Send(t.Context(), req)
+				if res.Class != class || res.HTTPStatus != status || res.Body != "no" || res.Sends != 1 {
+					t.Errorf("%s, %s, %d: %+v", srv.URL, name, status, res)
+				}
+			}
+		}
+	}
+}
+
+// An answer with large headers is still an answer; one with larger ones is
+// final, as it would come again.
+func TestLargeHeaders(t *testing.T) {
+	ca := newAuthority(t)
+	h1 := func(size int) *rawServer {
+		return newRawServer(t, answering("HTTP/1.1 200 OK\r\nX: "+strings.Repeat("a", size)+"\r\nContent-Length: 0\r\n\r\n"))
+	}
+	h2 := func(size int) *rawServer {
+		srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			for i := range size / 1000 {
+				w.Header().Set(fmt.Sprint("X-", i), strings.Repeat("a", 1000))
+			}
+		}))
+		srv.EnableHTTP2 = true
+		srv.TLS = &tls.Config{Certificates: []tls.Certificate{ca.issue(t, nil)}}
+		srv.StartTLS()
+		t.Cleanup(srv.Close)
+		return &rawServer{URL: srv.URL}
+	}
+	c := newTestClient(t, Options{RootCAs: ca.pool})
+	t.Cleanup(c.Close)
+	for name, serve := range map[string]func(int) *rawServer{"HTTP/1": h1, "HTTP/2": h2} {
+		if res := c.Send(t.Context(), postRequest(serve(200_000).URL)); res.Class != ClassOK || res.HTTPStatus != 200 {
+			t.Errorf("%s: 200 KB of headers: %+v", name, res)
+		}
+	}
+	checkFault(t, c.Send(t.Context(), postRequest(h1(300_000).URL)), ClassRejected, 1, "headers", "may have taken it")
 }
 
 // A body that a rule does not need is not waited for as long as the exchange may take.

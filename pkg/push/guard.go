@@ -5,48 +5,74 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"code.dny.dev/ssrf"
+	"golang.org/x/net/idna"
 )
 
-// BlockedError says that an address is not to be dialled. Its text names the
-// address and the setting that allows it.
+// BlockedError says that an address is not to be dialled, and which setting
+// would allow it.
 type BlockedError struct {
-	Addr netip.Addr
+	Addr netip.Addr // invalid when the host is neither an address nor a name
+	Port uint16     // 0 when the port is not the reason
+	// Named is true when the address was found by a look-up. The text does not tell
+	// it then: whoever wrote the name must not learn what it means inside.
+	Named  bool
+	Denied bool // by Options.Deny
 }
 
 // Error implements error.
 func (e *BlockedError) Error() string {
-	return fmt.Sprintf("address %s is not public; --allow-network %s permits it",
-		e.Addr, netip.PrefixFrom(e.Addr.WithZone(""), e.Addr.BitLen()))
+	what := "the host's address"
+	if !e.Named {
+		what = "address " + e.Addr.String()
+	}
+	switch {
+	case e.Port != 0:
+		return fmt.Sprintf("port %d is that of a mail server", e.Port)
+	case !e.Addr.IsValid():
+		return "the host is a number and neither an address nor a name"
+	case e.Denied:
+		return what + " is refused by --deny-network"
+	case e.Named:
+		return what + " is not public; --allow-network permits it"
+	default:
+		return fmt.Sprintf("%s is not public; --allow-network %s permits it", what, netip.PrefixFrom(e.Addr.WithZone(""), e.Addr.BitLen()))
+	}
 }
 
 // guard decides which addresses may be dialled. It is asked after the name was
 // looked up, with the very address of the connect call, so that an answer that
 // changes between look-ups cannot slip past it.
 type guard struct {
-	allow  []netip.Prefix
-	public *ssrf.Guardian
+	allow, deny []Network
+	public      *ssrf.Guardian
 }
 
 // denied are addresses that count as public in the registries but are not to be
 // reached from a server. 168.63.129.16 is the platform endpoint inside Azure.
 var denied = []netip.Prefix{netip.MustParsePrefix("168.63.129.16/32")}
 
-var errBadPrefix = errors.New("not a valid network")
+// mailPorts are where a request might pass for mail.
+var mailPorts = []uint16{25, 465, 587}
 
-func newGuard(allow []netip.Prefix) (*guard, error) {
+func newGuard(o Options) (*guard, error) {
 	g := &guard{public: ssrf.New(ssrf.WithAnyPort(), ssrf.WithDeniedV4Prefixes(denied...))}
-	for _, p := range allow {
-		if !p.IsValid() {
-			return nil, fmt.Errorf("allow network %s: %w", p, errBadPrefix)
-		}
-		// ::ffff:10.0.0.0/104 means 10.0.0.0/8: addresses are compared unmapped.
-		if p.Addr().Is4In6() && p.Bits() >= 96 {
-			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
-		}
-		g.allow = append(g.allow, p.Masked())
+	allow := o.Allow
+	for _, p := range o.AllowNetworks {
+		allow = append(allow[:len(allow):len(allow)], Network{Prefix: p})
+	}
+	var err error
+	if g.allow, err = cleanNetworks(allow); err != nil {
+		return nil, fmt.Errorf("allowed networks: %w", err)
+	}
+	if g.deny, err = cleanNetworks(o.Deny); err != nil {
+		return nil, fmt.Errorf("denied networks: %w", err)
 	}
 	return g, nil
 }
@@ -60,31 +86,77 @@ func (g *guard) control(network, address string, _ syscall.RawConn) error {
 	if err != nil {
 		return fmt.Errorf("read the address to dial: %w", err)
 	}
-	return g.check(ap.Addr())
+	return g.check(ap)
 }
 
 var errNotTCP = errors.New("not TCP")
 
-// check returns a *BlockedError unless the address is public or allowed. An
-// address that carries an IPv4 address inside is judged by both.
-func (g *guard) check(addr netip.Addr) error {
-	a := addr.Unmap().WithZone("")
-	if inner, ok := embedded(a); ok && !g.permits(inner) {
-		return &BlockedError{Addr: addr}
+// checkURL returns a *BlockedError for what is known of a URL without a look-up.
+// Behind a proxy nothing else looks at it.
+func (g *guard) checkURL(u *url.URL) error {
+	port := uint16(80)
+	if u.Scheme == "https" {
+		port = 443
 	}
-	if !g.permits(a) {
-		return &BlockedError{Addr: addr}
+	if text := u.Port(); text != "" {
+		n, err := strconv.ParseUint(text, 10, 16)
+		if err != nil {
+			return errURL
+		}
+		port = uint16(n)
+	}
+	if slices.Contains(mailPorts, port) {
+		return &BlockedError{Port: port}
+	}
+	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
+	if ascii, err := idna.Lookup.ToASCII(host); err == nil {
+		host = strings.TrimSuffix(ascii, ".") // as net/http will write it
+	}
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		host = "127.0.0.1"
+	}
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return g.check(netip.AddrPortFrom(addr, port))
+	}
+	if isNumeric(host[strings.LastIndexByte(host, '.')+1:]) {
+		return &BlockedError{}
 	}
 	return nil
 }
 
-func (g *guard) permits(a netip.Addr) bool {
-	for _, p := range g.allow {
-		if p.Contains(a) {
-			return true
+// isNumeric reports whether the last label of a host makes it a number, which many
+// resolvers and proxies read as an address: 127.1, 2130706433, 0xa9fea9fe, 012.0.0.5.
+func isNumeric(label string) bool {
+	digits, isHex := strings.CutPrefix(label, "0x")
+	set := "0123456789"
+	if isHex {
+		set += "abcdef"
+	}
+	return (digits != "" || isHex) && strings.Trim(digits, set) == ""
+}
+
+// check returns a *BlockedError unless the address is public or allowed. An
+// address that carries an IPv4 address inside has to pass both.
+func (g *guard) check(ap netip.AddrPort) error {
+	addr := ap.Addr()
+	if slices.Contains(mailPorts, ap.Port()) {
+		return &BlockedError{Addr: addr, Port: ap.Port()}
+	}
+	all := []netip.Addr{addr.Unmap().WithZone("")}
+	if inner, ok := embedded(all[0]); ok {
+		all = append(all, inner)
+	}
+	for _, a := range all {
+		if contains(g.deny, netip.AddrPortFrom(a, ap.Port())) {
+			return &BlockedError{Addr: addr, Denied: true}
 		}
 	}
-	return g.public.SafeAddr(a) == nil
+	for _, a := range all {
+		if !contains(g.allow, netip.AddrPortFrom(a, ap.Port())) && g.public.SafeAddr(a) != nil {
+			return &BlockedError{Addr: addr}
+		}
+	}
+	return nil
 }
 
 var nat64 = []netip.Prefix{

@@ -3,6 +3,7 @@ package push
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -47,7 +48,7 @@ func TestGuard(t *testing.T) {
 	if n := len(blockedAddrs) + len(publicAddrs); n < 60 {
 		t.Fatalf("only %d addresses", n)
 	}
-	g, err := newGuard(nil)
+	g, err := newGuard(Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +68,7 @@ func TestGuard(t *testing.T) {
 		}
 	}
 	for _, text := range publicAddrs {
-		if err := g.check(netip.MustParseAddr(text)); err != nil {
+		if err := g.check(netip.AddrPortFrom(netip.MustParseAddr(text), 443)); err != nil {
 			t.Errorf("%s is public, but: %v", text, err)
 		}
 	}
@@ -95,17 +96,17 @@ func TestGuardAllows(t *testing.T) {
 		{"64:ff9b::/96", []string{"64:ff9b::8.8.8.8"}, []string{"64:ff9b::127.0.0.1", "64:ff9b::169.254.169.254"}},
 		{"::/0", []string{"fd00::1", "::1"}, []string{"127.0.0.1"}},
 	} {
-		g, err := newGuard([]netip.Prefix{netip.MustParsePrefix(tc.allow)})
+		g, err := newGuard(Options{AllowNetworks: []netip.Prefix{netip.MustParsePrefix(tc.allow)}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, text := range tc.yes {
-			if err := g.check(netip.MustParseAddr(text)); err != nil {
+			if err := g.check(netip.AddrPortFrom(netip.MustParseAddr(text), 443)); err != nil {
 				t.Errorf("%s does not allow %s: %v", tc.allow, text, err)
 			}
 		}
 		for _, text := range tc.not {
-			if addr, err := netip.ParseAddr(text); err == nil && g.check(addr) == nil {
+			if addr, err := netip.ParseAddr(text); err == nil && g.check(netip.AddrPortFrom(addr, 443)) == nil {
 				t.Errorf("%s allows %s", tc.allow, text)
 			}
 		}
@@ -260,6 +261,137 @@ func (s *dnsServer) serve() {
 		}
 		if out, err := m.Pack(); err == nil {
 			s.conn.WriteTo(out, from)
+		}
+	}
+}
+
+// What a host means without a look-up is looked at behind a proxy too, where
+// nothing else does.
+func TestHostsBehindAProxy(t *testing.T) {
+	proxy := newRawServer(t, answering(okAnswer))
+	t.Setenv("HTTP_PROXY", proxy.URL)
+	t.Setenv("NO_PROXY", "")
+	c := newTestClient(t, Options{ProxyFromEnvironment: true, AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}})
+	for _, host := range []string{
+		"127.1", "2130706433", "0xa9fea9fe", "0xA9FEA9FE", "012.0.0.5", "0x7f.1", "0177.0.0.1", "127.0.1", "0x", "10.0.0.1.", "10.1",
+		"169.254.169.254", "[::ffff:10.0.0.1]", "[fd00::1]", "1.2.3.4.5", "crm.example.com.1", "①⑥⑨.②⑤④.①⑥⑨.②⑤④", "127。2", "256.1.1.1",
+		"8.8.8.8:25", "crm.example.com:465", "crm.example.com:587", "127.0.0.1:25",
+	} {
+		res := c.Send(t.Context(), getRequest("http://"+host+"/"))
+		if res.Class != ClassBlocked || res.Sends != 0 {
+			t.Errorf("%s: %+v", host, res)
+		}
+	}
+	if n := proxy.conns.Load(); n != 0 {
+		t.Errorf("the proxy got %d connections", n)
+	}
+	for _, host := range []string{"crm.example.com", "x9.example", "0xcafe.example", "crm.0xyz", "8.8.8.8", "crm.example.com:8025"} {
+		if res := c.Send(t.Context(), getRequest("http://"+host+"/")); res.Class != ClassOK {
+			t.Errorf("%s: %+v", host, res)
+		}
+	}
+}
+
+// A proxy that cannot be read is an error and not a direct connection.
+func TestBadProxy(t *testing.T) {
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY"} {
+		for _, address := range []string{"http://user:LEAKED@pro xy:3128", "http://LEAKED:port", "ftp://LEAKED", "://LEAKED", "http://%zz-LEAKED", "http://", "\x00LEAKED"} {
+			if strings.ContainsRune(address, 0) {
+				continue // no environment holds it
+			}
+			t.Setenv("HTTP_PROXY", "")
+			t.Setenv("HTTPS_PROXY", "")
+			t.Setenv(name, address)
+			_, err := NewClient(Options{ProxyFromEnvironment: true})
+			if err == nil || !strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "LEAKED") {
+				t.Errorf("%s=%s: %v", name, address, err)
+			}
+		}
+		for _, address := range []string{"", "http://proxy:3128", "proxy:3128", "socks5://user:pw@proxy", "https://proxy"} {
+			t.Setenv(name, address)
+			if _, err := NewClient(Options{ProxyFromEnvironment: true}); err != nil {
+				t.Errorf("%s=%s: %v", name, address, err)
+			}
+		}
+	}
+}
+
+// What stands on a call does not tell what a name means inside.
+func TestBlockedAddressOfANameIsNotTold(t *testing.T) {
+	dns := newDNS(t, func(string, int) []string { return []string{"10.77.0.9"} })
+	var log strings.Builder
+	c, err := NewClient(Options{Resolver: dns.resolver(), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	res := c.Send(t.Context(), getRequest("http://inside.test/"))
+	checkFault(t, res, ClassBlocked, 0, "not public", "--allow-network")
+	if strings.Contains(res.Err.Error(), "10.77") {
+		t.Errorf("%v", res.Err)
+	}
+	if !strings.Contains(log.String(), "10.77.0.9") || !strings.Contains(log.String(), "inside.test") {
+		t.Errorf("the log does not tell: %s", log.String())
+	}
+	checkFault(t, c.Send(t.Context(), getRequest("http://10.77.0.9/")), ClassBlocked, 0, "10.77.0.9 is not public")
+}
+
+func TestDeny(t *testing.T) {
+	g, err := newGuard(Options{
+		Allow: []Network{mustNetwork(t, "10.0.0.0/8:443,8000-8999"), mustNetwork(t, "192.168.1.1")},
+		Deny:  []Network{mustNetwork(t, "10.9.0.0/16"), mustNetwork(t, "8.8.8.8:80"), mustNetwork(t, "2606:4700::/32")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for address, want := range map[string]string{
+		"10.1.1.1:443": "", "10.1.1.1:8000": "", "10.1.1.1:8999": "", "10.1.1.1:9000": "not public", "10.1.1.1:80": "not public",
+		"192.168.1.1:80": "", "192.168.1.2:80": "not public", "10.9.1.1:443": "--deny-network", "[::ffff:10.9.1.1]:443": "--deny-network",
+		"8.8.8.8:80": "--deny-network", "8.8.8.8:443": "", "[2606:4700::1111]:443": "--deny-network", "[64:ff9b::10.9.1.1]:443": "--deny-network",
+		"1.1.1.1:25": "mail", "10.1.1.1:465": "mail", "192.168.1.1:587": "mail",
+	} {
+		err := g.control("tcp", address, nil)
+		if err == nil || !errors.Is(err, errNotTCP) {
+			t.Fatal("network tcp may be dialled")
+		}
+		err = g.control("tcp4", address, nil)
+		if want == "" != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", address, err, want)
+		}
+	}
+}
+
+func mustNetwork(t testing.TB, text string) Network {
+	t.Helper()
+	n, err := ParseNetwork(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestParseNetwork(t *testing.T) {
+	for text, want := range map[string]string{
+		"10.0.0.0/8": "10.0.0.0/8", "10.1.2.3/8": "10.0.0.0/8", " 10.1.2.3 ": "10.1.2.3/32", "10.0.0.0/8:443": "10.0.0.0/8:443",
+		"10.1.2.3:80,8000-8999": "10.1.2.3/32:80,8000-8999", "fd00::/8": "fd00::/8", "fd00::1": "fd00::1/128", "fd00::/8:443": "fd00::/8:443",
+		"[fd00::1]:443": "fd00::1/128:443", "[fd00::/8]": "fd00::/8", "[fd00::/8]:1-65535": "fd00::/8:1-65535", "::ffff:10.0.0.0/104": "10.0.0.0/8",
+		"0.0.0.0/0": "0.0.0.0/0", "::/0:80": "::/0:80",
+	} {
+		n, err := ParseNetwork(text)
+		if err != nil || n.String() != want {
+			t.Errorf("%q: %s, %v, want %s", text, n, err, want)
+			continue
+		}
+		if again, err := ParseNetwork(n.String()); err != nil || again.String() != want {
+			t.Errorf("%q is written as %s and read as %s, %v", text, n, again, err)
+		}
+	}
+	for _, text := range []string{
+		"", "crm.example.com", "10.0.0.0/33", "10.0.0/8", "10.0.0.0/8:", "10.0.0.0/8:0", "10.0.0.0/8:65536", "10.0.0.0/8:90-80", "10.0.0.0/8:a",
+		"10.0.0.0/8:80,", "10.0.0.0/8:-", "[fd00::1", "[fd00::1]443", "fd00::1:2:3:4:5:6:7:8:9", "/8", ":80", "10.0.0.0/8:80:90", "fe80::1%eth0/64",
+	} {
+		if n, err := ParseNetwork(text); err == nil {
+			t.Errorf("%q was read as %s", text, n)
 		}
 	}
 }

@@ -81,8 +81,8 @@ func findHeader(h http.Header, name string) (string, bool) {
 	return "", false
 }
 
-// set changes a header of this try alone, and replaces it under any case.
-func (t *try) set(name, value string) {
+// set changes a header of this attempt alone, and replaces it under any case.
+func (t *attempt) set(name, value string) {
 	t.own()
 	for k, ok := findHeader(t.header, name); ok; k, ok = findHeader(t.header, name) {
 		delete(t.header, k)
@@ -90,16 +90,8 @@ func (t *try) set(name, value string) {
 	t.header[name] = []string{value}
 }
 
-// drop removes a header of this try alone.
-func (t *try) drop(name string) {
-	for k, ok := findHeader(t.header, name); ok; k, ok = findHeader(t.header, name) {
-		t.own()
-		delete(t.header, k)
-	}
-}
-
-// own makes the header this try's, so that the caller's stays as it is.
-func (t *try) own() {
+// own makes the header this attempt's, so that the caller's stays as it is.
+func (t *attempt) own() {
 	switch {
 	case t.header == nil:
 		t.header = http.Header{}
@@ -108,8 +100,8 @@ func (t *try) own() {
 	}
 }
 
-// has reports whether the try carries a header under any case.
-func (t *try) has(name string) bool {
+// has reports whether the attempt carries a header under any case.
+func (t *attempt) has(name string) bool {
 	_, ok := findHeader(t.header, name)
 	return ok
 }

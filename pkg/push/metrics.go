@@ -21,16 +21,16 @@ type metrics struct {
 	tokenBad prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+func newMetrics(reg prometheus.Registerer, namespace string) (*metrics, error) {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Subsystem: "push", Name: name, Help: help}, labels)
 	}
-	attempts := counter("watcher_push_attempts_total", "Attempts by what they came to.", "class")
-	sends := counter("watcher_push_sends_total", "Requests that went out on a wire.")
-	conns := counter("watcher_push_connections_total", "Connections that served an attempt, by whether they had served before.", "reused")
-	tokens := counter("watcher_push_oauth_fetches_total", "Fetches of an OAuth token.", "result")
+	attempts := counter("attempts_total", "Attempts by what they came to.", "class")
+	sends := counter("sends_total", "Requests that went out on a wire.")
+	conns := counter("connections_total", "Connections that served an attempt, by whether they had served before.", "reused")
+	tokens := counter("oauth_fetches_total", "Fetches of an OAuth token.", "result")
 	phase := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "watcher_push_phase_seconds",
+		Namespace: namespace, Subsystem: "push", Name: "phase_seconds",
 		Help: "Duration of the parts of an exchange; first_byte and total count from its start.",
 		// To 10 s, the cap of an exchange.
 		Buckets: []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10},
@@ -85,10 +85,10 @@ func (m *metrics) wire(f fate) {
 	}
 }
 
-func (m *metrics) token(err error) {
-	if err != nil {
-		m.tokenBad.Inc()
-	} else {
+func (m *metrics) token(ok bool) {
+	if ok {
 		m.tokenOK.Inc()
+	} else {
+		m.tokenBad.Inc()
 	}
 }

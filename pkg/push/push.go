@@ -1,14 +1,14 @@
 // Package push makes one delivery attempt over HTTP and says what became of it.
 //
 // It owns the request on the wire, the limits of the exchange, the guard
-// against addresses that are not public, the credential of a try, and the class
+// against addresses that are not public, the credential of an attempt, and the class
 // of the answer. It knows nothing of bots, calls, or where an outcome is
-// written, and it does not wait between tries: [Schedule] only says how long
+// written, and it does not wait between attempts: [Schedule] only says how long
 // the wait should be.
 //
 //	client, err := push.NewClient(push.Options{MaxConnsPerHost: 8})
 //	result := client.Send(ctx, &push.Request{Method: "POST", URL: u, Body: b, Timeout: 10 * time.Second})
-//	delay, again := schedule.Next(attempt, time.Since(first), result, seed)
+//	delay, why := schedule.Decide(attempts, time.Since(first), result, seed)
 package push
 
 import (
@@ -23,7 +23,7 @@ import (
 type Request struct {
 	Method string      // "POST" or "GET"
 	URL    string      // complete, query included; a fragment is dropped
-	Header http.Header // complete but for what is made anew for each try (signature, auth)
+	Header http.Header // complete but for what is made anew for each attempt (signature, auth)
 	Body   []byte      // nil for GET
 
 	// Timeout bounds the whole exchange: waiting for a connection, connect, TLS,
@@ -31,17 +31,17 @@ type Request struct {
 	// DefaultTimeout, means DefaultTimeout.
 	Timeout time.Duration
 
-	// DeliveryID is the same over every try of a delivery.
+	// DeliveryID is the same over every attempt of a delivery.
 	DeliveryID string
-	// SigningSecret signs each try anew when set, per the Standard Webhooks specification.
+	// SigningSecret signs each attempt anew when set, per the Standard Webhooks specification.
 	SigningSecret secret.Text
 
-	// Auth is the credential that is added to each try; nil adds none.
+	// Auth is the credential that is added to each attempt; nil adds none.
 	Auth *Auth
 
 	// Success decides on a 2xx answer; nil accepts every 2xx.
 	Success *Rule
-	// RetryWhen decides between another try and a final answer before the status
+	// RetryWhen decides between another attempt and a final answer before the status
 	// alone does. The first rule that matches wins. It is asked for every answer
 	// that is not a success.
 	RetryWhen []RetryRule
@@ -58,11 +58,11 @@ type Redactor interface {
 	Redact(text string) string
 }
 
-// DefaultTimeout is the default and the cap of a whole exchange (contract section 6).
+// DefaultTimeout is the default and the cap of a whole exchange (docs/contract.md, section 6).
 const DefaultTimeout = 10 * time.Second
 
 // Class is what an attempt came to; it decides the status on the call and
-// whether there is another try. The set is closed.
+// whether there is another attempt. The set is closed.
 type Class uint8
 
 // The classes of an attempt.
@@ -75,7 +75,8 @@ const (
 	ClassRejected
 	// ClassBusy is 408, 425, 429, 500, 502, 503 or 504. Tried again.
 	ClassBusy
-	// ClassUnreached is no HTTP answer, and the request was not written in full. Tried again.
+	// ClassUnreached is no HTTP answer, and the request was not written in full.
+	// Tried again.
 	ClassUnreached
 	// ClassUnknown is no HTTP answer after the request was written: the receiver
 	// may have taken it. Tried again.
@@ -84,9 +85,10 @@ const (
 	ClassBlocked
 	// ClassUnusable is a request that can never be sent (bad URL, bad header). Final.
 	ClassUnusable
-	// ClassCanceled is an attempt that the sender itself gave up before its
-	// timeout (shutdown) and before the request was written in full. It says
-	// nothing about the receiver and is not counted as a try.
+	// ClassCanceled is an attempt that the sender itself ended before its timeout (a
+	// stop, a lost lease), whether or not the request was written. It says nothing
+	// about the receiver and does not count as an attempt; whether the request may
+	// have arrived says [NoAnswerError].
 	ClassCanceled
 
 	classes // how many there are
@@ -114,7 +116,7 @@ func (c Class) String() string {
 	return "invalid"
 }
 
-// Status returns what stands on the call for this class (contract section 7):
+// Status returns what stands on the call for this class (docs/contract.md, section 7):
 // "ok", "rejected" with an HTTP answer, "failed" without one. "skipped" never
 // gets this far.
 func (c Class) Status() string {
@@ -128,7 +130,7 @@ func (c Class) Status() string {
 	}
 }
 
-// Retryable reports whether another try may come to something else.
+// Retryable reports whether another attempt may come to something else.
 func (c Class) Retryable() bool {
 	switch c {
 	case ClassBusy, ClassUnreached, ClassUnknown, ClassCanceled:
@@ -143,17 +145,16 @@ type Result struct {
 	Class      Class
 	HTTPStatus int           // 0 without an answer
 	Body       string        // first MaxSnippet characters of the answer, valid UTF-8 without NUL, redacted
-	RetryAfter time.Duration // what the receiver asked for, at most MaxRetryAfter; 0 when it did not
+	RetryAfter time.Duration // with ClassBusy, what the receiver asked for, at most MaxRetryAfter; else 0
 	Err        error         // nil with ClassOK; never holds a credential or a query string
 	Duration   time.Duration // the whole exchange
 
 	// Sends is how many times the request went out on a wire: 1, but 0 when it
-	// never did, and 2 when a refused OAuth token was renewed or an HTTP/2 peer
-	// said that it had not looked at the first.
+	// never did, and 2 when a refused OAuth token was renewed.
 	Sends int
 	// Reused reports whether the connection had served a request before.
 	Reused bool
 }
 
-// MaxSnippet is how many characters of an answer are kept (contract section 7).
+// MaxSnippet is how many characters of an answer are kept (docs/contract.md, section 7).
 const MaxSnippet = 2000

@@ -2,14 +2,13 @@ package push
 
 import (
 	"net/url"
-	"strings"
 
 	"github.com/cxbridge/watcher/pkg/secret"
 )
 
 // redact takes out what the request's own redactor knows, or what looks like a
-// credential in the request, and what was added to this try.
-func (t *try) redact(text string) string {
+// credential in the request, and what was added to this attempt.
+func (t *attempt) redact(text string) string {
 	if text == "" {
 		return text
 	}
@@ -31,10 +30,10 @@ func (t *try) redact(text string) string {
 
 // guess finds the credentials of a request by the names of headers and query
 // parameters.
-func (t *try) guess() []secret.Text {
+func (t *attempt) guess() []secret.Text {
 	var found []secret.Text
 	for name, values := range t.Header {
-		if harmless[strings.ToLower(name)] {
+		if secret.IsPlainHeader(name) {
 			continue
 		}
 		for _, v := range values {
@@ -44,15 +43,8 @@ func (t *try) guess() []secret.Text {
 	return append(found, urlSecrets(t.url)...)
 }
 
-// harmless are header fields whose values are no secret; all others may be, as
-// receivers choose the names of their keys freely.
-var harmless = map[string]bool{
-	"accept": true, "accept-language": true, "cache-control": true, "content-type": true, "date": true,
-	"idempotency-key": true, "user-agent": true, "webhook-id": true, "webhook-timestamp": true,
-}
-
 // urlSecrets returns a URL's password and the values of those query parameters
-// whose names look like a credential's.
+// whose names are those of credentials.
 func urlSecrets(u *url.URL) []secret.Text {
 	var found []secret.Text
 	if password, ok := u.User.Password(); ok {
@@ -62,7 +54,7 @@ func urlSecrets(u *url.URL) []secret.Text {
 		return found
 	}
 	for name, values := range u.Query() {
-		if !looksSecret(name) {
+		if !secret.IsCredential(name) {
 			continue
 		}
 		for _, v := range values {
@@ -70,14 +62,4 @@ func urlSecrets(u *url.URL) []secret.Text {
 		}
 	}
 	return found
-}
-
-func looksSecret(name string) bool {
-	name = strings.ToLower(name)
-	for _, part := range [...]string{"key", "secret", "token", "passw", "pwd", "auth", "signature", "credential"} {
-		if strings.Contains(name, part) {
-			return true
-		}
-	}
-	return name == "sig" || name == "pass"
 }

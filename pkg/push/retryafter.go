@@ -11,7 +11,7 @@ const (
 	// MaxRetryAfter is the longest wait that a receiver may ask for; a longer one
 	// is shortened to it.
 	MaxRetryAfter = 24 * time.Hour
-	// absurdRetryAfter is where a value is no wish for a wait any more but a
+	// absurdRetryAfter is where a value is no wait any more but a
 	// mistake (milliseconds since 1970, a year), and is ignored.
 	absurdRetryAfter = 31 * 24 * time.Hour
 )

@@ -10,7 +10,7 @@ import (
 )
 
 // RetryRule decides for answers that are no success whether there is another
-// try, where the status alone would decide wrongly: a 500 that is a validation
+// attempt, where the status alone would decide wrongly: a 500 that is a validation
 // error, a 403 that is a rate limit.
 type RetryRule struct {
 	// Statuses are the answers it looks at: 403 is that status, 5 is all of 5xx.
@@ -18,7 +18,7 @@ type RetryRule struct {
 	Statuses []int
 	// Body is a test on the JSON answer; nil matches any body.
 	Body *Rule
-	// Final means no other try; else there is one.
+	// Final means no other attempt; else there is one.
 	Final bool
 }
 
@@ -68,7 +68,7 @@ func (f retryForm) rule() (RetryRule, error) {
 	case "final":
 		r.Final = true
 	default:
-		return r, fmt.Errorf("then %q %w", f.Then, errThen)
+		return r, fmt.Errorf("then %.40q %w", f.Then, errThen)
 	}
 	if f.Path != "" || f.Equals != nil || f.NotEquals != nil || f.Exists != nil {
 		if r.Body, err = f.ruleForm.rule(); err != nil {
@@ -98,7 +98,7 @@ func parseStatuses(text json.RawMessage) ([]int, error) {
 		case len(word) == 3 && word[1:] == "xx" && word[0] >= '1' && word[0] <= '5':
 			n = int(word[0] - '0')
 		case json.Unmarshal([]byte(word), &n) != nil || n < 100 || n > 599:
-			return nil, fmt.Errorf("status %s %w", one, errStatus)
+			return nil, fmt.Errorf("status %.40s %w", one, errStatus)
 		}
 		statuses = append(statuses, n)
 	}
@@ -111,8 +111,11 @@ func (r *RetryRule) looksAt(status int) bool {
 
 func (r *RetryRule) needsBody(status int) bool { return r.Body != nil && r.looksAt(status) }
 
-func (r *RetryRule) match(a answer) bool {
-	return r.looksAt(a.status) && r.Body.judge(a.body, a.cut) == holds
+func (r *RetryRule) eval(a *answer) verdict {
+	if !r.looksAt(a.status) {
+		return fails
+	}
+	return r.Body.eval(a)
 }
 
 func (r *RetryRule) class() Class {
@@ -129,7 +132,7 @@ func (r *RetryRule) String() string {
 		then = "final"
 	}
 	if r.Body == nil {
-		return fmt.Sprintf("HTTP %v is %s", r.Statuses, then)
+		return fmt.Sprintf("HTTP %v is %s", r.Statuses[:min(len(r.Statuses), 20)], then)
 	}
 	return fmt.Sprintf("when %s, %s", r.Body, then)
 }

@@ -8,7 +8,7 @@ import (
 	"strconv"
 )
 
-// Rule judges a JSON answer. Exactly one of its tests is set.
+// Rule is a test on a JSON answer. Exactly one of its tests is set.
 //
 // An answer without a body has nothing at any path: NotEquals and Exists=false
 // hold, the other tests do not. A body that is not JSON meets no test at all.
@@ -26,7 +26,7 @@ var (
 )
 
 // ParseRule reads a rule from its JSON form, {"path", "equals" | "not_equals" |
-// "exists"} (contract section 7). Other keys are errors.
+// "exists"} (docs/contract.md, section 7). Other keys are errors.
 func ParseRule(text []byte) (*Rule, error) {
 	var form ruleForm
 	if err := decodeStrict(text, &form); err != nil {
@@ -56,7 +56,7 @@ func decodeStrict(text []byte, into any) error {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(into); err != nil {
-		return err
+		return fmt.Errorf("%.200w", err) // it may quote a key of any length
 	}
 	if dec.More() {
 		return errTrailing
@@ -75,7 +75,7 @@ func (r *Rule) Validate() error {
 		}
 		tests++
 		if !json.Valid(value) {
-			return fmt.Errorf("rule on %q: value %w", r.Path, errRuleJSON)
+			return fmt.Errorf("rule on %.80q: value %w", r.Path, errRuleJSON)
 		}
 	}
 	if r.Exists != nil {
@@ -85,30 +85,27 @@ func (r *Rule) Validate() error {
 	case r.Path == "":
 		return fmt.Errorf("rule: %w", errNoPath)
 	case tests != 1:
-		return fmt.Errorf("rule on %q: %w", r.Path, errOneTest)
+		return fmt.Errorf("rule on %.80q: %w", r.Path, errOneTest)
 	}
 	return nil
 }
 
-// String describes the test: what the path must be.
+// String describes the test: what the path must be. It is short whatever the rule is.
 func (r *Rule) String() string {
+	const most = 80
 	switch {
 	case r == nil:
 		return "any answer"
 	case r.Equals != nil:
-		return fmt.Sprintf("%s must be %s", r.Path, r.Equals)
+		return fmt.Sprintf("%.*s must be %.*s", most, r.Path, most, r.Equals)
 	case r.NotEquals != nil:
-		return fmt.Sprintf("%s must not be %s", r.Path, r.NotEquals)
+		return fmt.Sprintf("%.*s must not be %.*s", most, r.Path, most, r.NotEquals)
 	case r.Exists != nil && !*r.Exists:
-		return r.Path + " must not exist"
+		return fmt.Sprintf("%.*s must not exist", most, r.Path)
 	default:
-		return r.Path + " must exist"
+		return fmt.Sprintf("%.*s must exist", most, r.Path)
 	}
 }
-
-// Match reports whether a complete answer body meets the rule. A nil rule is
-// met by everything.
-func (r *Rule) Match(body []byte) bool { return r.judge(body, whole) == holds }
 
 // verdict is what a rule says of an answer.
 type verdict uint8
@@ -119,26 +116,27 @@ const (
 	open // what arrived is not enough to tell
 )
 
-// judge also decides on the beginning of a body, as far as it can. A body that
-// is too long to be read and does not decide in its first part fails.
-func (r *Rule) judge(body []byte, c cut) verdict {
+// eval also decides on the beginning of a body, as far as it can. A body that
+// is too long to be read and does not decide in its first part fails. A nil rule
+// is met by everything.
+func (r *Rule) eval(a *answer) verdict {
 	if r == nil {
 		return holds
 	}
-	body = bytes.TrimPrefix(body, []byte("\ufeff")) // some servers put a mark before their JSON
-	if c == whole {
-		if len(bytes.TrimSpace(body)) == 0 {
+	body, valid := a.json()
+	if a.cut == whole {
+		if len(body) == 0 {
 			return r.test(nil, false)
 		}
-		if !json.Valid(body) {
+		if !valid {
 			return fails
 		}
 	}
 	value, found, err := find(json.NewDecoder(bytes.NewReader(body)), r.Path)
 	switch {
-	case err == nil && (found || c == whole):
+	case err == nil && (found || a.cut == whole):
 		return r.test(value, found)
-	case c == tooLate:
+	case a.cut == tooLate:
 		return open
 	default:
 		return fails

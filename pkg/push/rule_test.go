@@ -3,9 +3,10 @@ package push
 import (
 	"bytes"
 	"encoding/json"
-	"net/url"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -18,6 +19,9 @@ func mustRule(t testing.TB, text string) *Rule {
 	}
 	return r
 }
+
+// matches reports whether a complete body meets the rule.
+func matches(r *Rule, body []byte) bool { return r.eval(&answer{body: body}) == holds }
 
 func TestRuleMatch(t *testing.T) {
 	for _, tc := range []struct {
@@ -55,12 +59,12 @@ func TestRuleMatch(t *testing.T) {
 		{`{"path":"a","exists":false}`, `{"b":1} x`, false},
 		{`{"path":"a.b","exists":true}`, `{"a":"b"}`, false},
 	} {
-		if got := mustRule(t, tc.rule).Match([]byte(tc.body)); got != tc.want {
+		if got := matches(mustRule(t, tc.rule), []byte(tc.body)); got != tc.want {
 			t.Errorf("%s on %s = %v, want %v", tc.rule, tc.body, got, tc.want)
 		}
 	}
 	var none *Rule
-	if !none.Match([]byte("anything")) {
+	if !matches(none, []byte("anything")) {
 		t.Error("a nil rule must accept every answer")
 	}
 }
@@ -79,7 +83,7 @@ func TestRuleOnPartOfABody(t *testing.T) {
 		{``, tooLate, open},
 		{`{"status":"o`, tooLate, open},
 	} {
-		if got := rule.judge([]byte(tc.body), tc.cut); got != tc.want {
+		if got := rule.eval(&answer{body: []byte(tc.body), cut: tc.cut}); got != tc.want {
 			t.Errorf("judge(%s, %d) = %d, want %d", tc.body, tc.cut, got, tc.want)
 		}
 	}
@@ -119,7 +123,7 @@ func TestParseRetryRules(t *testing.T) {
 		{1, 500, ``, false},
 		{2, 200, `{"retry":true}`, true},
 	} {
-		if got := rules[tc.rule].match(answer{status: tc.status, body: []byte(tc.body)}); got != tc.want {
+		if got := rules[tc.rule].eval(&answer{status: tc.status, body: []byte(tc.body)}) == holds; got != tc.want {
 			t.Errorf("rule %d on %d %s = %v, want %v", tc.rule, tc.status, tc.body, got, tc.want)
 		}
 	}
@@ -208,72 +212,44 @@ func FuzzRule(f *testing.F) {
 			return
 		}
 		for _, c := range []cut{whole, tooLong, tooLate} {
-			r.judge(body, c)
+			r.eval(&answer{body: body, cut: c})
 		}
-		if !json.Valid(body) && len(bytes.TrimSpace(body)) > 0 && r.Match(body) &&
+		if !json.Valid(body) && len(bytes.TrimSpace(body)) > 0 && matches(r, body) &&
 			!bytes.HasPrefix(body, []byte("\ufeff")) {
 			t.Fatalf("%s accepts %q, which is not JSON", rule, body)
 		}
 	})
 }
 
-func TestPresets(t *testing.T) {
-	for _, tc := range []struct {
-		preset string
-		status int
-		body   string
-		want   Class
-	}{
-		{"leadsquared", 200, `{"Status":"Success","Message":{"Id":"1"}}`, ClassOK},
-		{"leadsquared", 200, `{"Status":"Error","ExceptionType":"MXDuplicateEntryException"}`, ClassRefused},
-		{"leadsquared", 200, `{"Status":"Error","ExceptionType":"MXAPIRateLimitExceededException"}`, ClassBusy},
-		{"leadsquared", 500, `{"Status":"Error","ExceptionType":"MXAPIRateLimitExceededException"}`, ClassBusy},
-		{"leadsquared", 500, `{"Status":"Error","ExceptionType":"MXMandatoryAttributeMissingException"}`, ClassRejected},
-		{"leadsquared", 500, `<html>Server Error</html>`, ClassBusy},
-		{"leadsquared", 401, `{"Status":"Error","ExceptionType":"MXUnAuthorizedException"}`, ClassRejected},
-		{"salesforce", 201, `{"id":"001","success":true,"errors":[]}`, ClassOK},
-		{"salesforce", 204, ``, ClassOK},
-		{"salesforce", 200, `{"success":false}`, ClassRefused},
-		{"salesforce", 403, `[{"message":"TotalRequests Limit exceeded.","errorCode":"REQUEST_LIMIT_EXCEEDED"}]`, ClassBusy},
-		{"salesforce", 403, `[{"errorCode":"INSUFFICIENT_ACCESS"}]`, ClassRejected},
-		{"salesforce", 400, `[{"errorCode":"UNABLE_TO_LOCK_ROW"}]`, ClassBusy},
-		{"salesforce", 400, `[{"errorCode":"REQUIRED_FIELD_MISSING","fields":["LastName"]}]`, ClassRejected},
-		{"salesforce", 503, `[{"errorCode":"SERVER_UNAVAILABLE"}]`, ClassBusy},
-		{"hubspot", 201, `{"id":"1","properties":{}}`, ClassOK},
-		{"hubspot", 207, `{"status":"COMPLETE","numErrors":1,"errors":[{"category":"VALIDATION_ERROR"}]}`, ClassRefused},
-		{"hubspot", 423, `{"status":"error"}`, ClassBusy},
-		{"hubspot", 477, `{"status":"error"}`, ClassBusy},
-		{"hubspot", 524, ``, ClassBusy},
-		{"hubspot", 414, ``, ClassRejected},
-		{"hubspot", 400, `{"status":"error","category":"VALIDATION_ERROR"}`, ClassRejected},
-		{"zoho", 201, `{"data":[{"code":"SUCCESS","status":"success","details":{"id":"1"}}]}`, ClassOK},
-		{"zoho", 202, `{"data":[{"code":"MANDATORY_NOT_FOUND","status":"error"}]}`, ClassRefused},
-		{"zoho", 400, `{"code":"TOO_MANY_REQUESTS","status":"error"}`, ClassBusy},
-		{"zoho", 401, `{"code":"INVALID_TOKEN","status":"error"}`, ClassRejected},
+// A rule of any size is described in a few words, and as many as there are take
+// no longer than the attempt may.
+func TestRulesAreBounded(t *testing.T) {
+	huge := strings.Repeat("x", 1<<20)
+	for _, text := range []string{
+		`{"path":"` + huge + `","equals":"` + huge + `"}`, `{"path":"` + huge + `","not_equals":"` + huge + `"}`,
+		`{"path":"` + huge + `","exists":true}`, `{"path":"` + huge + `","exists":false}`,
 	} {
-		p, ok := LookupPreset(tc.preset)
-		if !ok {
-			t.Fatalf("no preset %s", tc.preset)
-		}
-		tr := &try{Request: &Request{Success: p.Success, RetryWhen: p.RetryWhen}, parent: t.Context(), url: &url.URL{}}
-		if got, err := tr.classify(answer{status: tc.status, body: []byte(tc.body)}); got != tc.want {
-			t.Errorf("%s: %d %s = %s (%v), want %s", tc.preset, tc.status, tc.body, got, err, tc.want)
+		if n := len(mustRule(t, text).String()); n > 300 {
+			t.Errorf("a rule is described in %d bytes", n)
 		}
 	}
-	if names := PresetNames(); len(names) != 4 {
-		t.Errorf("presets %v", names)
-	}
-	for _, p := range presets {
-		if err := p.Success.Validate(); err != nil {
-			t.Errorf("%s: %v", p.Name, err)
-		}
-		for _, r := range p.RetryWhen {
-			if r.Body != nil && r.Body.Validate() != nil {
-				t.Errorf("%s: %v", p.Name, r.Body.Validate())
-			}
+	for _, text := range []string{
+		`{"path":"` + huge + `"}`, `{"status":"` + huge + `"}`, `{"status":1,"then":"` + huge + `"}`, `{"` + huge + `":1}`,
+	} {
+		if _, err := ParseRetryRules([]byte(text)); err == nil || len(err.Error()) > 400 {
+			t.Errorf("an error of %d bytes", len(fmt.Sprint(err)))
 		}
 	}
-	if _, ok := LookupPreset("other"); ok {
-		t.Error("an unknown preset was found")
+	rules := make([]RetryRule, 200_000)
+	for i := range rules {
+		rules[i] = RetryRule{Body: &Rule{Path: "never.there", Exists: new(true)}}
+	}
+	body := `{"a":[` + strings.Repeat(`{"b":1},`, 8000) + `1]}`
+	srv := newRawServer(t, answering(fmt.Sprintf("HTTP/1.1 503 X\r\nContent-Length: %d\r\n\r\n%s", len(body), body)))
+	req := postRequest(srv.URL)
+	req.RetryWhen, req.Timeout = rules, 2*short
+	res := newTestClient(t, Options{}).Send(t.Context(), req)
+	if res.Class != ClassBusy || res.HTTPStatus != 503 || res.Duration > time.Second {
+		t.Errorf("%s (%v) after %s", res.Class, res.Err, res.Duration)
 	}
 }

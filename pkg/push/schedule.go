@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// DefaultDelays is the text of the default schedule: 9 tries over about 23 hours
-// (contract section 7).
+// DefaultDelays is the text of the default schedule, and the only place that names it: 9 attempts over about 23 hours
+// (docs/contract.md, section 7).
 const DefaultDelays = "30s,2m,10m,30m,1h,3h,6h,12h"
 
 // maxDelay bounds one configured delay, and with jitter and Retry-After keeps
@@ -19,30 +19,30 @@ const maxDelay = 7 * 24 * time.Hour
 // Schedule says when a delivery is tried again. It is a value without state: the
 // same arguments give the same answer in every process.
 //
-// The wait after try n is spread evenly between half and one and a half times
+// The wait after attempt n is spread evenly between half and one and a half times
 // the nth delay: as wide as the delay itself and with the delay as its mean, so
 // that deliveries which failed together do not come back together and the
 // schedule still takes as long as it says. A Retry-After is never undercut: the
 // wait is at least what was asked, and up to a tenth more, spread in the same way.
 type Schedule struct {
-	// Delays are the waits before the second, third, ... try. N delays make N+1 tries.
+	// Delays are the waits before the second, third, ... attempt. N delays make N+1 attempts.
 	Delays []time.Duration
-	// MaxAttempts bounds the number of tries when it is more than 0. With more
+	// MaxAttempts bounds the number of attempts when it is more than 0. With more
 	// attempts than delays the last delay is repeated.
 	MaxAttempts int
-	// MaxAge is the age, counted from the first try, after which a delivery is not
+	// MaxAge is the age, counted from the first attempt, after which a delivery is not
 	// tried again; 0 is no limit. A wait that would end later is not begun.
 	MaxAge time.Duration
 }
 
-// GiveUp says why there is no further try.
+// GiveUp says why there is no further attempt.
 type GiveUp string
 
-// The reasons to give up. The set is closed; the empty one means there is another try.
+// The reasons to give up. The set is closed; the empty one means there is another attempt.
 const (
 	GiveUpNot      GiveUp = ""
-	GiveUpFinal    GiveUp = "final"        // another try would come to the same
-	GiveUpAttempts GiveUp = "max_attempts" // all tries are used up
+	GiveUpFinal    GiveUp = "final"        // another attempt would come to the same
+	GiveUpAttempts GiveUp = "max_attempts" // all attempts are used up
 	GiveUpAge      GiveUp = "max_age"      // the delivery is too old, or would be
 )
 
@@ -58,7 +58,7 @@ func DefaultSchedule() Schedule {
 var errDelay = errors.New("must be a duration of more than 0 and at most 168h")
 
 // ParseSchedule reads delays separated by commas, such as "30s,2m,10m". Empty text
-// is a schedule of one try.
+// is a schedule of one attempt.
 func ParseSchedule(text string) (Schedule, error) {
 	var s Schedule
 	if strings.TrimSpace(text) == "" {
@@ -74,38 +74,23 @@ func ParseSchedule(text string) (Schedule, error) {
 	return s, nil
 }
 
-// String returns the delays in the form that ParseSchedule reads.
-func (s Schedule) String() string {
-	parts := make([]string, len(s.Delays))
-	for i, d := range s.Delays {
-		parts[i] = d.String()
-	}
-	return strings.Join(parts, ",")
-}
-
-// Tries returns how many tries a delivery has at most, the first included.
-func (s Schedule) Tries() int {
+// Attempts returns how many attempts a delivery has at most, the first included.
+func (s Schedule) Attempts() int {
 	if s.MaxAttempts > 0 {
 		return s.MaxAttempts
 	}
 	return len(s.Delays) + 1
 }
 
-// Next returns how long to wait after a try, and whether there is another at
-// all. attempt is the number of tries made, 1 after the first; age is the time
+// Decide returns how long to wait after an attempt, or why there is no further
+// one. attempt is the number of attempts made, 1 after the first; age is the time
 // since the first; seed spreads deliveries, so it should differ between them.
-func (s Schedule) Next(attempt int, age time.Duration, r Result, seed uint64) (delay time.Duration, again bool) {
-	delay, why := s.Decide(attempt, age, r, seed)
-	return delay, why == GiveUpNot
-}
-
-// Decide is Next with the reason when there is no further try.
 func (s Schedule) Decide(attempt int, age time.Duration, r Result, seed uint64) (time.Duration, GiveUp) {
 	attempt = max(attempt, 1)
 	switch {
 	case !r.Class.Retryable():
 		return 0, GiveUpFinal
-	case attempt >= s.Tries() && r.Class != ClassCanceled: // a canceled try does not count
+	case attempt >= s.Attempts() && r.Class != ClassCanceled: // a canceled attempt does not count
 		return 0, GiveUpAttempts
 	}
 	rng := rand.New(rand.NewPCG(seed, uint64(attempt)))

@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptrace"
-	"net/netip"
 	"net/url"
 	"time"
 
@@ -19,21 +19,23 @@ var (
 	errTimeout  = errors.New("the exchange took longer than its timeout")
 	errBodyWait = errors.New("the answer's body took longer than it is waited for")
 	errEnded    = errors.New("the exchange is over")
-	errNoResend = errors.New("the connection ended after the request was sent on it")
+	errNoResend = errors.New("the exchange ended after the request was sent")
+	errHeaders  = fmt.Errorf("the receiver answered with headers that are malformed or larger than %d KiB, so that its status is not known", maxHeaderBytes>>10)
+	errDials    = errors.New("the receiver ends each new connection before a request")
 )
 
 // Send makes one attempt and classifies it. It returns within the request's
-// timeout and always with a Result; it never sends a request again that may
-// have reached the receiver, whatever net/http would do by itself. A kept
-// connection that turns out to be dead before anything was written on it is
-// replaced at once and is no failure.
+// timeout and always with a Result. It is one exchange on every protocol: a
+// request of which a byte was written is never sent again, whatever net/http
+// would do by itself. A kept connection that turns out to be dead before anything
+// was written on it is replaced at once and is no failure.
 //
 // A status line is an answer: with a 200 and a body that never ends the attempt
 // is ok with what arrived of the body, unless a rule needs the body to decide;
 // then the class is ClassUnknown.
 //
-// Canceling ctx ends the attempt: with ClassCanceled when the request was not
-// written in full, else with ClassUnknown.
+// The end of ctx ends the attempt with ClassCanceled, unless the status line is
+// here and decides; whether the request may have arrived says the error.
 func (c *Client) Send(ctx context.Context, r *Request) Result {
 	start := time.Now()
 	timeout := r.Timeout
@@ -43,57 +45,64 @@ func (c *Client) Send(ctx context.Context, r *Request) Result {
 	bounded, cancel := context.WithTimeoutCause(ctx, timeout, errTimeout)
 	defer cancel()
 
-	res := c.attempt(bounded, ctx, r, timeout)
+	res := c.send(bounded, ctx, r, timeout)
 	res.Duration = time.Since(start)
 	c.metrics.attempt(&res)
 	return res
 }
 
-// attempt is Send within its time. With OAuth a 401 may mean that the token was
+// send is Send within its time. With OAuth a 401 may mean that the token was
 // revoked: it is renewed once and the request sent once more, which is safe as
 // the receiver refused the first.
-func (c *Client) attempt(ctx, parent context.Context, r *Request, timeout time.Duration) Result {
+func (c *Client) send(ctx, parent context.Context, r *Request, timeout time.Duration) Result {
 	t, err := c.prepare(r)
 	if err != nil {
 		return Result{Class: ClassUnusable, Err: err}
 	}
 	t.parent, t.timeout = parent, timeout
+	t.ends, _ = ctx.Deadline()
 	if r.Auth.kind() != AuthOAuth2 {
 		return c.exchange(ctx, t)
 	}
-	token, err := c.tokens.get(ctx, r.Auth, "")
-	if err != nil {
-		return t.noToken(ctx, err)
+	account := c.tokens.account(r.Auth)
+	token, fault := c.token(ctx, account, t)
+	if fault != nil {
+		return *fault
 	}
 	t.setToken(token)
 	res := c.exchange(ctx, t)
 	if res.HTTPStatus != http.StatusUnauthorized {
 		return res
 	}
-	fresh, err := c.tokens.get(ctx, r.Auth, token.value)
-	if err != nil || fresh == token {
+	fresh, ok := c.renewed(ctx, account, t, token)
+	if !ok {
 		return res // the receiver's own answer says more than the token endpoint's
 	}
 	t.setToken(fresh)
-	again := c.exchange(ctx, t)
-	again.Sends += res.Sends
-	return again
+	second := c.exchange(ctx, t)
+	second.Sends += res.Sends
+	account.heard(t.place(), second.HTTPStatus == http.StatusUnauthorized)
+	return second
 }
 
-// try is a request made ready for the wire.
-type try struct {
+// attempt is a request made ready for the wire.
+type attempt struct {
 	*Request
 	parent   context.Context
 	timeout  time.Duration
+	ends     time.Time
 	url      *url.URL
 	header   http.Header
-	secrets  []secret.Text    // of this try alone: signing, auth, token
+	secrets  []secret.Text    // of this attempt alone: signing, auth, token
 	redactor *secret.Redactor // made when first needed
 }
 
-// prepare checks and completes what is made anew for each try. Its errors are
+// place is the receiver without what differs between deliveries.
+func (t *attempt) place() string { return t.url.Scheme + "://" + t.url.Host + t.url.EscapedPath() }
+
+// prepare checks and completes what is made anew for each attempt. Its errors are
 // final and name no value.
-func (c *Client) prepare(r *Request) (*try, error) {
+func (c *Client) prepare(r *Request) (*attempt, error) {
 	if r.Method != http.MethodPost && r.Method != http.MethodGet {
 		return nil, errMethod
 	}
@@ -104,12 +113,11 @@ func (c *Client) prepare(r *Request) (*try, error) {
 	if err := checkHeader(r.Header); err != nil {
 		return nil, err
 	}
-	t := &try{Request: r, url: u, header: r.Header}
+	t := &attempt{Request: r, url: u, header: r.Header}
 	if !t.has("User-Agent") {
 		t.set("User-Agent", c.userAgent)
 	}
-	// net/http asks for gzip and undoes it, but only when nobody else asks.
-	t.drop("Accept-Encoding")
+	t.set("Accept-Encoding", "gzip") // the only one that is unpacked
 	if err := t.sign(time.Now()); err != nil {
 		return nil, err
 	}
@@ -140,22 +148,29 @@ func parseURL(text string) (*url.URL, error) {
 	return u, nil
 }
 
-// exchange sends once and reads the answer. It goes around dead connections.
-func (c *Client) exchange(ctx context.Context, t *try) Result {
-	if addr, err := netip.ParseAddr(t.url.Hostname()); err == nil {
-		// Known without a dial, and the only look at it when a proxy dials.
-		if err := c.guard.check(addr); err != nil {
-			return Result{Class: ClassBlocked, Err: err}
+// exchange sends once, reads the answer and classifies it.
+func (c *Client) exchange(ctx context.Context, t *attempt) Result {
+	a, res := c.answer(ctx, t)
+	if a == nil {
+		return res
+	}
+	classified := t.classify(a)
+	classified.Sends, classified.Reused = res.Sends, res.Reused
+	return classified
+}
+
+// answer sends once and returns the answer, with how it was sent; without an
+// answer it is nil, and the Result says why. It goes around dead connections.
+func (c *Client) answer(ctx context.Context, t *attempt) (*answer, Result) {
+	if err := c.guard.checkURL(t.url); err != nil {
+		return nil, Result{Class: ClassBlocked, Err: err}
+	}
+	for n := 1; ; n++ {
+		a, res, stale := c.roundTrip(ctx, t)
+		if !stale || n == maxStale {
+			return a, res
 		}
 	}
-	res := Result{}
-	for range maxStale {
-		var stale bool
-		if res, stale = c.roundTrip(ctx, t); !stale {
-			break
-		}
-	}
-	return res
 }
 
 // maxStale is how many dead kept connections one attempt may meet. Each is gone
@@ -164,106 +179,133 @@ const maxStale = 64
 
 // roundTrip makes one exchange. stale says that it met a kept connection that
 // was dead already; nothing was written, and another exchange can follow at once.
-func (c *Client) roundTrip(ctx context.Context, t *try) (res Result, stale bool) {
+func (c *Client) roundTrip(ctx context.Context, t *attempt) (a *answer, res Result, stale bool) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errEnded)
-	w := newWire()
-	req := t.request(httptrace.WithClientTrace(ctx, w.trace()), w)
+	w := newWire(cancel, len(t.Body))
+	req := t.request(httptrace.WithClientTrace(context.WithValue(ctx, wireKey{}, w), w.trace()), w)
 
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
-		f := w.finish()
+		f := w.finish(context.Cause(ctx))
 		c.metrics.wire(f)
-		return t.failure(ctx, f, err), f.stale && ctx.Err() == nil
+		if blocked, ok := errors.AsType[*BlockedError](err); ok {
+			c.log.LogAttrs(ctx, slog.LevelWarn, "blocked an address",
+				slog.String("host", t.url.Host), slog.String("address", blocked.Addr.String()))
+		}
+		return nil, t.failure(ctx, f, err), f.stale && ctx.Err() == nil
 	}
-	a := readAnswer(resp, t.needsBody(resp.StatusCode), cancel)
-	f := w.finish()
+	a = readAnswer(resp, t.needsBody(resp.StatusCode), cancel)
+	f := w.finish(context.Cause(ctx))
 	c.metrics.wire(f)
-	res = t.judge(a)
-	res.Sends, res.Reused = f.sends, f.reused
-	return res, false
+	return a, Result{Sends: f.sends, Reused: f.reused}, false
 }
 
-// request builds the HTTP request. Its body is never nil and has a GetBody that
-// refuses: net/http sends a GET, or a POST with an Idempotency-Key, again by
-// itself when a kept connection dies, and asks GetBody first.
-func (t *try) request(ctx context.Context, w *wire) *http.Request {
-	body := func() io.ReadCloser { return io.NopCloser(bytes.NewReader(t.Body)) }
+// request builds the HTTP request. Without a body it is NoBody, with which an
+// HTTP/2 stream ends with its HEADERS frame: some receivers refuse an empty DATA
+// frame after a GET.
+func (t *attempt) request(ctx context.Context, w *wire) *http.Request {
 	req := &http.Request{
 		Method: t.Method, URL: t.url, Host: t.url.Host, Header: t.header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Body: body(), ContentLength: int64(len(t.Body)),
-		GetBody: func() (io.ReadCloser, error) {
-			if !w.mayResend() {
-				return nil, errNoResend
-			}
-			return body(), nil
-		},
+		Body: http.NoBody, ContentLength: int64(len(t.Body)),
+	}
+	if len(t.Body) > 0 {
+		body := func() io.ReadCloser { return io.NopCloser(bytes.NewReader(t.Body)) }
+		req.Body = body()
+		req.GetBody = func() (io.ReadCloser, error) { return body(), w.mayResend() }
 	}
 	return req.WithContext(ctx)
 }
 
 // failure classifies an exchange without an answer.
-func (t *try) failure(ctx context.Context, f fate, err error) Result {
+func (t *attempt) failure(ctx context.Context, f fate, err error) Result {
 	res := Result{Sends: f.sends, Reused: f.reused}
 	if blocked, ok := errors.AsType[*BlockedError](err); ok {
-		res.Class, res.Err = ClassBlocked, blocked
+		named := *blocked
+		named.Named = true // else it was blocked before the dial
+		res.Class, res.Err = ClassBlocked, &named
 		return res
 	}
-	text := describe(err, f, context.Cause(ctx), t.timeout)
 	switch {
+	case t.canceled(ctx):
+		res.Class = ClassCanceled
+	case f.unread && !f.flood && ctx.Err() == nil && !isNetwork(err):
+		res.Class = ClassRejected // it would come again
+		res.Err = &NoAnswerError{Text: errHeaders.Error(), MayHaveArrived: true}
+		return res
 	case f.written:
 		res.Class = ClassUnknown
-		text += "; the request was sent in full, so the receiver may have taken it"
-	case t.parent.Err() != nil:
-		res.Class = ClassCanceled
 	default:
 		res.Class = ClassUnreached
 	}
+	text := describe(err, f, context.Cause(ctx), t.timeout)
 	res.Err = &NoAnswerError{Text: t.redact(text), MayHaveArrived: f.written}
 	return res
 }
 
-// judge classifies an answer.
-func (t *try) judge(a answer) Result {
-	res := Result{
-		HTTPStatus: a.status,
-		Body:       snippet(a.body, t.redact),
-		RetryAfter: retryAfter(a.header, time.Now()),
+// canceled reports whether the sender itself ended the attempt, before its time
+// was over.
+func (t *attempt) canceled(ctx context.Context) bool {
+	return t.parent.Err() != nil && !errors.Is(context.Cause(ctx), errTimeout)
+}
+
+// classify makes a Result of an answer. Only a receiver that is busy is asked
+// when to come back: a 202 says so of the work that it has accepted.
+func (t *attempt) classify(a *answer) Result {
+	res := Result{HTTPStatus: a.status, Body: snippet(a.body, t.redact)}
+	res.Class, res.Err = t.class(a)
+	if res.Class == ClassBusy {
+		res.RetryAfter = retryAfter(a.header, time.Now())
 	}
-	res.Class, res.Err = t.classify(a)
 	return res
 }
 
-func (t *try) classify(a answer) (Class, error) {
+func (t *attempt) class(a *answer) (Class, error) {
 	class := statusClass(a.status)
 	why := ""
 	if class == ClassOK {
-		switch t.Success.judge(a.body, a.cut) {
+		switch t.Success.eval(a) {
 		case holds:
 			return ClassOK, nil
 		case open:
-			text := fmt.Sprintf("HTTP %d, but its body did not arrive within %s, so the success rule cannot decide; the receiver may have taken the request", a.status, t.timeout)
-			if t.parent.Err() != nil {
-				text = fmt.Sprintf("HTTP %d, but its body was no longer waited for, so the success rule cannot decide; the receiver may have taken the request", a.status)
-			}
-			return ClassUnknown, &NoAnswerError{Text: text, MayHaveArrived: true}
+			return t.undecided(a)
 		default:
 			class, why = ClassRefused, "the success rule refuses the answer: "+t.Success.String()
 		}
 	}
 	for i := range t.RetryWhen {
-		if rule := &t.RetryWhen[i]; rule.match(a) {
-			class = rule.class()
-			why = "decided by the rule: " + rule.String()
+		rule := &t.RetryWhen[i]
+		if time.Now().After(t.ends) {
+			why = "there was no time for all of its rules"
 			break
 		}
+		switch v := rule.eval(a); {
+		case v == holds:
+			class = rule.class()
+			why = "decided by the rule: " + rule.String()
+		case v == open && t.parent.Err() != nil:
+			return t.undecided(a)
+		default:
+			continue
+		}
+		break
 	}
 	return class, &StatusError{Status: a.status, Why: t.redact(why)}
 }
 
+// undecided is an answer whose body did not arrive although a rule needs it.
+func (t *attempt) undecided(a *answer) (Class, error) {
+	class, when := ClassUnknown, fmt.Sprintf("did not arrive within %s", t.timeout)
+	if t.parent.Err() != nil {
+		class, when = ClassCanceled, "was no longer waited for"
+	}
+	text := fmt.Sprintf("HTTP %d, but its body %s, so its rules cannot decide", a.status, when)
+	return class, &NoAnswerError{Text: text, MayHaveArrived: true}
+}
+
 // needsBody reports whether a rule has to see the body of such an answer.
-func (t *try) needsBody(status int) bool {
+func (t *attempt) needsBody(status int) bool {
 	if statusClass(status) == ClassOK {
 		return t.Success != nil
 	}
@@ -275,7 +317,7 @@ func (t *try) needsBody(status int) bool {
 	return false
 }
 
-// statusClass is the class by status alone (contract section 7).
+// statusClass is the class by status alone (docs/contract.md, section 7).
 func statusClass(status int) Class {
 	switch {
 	case status >= 200 && status <= 299:

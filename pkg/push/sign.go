@@ -52,9 +52,9 @@ func Signature(key []byte, id string, at time.Time, body []byte) string {
 	return "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// sign adds the three headers of this try. The sender's own header of the same
-// name wins. The time is that of the try: receivers refuse old ones.
-func (t *try) sign(now time.Time) error {
+// sign adds the three headers of this attempt. The sender's own header of the same
+// name wins. The time is that of the attempt: receivers refuse old ones.
+func (t *attempt) sign(now time.Time) error {
 	if !t.SigningSecret.IsSet() {
 		return nil
 	}

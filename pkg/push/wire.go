@@ -6,66 +6,10 @@ import (
 	"errors"
 	"net"
 	"net/http/httptrace"
+	"net/textproto"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"time"
 )
-
-// wireConn counts what is written to a TCP connection, below TLS. net/http
-// reports a request as written when it stands in a buffer; whether a byte of it
-// left the process is known here only.
-type wireConn struct {
-	net.Conn
-	written atomic.Int64
-	goodbye atomic.Bool
-	reset   atomic.Bool // the peer answered with RST
-}
-
-// Write implements net.Conn. It counts before it writes: the answer may be here,
-// and the exchange over, before this goroutine runs again.
-func (c *wireConn) Write(p []byte) (int, error) {
-	counts := !c.goodbye.Load()
-	if counts {
-		c.written.Add(int64(len(p)))
-	}
-	n, err := c.Conn.Write(p)
-	if counts && n < len(p) {
-		c.written.Add(int64(n - len(p)))
-	}
-	c.note(err)
-	return n, err
-}
-
-// Read implements net.Conn.
-func (c *wireConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.note(err)
-	return n, err
-}
-
-// SetWriteDeadline implements net.Conn. On HTTP/1 only crypto/tls calls it, right
-// before the alert that says goodbye, which is no part of a request.
-func (c *wireConn) SetWriteDeadline(t time.Time) error {
-	c.goodbye.Store(true)
-	return c.Conn.SetWriteDeadline(t)
-}
-
-func (c *wireConn) note(err error) {
-	if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
-		c.reset.Store(true)
-	}
-}
-
-func wireDialer(d *net.Dialer) func(context.Context, string, string) (net.Conn, error) {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := d.DialContext(ctx, network, addr)
-		if err != nil {
-			return nil, err
-		}
-		return &wireConn{Conn: conn}, nil
-	}
-}
 
 // stage is how far an exchange got.
 type stage uint8
@@ -77,13 +21,20 @@ const (
 	stageTLS
 	stageSend
 	stageAnswer
-	stageToken // of another exchange, with the token endpoint
 )
 
-// wire watches one exchange through net/http's trace. A dial may go on after
+// wire watches one exchange through net/http's trace, and ends it when net/http
+// is about to send the request once more: it does so by itself for a GET, or a
+// POST with an Idempotency-Key, when a kept connection dies, and on HTTP/2 for
+// every request after GOAWAY, REFUSED_STREAM and PROTOCOL_ERROR. A dial may go on
+// after the exchange, so hooks may fire late.
 type wire struct {
+	stop context.CancelCauseFunc // ends the exchange
+	size int                     // of the request
+
 	mu    sync.Mutex
 	over  bool
+	dials int
 	start time.Time
 	at    stage
 
@@ -92,15 +43,19 @@ type wire struct {
 
 	conn    *wireConn
 	base    int64 // bytes written on conn before this exchange
+	read    int64 // bytes read from it before
 	h2      bool
 	got     bool
 	reused  bool
 	full    bool // net/http handed the whole request over
 	sends   int  // on connections that are done with
 	headers int  // header blocks written on the connection at hand
+	infos   int  // 1xx answers
 }
 
-func newWire() *wire { return &wire{start: time.Now()} }
+func newWire(stop context.CancelCauseFunc, size int) *wire {
+	return &wire{stop: stop, size: size, start: time.Now()}
+}
 
 func (w *wire) hook(f func(now time.Time)) {
 	w.mu.Lock()
@@ -112,6 +67,13 @@ func (w *wire) hook(f func(now time.Time)) {
 
 func (w *wire) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
+		GetConn: func(string) {
+			w.hook(func(time.Time) {
+				if w.left() {
+					w.stop(errNoResend)
+				}
+			})
+		},
 		DNSStart: func(httptrace.DNSStartInfo) {
 			w.hook(func(now time.Time) { w.dnsFrom = now; w.reach(stageDNS) })
 		},
@@ -149,17 +111,32 @@ func (w *wire) trace() *httptrace.ClientTrace {
 				}
 			})
 		},
+		Got1xxResponse: func(int, textproto.MIMEHeader) (err error) {
+			w.hook(func(time.Time) {
+				if w.infos++; w.infos > maxInfos {
+					err = errFlood
+				}
+			})
+			return err
+		},
 		GotFirstResponseByte: func() {
 			w.hook(func(now time.Time) { w.firstByte = now.Sub(w.start) })
 		},
 	}
 }
 
+// maxInfos is how many 1xx answers may come before the answer.
+const maxInfos = 8
+
 func (w *wire) reach(s stage) { w.at = max(w.at, s) }
 
 func (w *wire) gotConn(i httptrace.GotConnInfo) {
 	w.hook(func(time.Time) {
-		w.settle()
+		if w.left() {
+			w.refuse(i.Conn)
+			return
+		}
+		w.leave(nil)
 		w.got, w.reused, w.full = true, i.Reused, false
 		w.at = stageSend
 		conn := i.Conn
@@ -169,7 +146,8 @@ func (w *wire) gotConn(i httptrace.GotConnInfo) {
 			conn = t.NetConn()
 		}
 		if w.conn, _ = conn.(*wireConn); w.conn != nil {
-			w.base = w.conn.written.Load()
+			w.base, w.read = w.conn.written.Load(), w.conn.read.Load()
+			w.conn.begin(w.size)
 			if i.Reused && !w.h2 && hungUp(w.conn.Conn) {
 				// net/http has not noticed yet and would write into the void. With the
 				// connection closed it finds that nothing was written, and takes another.
@@ -179,14 +157,18 @@ func (w *wire) gotConn(i httptrace.GotConnInfo) {
 	})
 }
 
-// settle counts the send on a connection that the exchange is leaving.
-func (w *wire) settle() {
+// leave counts the send on a connection that the exchange is leaving. cause is
+// what ended it, if anything did.
+func (w *wire) leave(cause error) {
 	if w.left() {
 		if w.h2 {
 			w.sends += w.headers
 		} else {
 			w.sends++
 		}
+	}
+	if w.conn != nil && w.conn.end() == 0 && errors.Is(cause, errTimeout) {
+		_ = w.conn.Close() // whatever it is busy with, it serves nobody
 	}
 	w.headers = 0
 	w.conn = nil
@@ -207,14 +189,57 @@ func (w *wire) left() bool {
 	}
 }
 
+// refuse keeps the request from being written on a second connection. HTTP/2
+// looks at the context before it writes; on HTTP/1 the connection is this
+// exchange's alone, and closed.
+func (w *wire) refuse(conn net.Conn) {
+	w.over = true // what is known of the first connection stays
+	w.stop(errNoResend)
+	if t, ok := conn.(*tls.Conn); ok {
+		if t.ConnectionState().NegotiatedProtocol == "h2" {
+			return
+		}
+		conn = t.NetConn()
+	}
+	_ = conn.Close() // nothing was written on it
+}
+
 // mayResend is asked by net/http, through Request.GetBody, before it sends a
-// request once more by itself. It may when nothing of the request left on
-// HTTP/1. On HTTP/2 net/http does so only when the peer said that it did not
-// process the request (GOAWAY, REFUSED_STREAM).
-func (w *wire) mayResend() bool {
+// body once more.
+func (w *wire) mayResend() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.h2 || !w.left()
+	if w.left() {
+		return errNoResend
+	}
+	return nil
+}
+
+// maxDials is how many connections one exchange may open. net/http replaces a
+// connection on which nothing was written at once and without end, as when a
+// balancer says GOAWAY to each new one.
+const maxDials = 3
+
+// mayDial is asked before a connection is opened for the exchange.
+func (w *wire) mayDial() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.left():
+		return errNoResend
+	case w.dials == maxDials:
+		w.stop(errDials)
+		return errDials
+	}
+	w.dials++
+	return nil
+}
+
+// answered reports whether the receiver sent headers, when this much came of an
+// answer that could not be read. HTTP/1 tells of any first byte, HTTP/2 of the
+// first header block.
+func (w *wire) answered(bytes int64) bool {
+	return w.firstByte > 0 && w.infos == 0 && (w.h2 || bytes >= maxHeaderBytes/2)
 }
 
 // fate is what is known of a request once its exchange is over.
@@ -226,23 +251,29 @@ type fate struct {
 	reused    bool
 	stale     bool // a kept connection on which nothing was written
 	reset     bool
+	flood     bool // the receiver sent more than an exchange may cost
+	unread    bool // headers came that were not read to their end
 
 	dns, connect, tls, firstByte time.Duration
 }
 
-// finish ends the watch. Hooks that fire later do nothing.
-func (w *wire) finish() fate {
+// finish ends the watch of an exchange that cause ended, if anything did. Hooks that
+// fire later do nothing.
+func (w *wire) finish(cause error) fate {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.over = true
 	f := fate{
-		at: w.at, written: w.full && w.left(), connected: w.got, reused: w.reused,
+		flood: w.infos > maxInfos,
+		at:    w.at, written: w.full && w.left(), connected: w.got, reused: w.reused,
 		dns: w.dns, connect: w.connect, tls: w.tls, firstByte: w.firstByte,
 	}
 	if w.conn != nil {
-		f.reset = w.conn.reset.Load()
+		f.reset, f.flood = w.conn.reset.Load(), f.flood || w.conn.flood.Load()
+		f.unread = w.answered(w.conn.read.Load() - w.read)
+		f.written = f.written && !w.conn.cut.Load()
 	}
-	w.settle()
+	w.leave(cause)
 	f.sends = w.sends
 	f.stale = f.reused && f.sends == 0
 	return f

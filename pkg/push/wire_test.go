@@ -2,6 +2,7 @@ package push
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -117,35 +118,44 @@ func postWithoutKey(url string) *Request {
 	return r
 }
 
-// The gate itself: net/http asks GetBody when nothing was written on a dead
-// connection, and the send goes on; after a byte it does not.
+// The gate itself: net/http may replace a connection on which nothing was
+// written, and no other.
 func TestMayResend(t *testing.T) {
 	here, there := net.Pipe()
 	defer here.Close()
 	defer there.Close()
 	go io.Copy(io.Discard, there)
-	conn := &wireConn{Conn: here}
-	w := newWire()
-	if !w.mayResend() {
+	conn := newWireConn(here)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	w := newWire(cancel, 0)
+	if w.mayResend() != nil {
 		t.Error("without a connection nothing was written")
 	}
 	conn.Write([]byte("an earlier request"))
 	w.gotConn(httptraceConn(conn, true))
-	if !w.mayResend() {
+	if w.mayResend() != nil {
 		t.Error("bytes of an earlier request count")
 	}
 	conn.SetWriteDeadline(time.Now().Add(time.Minute))
 	conn.Write([]byte("close notify"))
-	if !w.mayResend() {
+	if w.mayResend() != nil {
 		t.Error("the goodbye of TLS counts")
 	}
-	next := &wireConn{Conn: here}
+	next := newWireConn(here)
 	w.gotConn(httptraceConn(next, true))
 	next.Write([]byte("G"))
-	if w.mayResend() {
+	if w.mayResend() == nil || w.mayDial() == nil {
 		t.Error("a byte was written, and it may be sent again")
 	}
-	if f := w.finish(); f.sends != 1 || f.written {
+	if ctx.Err() != nil {
+		t.Error("the exchange ended before it was to be sent again")
+	}
+	third := newWireConn(here)
+	w.gotConn(httptraceConn(third, false))
+	if n, err := third.Write([]byte("G")); err == nil || !errors.Is(context.Cause(ctx), errNoResend) {
+		t.Errorf("%d bytes were written on a second connection, %v", n, context.Cause(ctx))
+	}
+	if f := w.finish(nil); f.sends != 1 || f.written {
 		t.Errorf("fate %+v, want one send that was not complete", f)
 	}
 }

@@ -1,8 +1,12 @@
-package push
+package bots
 
-import "slices"
+import (
+	"slices"
 
-// Preset is what is known of a CRM's answers beyond their status.
+	"github.com/cxbridge/watcher/pkg/push"
+)
+
+// preset is what is known of a CRM's answers beyond their status.
 //
 //	name         a 2xx is a success when      tried again                      final
 //	leadsquared  Status is not "Error"        any status with ExceptionType    500 with Status "Error"
@@ -19,65 +23,65 @@ import "slices"
 // (developers.hubspot.com), Zoho "Handling API Limits and Error Responses" and
 // the insert records page of its API. That LeadSquared answers 200 or 500 when
 // its rate limit is hit is seen in the field, not documented.
-type Preset struct {
-	Name      string
-	Success   *Rule
-	RetryWhen []RetryRule
+type preset struct {
+	name      string
+	success   *push.Rule
+	retryWhen []push.RetryRule
 }
 
-var presets = []Preset{
+var presets = []preset{
 	{
 		// A mandatory or unknown attribute is a 500 whose body says what is wrong:
 		// the same answer would come for a day.
-		Name:    "leadsquared",
-		Success: &Rule{Path: "Status", NotEquals: []byte(`"Error"`)},
-		RetryWhen: []RetryRule{
-			{Body: &Rule{Path: "ExceptionType", Equals: []byte(`"MXAPIRateLimitExceededException"`)}},
-			{Statuses: []int{500}, Body: &Rule{Path: "Status", Equals: []byte(`"Error"`)}, Final: true},
+		name:    "leadsquared",
+		success: &push.Rule{Path: "Status", NotEquals: []byte(`"Error"`)},
+		retryWhen: []push.RetryRule{
+			{Body: &push.Rule{Path: "ExceptionType", Equals: []byte(`"MXAPIRateLimitExceededException"`)}},
+			{Statuses: []int{500}, Body: &push.Rule{Path: "Status", Equals: []byte(`"Error"`)}, Final: true},
 		},
 	},
 	{
 		// Errors are an array. The daily limit is a 403; a record that somebody else
 		// is saving is a 400.
-		Name:    "salesforce",
-		Success: &Rule{Path: "success", NotEquals: []byte(`false`)},
-		RetryWhen: []RetryRule{
-			{Statuses: []int{403}, Body: &Rule{Path: "0.errorCode", Equals: []byte(`"REQUEST_LIMIT_EXCEEDED"`)}},
-			{Statuses: []int{400}, Body: &Rule{Path: "0.errorCode", Equals: []byte(`"UNABLE_TO_LOCK_ROW"`)}},
+		name:    "salesforce",
+		success: &push.Rule{Path: "success", NotEquals: []byte(`false`)},
+		retryWhen: []push.RetryRule{
+			{Statuses: []int{403}, Body: &push.Rule{Path: "0.errorCode", Equals: []byte(`"REQUEST_LIMIT_EXCEEDED"`)}},
+			{Statuses: []int{400}, Body: &push.Rule{Path: "0.errorCode", Equals: []byte(`"UNABLE_TO_LOCK_ROW"`)}},
 		},
 	},
 	{
 		// 207 tells of partial failures of a batch by numErrors. 423 is a lock of two
 		// seconds, 477 an account that is being moved, 521 to 524 come from the edge.
-		Name:      "hubspot",
-		Success:   &Rule{Path: "numErrors", Exists: new(bool)},
-		RetryWhen: []RetryRule{{Statuses: []int{423, 477, 521, 522, 523, 524}}},
+		name:      "hubspot",
+		success:   &push.Rule{Path: "numErrors", Exists: new(bool)},
+		retryWhen: []push.RetryRule{{Statuses: []int{423, 477, 521, 522, 523, 524}}},
 	},
 	{
 		// Each record has its own outcome inside a 2xx; a push is one record.
-		Name:    "zoho",
-		Success: &Rule{Path: "data.0.status", Equals: []byte(`"success"`)},
-		RetryWhen: []RetryRule{
-			{Body: &Rule{Path: "code", Equals: []byte(`"TOO_MANY_REQUESTS"`)}},
+		name:    "zoho",
+		success: &push.Rule{Path: "data.0.status", Equals: []byte(`"success"`)},
+		retryWhen: []push.RetryRule{
+			{Body: &push.Rule{Path: "code", Equals: []byte(`"TOO_MANY_REQUESTS"`)}},
 		},
 	},
 }
 
-// LookupPreset returns the preset of that name, which is lower-case. It is
+// lookupPreset returns the preset of that name, which is lower-case. It is
 // shared: do not change it.
-func LookupPreset(name string) (Preset, bool) {
-	i := slices.IndexFunc(presets, func(p Preset) bool { return p.Name == name })
+func lookupPreset(name string) (preset, bool) {
+	i := slices.IndexFunc(presets, func(p preset) bool { return p.name == name })
 	if i < 0 {
-		return Preset{}, false
+		return preset{}, false
 	}
 	return presets[i], true
 }
 
-// PresetNames returns the known names, for messages and documentation.
-func PresetNames() []string {
+// presetNames returns the known names, for messages and documentation.
+func presetNames() []string {
 	names := make([]string, len(presets))
 	for i, p := range presets {
-		names[i] = p.Name
+		names[i] = p.name
 	}
 	return names
 }
