@@ -99,7 +99,7 @@ func NewCache(o CacheOptions) (*Cache, error) {
 func (c *Cache) Set() *Set { return c.set.Load() }
 
 // Gone reports whether a bot of this id, as a call holds it, had a document in the
-// last day and has none now: it may have been deleted, or is being restored.
+// last hour and has none now: it may have been deleted, or is being restored.
 func (c *Cache) Gone(id bson.RawValue) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

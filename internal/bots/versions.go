@@ -23,10 +23,10 @@ type versions struct {
 }
 
 // maxLost is how many lost bots are remembered, each for lostAge: long enough for
-// a restored backup.
+// a collection to be restored.
 const (
 	maxLost = 10_000
-	lostAge = 24 * time.Hour
+	lostAge = time.Hour
 )
 
 // wasLost reports whether a bot existed and does not now.
