@@ -16,6 +16,7 @@ import (
 
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/pkg/resume"
 	"github.com/cxbridge/watcher/pkg/stream"
@@ -28,7 +29,7 @@ type checkCmd struct {
 
 // Run checks what a deployment needs. It fails when something is missing
 // without which no call is pushed.
-func (k *checkCmd) Run(ctx context.Context, std streams) error {
+func (k *checkCmd) Run(ctx context.Context, std cli.Streams) error {
 	var bad faults
 	var outage time.Duration
 	bad.duration("outage", k.Outage, &outage)
@@ -44,7 +45,7 @@ func (k *checkCmd) Run(ctx context.Context, std streams) error {
 	defer closeDB()
 	list := deployment{db: db, config: c, outage: outage}
 	list.check(ctx)
-	return list.print(std.out)
+	return list.print(std.Out)
 }
 
 // verdict is what a check came to.
@@ -245,7 +246,7 @@ func (d *deployment) print(w io.Writer) error {
 	_ = table.Flush() // into memory
 	_, err := io.WriteString(w, out.String())
 	if failed {
-		err = errors.Join(err, silentError{})
+		err = errors.Join(err, cli.ErrSilent)
 	}
 	return err
 }

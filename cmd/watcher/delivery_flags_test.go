@@ -7,22 +7,29 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
 )
+
+// parsedRun is watcher run, but for the running.
+type parsedRun struct {
+	runFlags
+	cfg config.Config `kong:"-"`
+}
+
+// Run keeps the configuration.
+func (p *parsedRun) Run() (err error) {
+	p.cfg, err = p.config()
+	return err
+}
 
 // parseRun parses the command line of watcher run.
 func parseRun(t *testing.T, env map[string]string, args ...string) (config.Config, error) {
 	t.Helper()
-	var flags struct{ runFlags }
+	var p parsedRun
 	lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
-	parser, err := kong.New(&flags, kong.Resolvers(environment(lookup)), kong.ExplicitGroups(flagGroups))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := parser.Parse(append([]string{"--mongo-uri=mongodb://h"}, args...)); err != nil {
-		return config.Config{}, err
-	}
-	return flags.config()
+	err := cli.Run(t.Context(), &p, append([]string{"--mongo-uri=mongodb://h"}, args...), lookup, cli.Streams{}, kong.ExplicitGroups(flagGroups))
+	return p.cfg, err
 }
 
 func TestFlagsOfTheDelivery(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/cxbridge/watcher/internal/bots"
+	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
 )
 
@@ -52,7 +53,7 @@ func (p *previewCmd) documents(ctx context.Context, c *config.Config, stdin io.R
 	read("bot", p.Bot, &in.botDoc)
 	read("settings", p.Settings, &in.settings)
 	if err := errors.Join(bad...); err != nil {
-		return nil, usageError{err}
+		return nil, cli.Usage(err)
 	}
 	if p.SessionID == "" {
 		return in, nil
@@ -76,7 +77,7 @@ func (p *previewCmd) stored(ctx context.Context, c *config.Config, in *previewIn
 		return err
 	}
 	if in.call == nil {
-		return usageError{config.Fault{Setting: "session-id", Reason: fmt.Sprintf("no call in %s.%s has session_id %q", c.Database, c.CallsCollection, p.SessionID)}}
+		return cli.Usage(config.Fault{Setting: "session-id", Reason: fmt.Sprintf("no call in %s.%s has session_id %q", c.Database, c.CallsCollection, p.SessionID)})
 	}
 	if in.botDoc == nil {
 		filter := bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: bothForms(in.call.Lookup("bot_id"))}}}}
@@ -121,7 +122,7 @@ func openDatabase(ctx context.Context, c *config.Config) (*mongo.Database, func(
 		// A streamed hello is answered after 10 s, and Disconnect may wait for it.
 		SetServerMonitoringMode(options.ServerMonitoringModePoll))
 	if err != nil {
-		return nil, nil, usageError{config.Fault{Setting: "mongo-uri", Reason: "the driver does not take it"}}
+		return nil, nil, cli.Usage(config.Fault{Setting: "mongo-uri", Reason: "the driver does not take it"})
 	}
 	return client.Database(c.Database), func() {
 		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), 5*time.Second, errCommandTimeout)

@@ -12,6 +12,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/cxbridge/watcher/internal/admin"
+	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/pkg/secret"
 )
@@ -164,7 +165,7 @@ func (r *runFlags) config() (config.Config, error) {
 // checked joins the faults of parsing with those of the values.
 func checked(c *config.Config, bad faults) error {
 	if err := errors.Join(errors.Join(bad...), c.Validate()); err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/cxbridge/watcher/internal/app"
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/internal/dispatch"
 	"github.com/cxbridge/watcher/pkg/push"
@@ -29,16 +30,16 @@ type previewCmd struct {
 }
 
 // Run prints what would be sent for a call, without sending it.
-func (p *previewCmd) Run(ctx context.Context, std streams) error {
+func (p *previewCmd) Run(ctx context.Context, std cli.Streams) error {
 	o, err := p.options()
 	if err != nil {
 		return err
 	}
-	in, err := p.documents(ctx, &o.config, std.in)
+	in, err := p.documents(ctx, &o.config, std.In)
 	if err != nil {
 		return err
 	}
-	return writeJSON(std.out, o.preview(in))
+	return writeJSON(std.Out, o.preview(in))
 }
 
 // previewOptions are the flags of a preview, checked.

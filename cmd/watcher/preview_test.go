@@ -7,15 +7,17 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/cxbridge/watcher/internal/cli"
 )
 
 // invoke runs the program with arguments and standard input.
 func invoke(t *testing.T, stdin string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, errs strings.Builder
-	std := streams{in: strings.NewReader(stdin), out: &out, err: &errs}
+	std := cli.Streams{In: strings.NewReader(stdin), Out: &out, Err: &errs}
 	noEnv := func(string) (string, bool) { return "", false }
-	code = exitCode(run(t.Context(), args, noEnv, std), &errs)
+	code = cli.ExitStatus("watcher", run(t.Context(), args, noEnv, std), &errs)
 	return out.String(), errs.String(), code
 }
 
@@ -230,7 +232,7 @@ func TestPreviewOfBadInput(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			stdout, stderr, code := invoke(t, "", append([]string{"preview"}, tt.args...)...)
-			if code != exitUsage || stdout != "" {
+			if code != cli.ExitUsage || stdout != "" {
 				t.Errorf("exit %d, printed %q", code, stdout)
 			}
 			for _, want := range tt.want {
@@ -258,7 +260,7 @@ func TestPreviewReadsStandardInput(t *testing.T) {
 func TestPreviewOfADatabaseThatIsAway(t *testing.T) {
 	const uri = "mongodb://user:mongo-password@127.0.0.1:1/db?serverSelectionTimeoutMS=50"
 	_, stderr, code := invoke(t, "", "preview", "--session-id", "s", "--mongo-uri", uri)
-	if code != exitFailed || !strings.Contains(stderr, "read from calls") || strings.Contains(stderr, "mongo-password") {
+	if code != cli.ExitFailed || !strings.Contains(stderr, "read from calls") || strings.Contains(stderr, "mongo-password") {
 		t.Errorf("exit %d, %s", code, stderr)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/cxbridge/watcher/internal/cli"
 )
 
 // The README's table of flags is made from the flags themselves. Run the test
@@ -55,7 +57,7 @@ func TestTheReadmeLinksToWhatIsThere(t *testing.T) {
 // flagTable is the flags of watcher run as Markdown, grouped as in the help.
 func flagTable(t *testing.T) string {
 	t.Helper()
-	parser, err := kong.New(&cli{}, kong.ExplicitGroups(flagGroups))
+	parser, err := kong.New(&commands{}, kong.ExplicitGroups(flagGroups))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +78,7 @@ func flagTable(t *testing.T) string {
 			if f.Default != "" {
 				def = "`" + f.Default + "`"
 			}
-			fmt.Fprintf(&b, "| `--%s` | `%s` | %s | %s |\n", f.Name, envName(f.Name), def, strings.ReplaceAll(f.Help, "|", `\|`))
+			fmt.Fprintf(&b, "| `--%s` | `%s` | %s | %s |\n", f.Name, cli.EnvName(f.Name), def, strings.ReplaceAll(f.Help, "|", `\|`))
 		}
 	}
 	return b.String()

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"github.com/cxbridge/watcher/internal/app"
+	"github.com/cxbridge/watcher/internal/cli"
 )
 
 type runCmd struct {
@@ -12,12 +13,12 @@ type runCmd struct {
 }
 
 // Run follows the calls until the context ends, then drains.
-func (r *runCmd) Run(ctx context.Context, std streams) error {
+func (r *runCmd) Run(ctx context.Context, std cli.Streams) error {
 	cfg, err := r.config()
 	if err != nil {
 		return err
 	}
-	logger := newLogger(std.err, cfg.LogFormat, cfg.LogLevel)
+	logger := cli.NewLogger(std.Err, cfg.LogFormat, cfg.LogLevel)
 	watcher, err := app.New(cfg, app.Deps{Logger: logger, Version: version})
 	if err != nil {
 		return err

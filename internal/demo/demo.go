@@ -1,4 +1,4 @@
-// Package demo is the world around the watcher in `watcher demo`: calls that
+// Package demo is the world around the watcher in a demonstration: calls that
 // arrive the way CXB API writes them, bots, and a CRM that answers.
 //
 // It owns what is written to the database before the watcher sees it, what the
@@ -27,8 +27,6 @@ const (
 	PublicBaseURL = "https://api.cxbridge.example"
 	// Network holds the address of the CRM, which is not a public one.
 	Network = "127.0.0.0/8"
-	// RetrySchedule is short, so that a person sees the second try.
-	RetrySchedule = "300ms,1s"
 )
 
 // What the demo is made for. It remembers about 4 KB for each call, and one
@@ -45,15 +43,14 @@ const (
 	settingsCollection = "system_settings"
 )
 
-// Options are what a Demo is made from. The zero value of everything but DB
-// and Out is usable.
+// Options are what a Demo is made from. DB, Out, Calls and Rate are required.
 type Options struct {
 	DB  *mongo.Database // where calls, bots and settings are written
 	Out io.Writer       // what people read
 
 	CRMAddr string        // where the CRM listens; default 127.0.0.1 and any port
-	Calls   int           // how many calls arrive; default 25
-	Rate    float64       // how many in a second; default 8
+	Calls   int           // how many calls arrive, 1 to MaxCalls
+	Rate    float64       // how many in a second, above 0 and up to MaxRate
 	Seed    uint64        // the same seed gives the same calls
 	Keep    bool          // stay until the context ends after the last call was checked
 	Color   bool          // Out shows ANSI colours
@@ -70,25 +67,31 @@ type Demo struct {
 	print *printer
 }
 
+// Validate names what cannot be played.
+func (o *Options) Validate() error {
+	var faults []error
+	if o.Calls < 1 || o.Calls > MaxCalls {
+		faults = append(faults, fmt.Errorf("--calls: %d is not from 1 to %d", o.Calls, MaxCalls))
+	}
+	if !(o.Rate > 0 && o.Rate <= MaxRate) { // no number is not above 0 either
+		faults = append(faults, fmt.Errorf("--rate: %g is not above 0 and up to %d", o.Rate, MaxRate))
+	}
+	return errors.Join(faults...)
+}
+
 // New checks the options and fills in their defaults. It opens nothing.
 func New(o Options) (*Demo, error) {
 	if o.DB == nil || o.Out == nil {
 		return nil, errors.New("demo: a database and a writer are needed")
 	}
-	if o.Calls == 0 {
-		o.Calls = 25
-	}
-	if o.Rate == 0 {
-		o.Rate = 8
+	if err := o.Validate(); err != nil {
+		return nil, err
 	}
 	if o.Wait == 0 {
 		o.Wait = 30 * time.Second
 	}
 	if o.CRMAddr == "" {
 		o.CRMAddr = "127.0.0.1:0"
-	}
-	if o.Calls < 1 || o.Calls > MaxCalls || !(o.Rate > 0 && o.Rate <= MaxRate) {
-		return nil, fmt.Errorf("demo: %d calls at %g per second: want 1 to %d calls and a rate up to %d", o.Calls, o.Rate, MaxCalls, MaxRate)
 	}
 	bots := cast()
 	return &Demo{

@@ -28,7 +28,7 @@ import (
 
 // standIn does a watcher's work in the simplest way, so that the demo can be
 // tested without one: it reads all calls again and again, and takes from the
-// script what it may send. The real one is tried with the demo in cmd/watcher.
+// script what it may send. The real one is tested with the demo in cmd/demo.
 type standIn struct {
 	calls  *mongo.Collection
 	crm    string
@@ -345,20 +345,22 @@ func TestCallsAreWrittenAsThePlatformWritesThem(t *testing.T) {
 func TestOptionsThatCannotBeUsed(t *testing.T) {
 	db := new(mongo.Database)
 	for name, o := range map[string]Options{
-		"no database":    {Out: io.Discard},
-		"no writer":      {DB: db},
-		"negative calls": {DB: db, Out: io.Discard, Calls: -1},
-		"too many":       {DB: db, Out: io.Discard, Calls: 2 * MaxCalls},
-		"negative rate":  {DB: db, Out: io.Discard, Rate: -1},
-		"too fast":       {DB: db, Out: io.Discard, Rate: 2 * MaxRate},
-		"no number":      {DB: db, Out: io.Discard, Rate: math.NaN()},
+		"no database":    {Out: io.Discard, Calls: 1, Rate: 1},
+		"no writer":      {DB: db, Calls: 1, Rate: 1},
+		"no calls":       {DB: db, Out: io.Discard, Rate: 1},
+		"negative calls": {DB: db, Out: io.Discard, Calls: -1, Rate: 1},
+		"too many":       {DB: db, Out: io.Discard, Calls: MaxCalls + 1, Rate: 1},
+		"no rate":        {DB: db, Out: io.Discard, Calls: 1},
+		"negative rate":  {DB: db, Out: io.Discard, Calls: 1, Rate: -1},
+		"too fast":       {DB: db, Out: io.Discard, Calls: 1, Rate: MaxRate + 1},
+		"no number":      {DB: db, Out: io.Discard, Calls: 1, Rate: math.NaN()},
 	} {
 		if _, err := New(o); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	if d, err := New(Options{DB: db, Out: io.Discard}); err != nil || d.o.Calls != 25 || d.o.Rate != 8 {
-		t.Errorf("defaults: %+v, %v", d, err)
+	if _, err := New(Options{DB: db, Out: io.Discard, Calls: MaxCalls, Rate: MaxRate}); err != nil {
+		t.Errorf("the most that there may be: %v", err)
 	}
 }
 
