@@ -55,7 +55,7 @@ var (
 // Run plays the demo. It fails when a call ended as it should not.
 func (s *show) Run(ctx context.Context, std cli.Streams) error {
 	cfg, script := s.config(), demo.Options{Calls: s.Calls, Rate: s.Rate, Seed: s.Seed, Keep: s.Keep}
-	if err := errors.Join(script.Validate(), cfg.Validate()); err != nil {
+	if err := errors.Join(script.Validate(), cfg.Check()); err != nil {
 		return cli.Usage(err)
 	}
 	logger := cli.NewLogger(std.Err, cli.LogText, s.LogLevel)

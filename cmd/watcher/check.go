@@ -23,7 +23,7 @@ import (
 )
 
 type checkCmd struct {
-	Outage string `default:"24h" placeholder:"DURATION" help:"The longest time that the watcher may be down: the oplog should reach back that far."`
+	Outage time.Duration `default:"24h" placeholder:"DURATION" help:"The longest time that the watcher may be down: the oplog should reach back that far."`
 	operatorFlags
 }
 
@@ -31,10 +31,8 @@ type checkCmd struct {
 // without which no call is pushed.
 func (k *checkCmd) Run(ctx context.Context, std cli.Streams) error {
 	var bad faults
-	var outage time.Duration
-	bad.duration("outage", k.Outage, &outage)
-	if outage < 0 {
-		bad.add("outage", fmt.Errorf("%s is negative", outage))
+	if k.Outage < 0 {
+		bad.add("outage", fmt.Errorf("%s is negative", k.Outage))
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, commandTimeout, errCommandTimeout)
 	defer cancel()
@@ -43,7 +41,7 @@ func (k *checkCmd) Run(ctx context.Context, std cli.Streams) error {
 		return err
 	}
 	defer closeDB()
-	list := deployment{db: db, config: c, outage: outage}
+	list := deployment{db: db, config: c, outage: k.Outage}
 	list.check(ctx)
 	return list.print(std.Out)
 }

@@ -23,7 +23,7 @@ type lintCmd struct {
 	Output      string   `default:"table" placeholder:"HOW" help:"table or json."`
 	TimeFormat  string   `placeholder:"FORMAT" help:"Format of times where the bot names none."`
 	AnalysisKey []string `placeholder:"NAME" help:"One more analysis.* key that exists; repeatable."`
-	mongoFlags
+	config.Mongo
 }
 
 // Run prints what is wrong with bots. It fails when one of them cannot push.
@@ -60,8 +60,7 @@ func (l *lintCmd) Run(ctx context.Context, std cli.Streams) error {
 func (l *lintCmd) config() (config.Config, error) {
 	c := config.Default()
 	var bad faults
-	l.apply(&c)
-	c.TimeFormat = l.TimeFormat
+	c.Mongo, c.TimeFormat = l.Mongo, l.TimeFormat
 	if len(l.Bot) > 0 {
 		c.MongoURI = unusedURI
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/cxbridge/watcher/internal/cli"
+	"github.com/cxbridge/watcher/internal/config"
 )
 
 // version is set by the linker: -ldflags "-X main.version=1.2.3".
@@ -46,5 +47,6 @@ func run(ctx context.Context, args []string, env cli.Env, std cli.Streams) error
 	return cli.Run(ctx, &commands{}, args, env, std,
 		kong.Name("watcher"),
 		kong.Description("Pushes the results of finished calls to the CRM of their bot: follows a MongoDB change stream, renders each bot's mapping, sends, and writes the outcome back onto the call."),
-		kong.ExplicitGroups(flagGroups))
+		kong.ExplicitGroups(flagGroups),
+		config.Options())
 }

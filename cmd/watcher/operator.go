@@ -21,16 +21,13 @@ import (
 // operatorFlags are those of the commands that look at, or change, what a
 // watcher keeps.
 type operatorFlags struct {
-	mongoFlags
-
-	ResumeCollection string `group:"progress" default:"watcher_resume" placeholder:"NAME" help:"Collection of the saved positions."`
-	Name             string `group:"progress" default:"default" placeholder:"NAME" help:"Identity of the saved position."`
+	config.Mongo
+	config.Position
 }
 
 func (o *operatorFlags) config(bad faults) (config.Config, error) {
 	c := config.Default()
-	o.apply(&c)
-	c.ResumeCollection, c.Name = o.ResumeCollection, o.Name
+	c.Mongo, c.Position = o.Mongo, o.Position
 	return c, checked(&c, bad)
 }
 

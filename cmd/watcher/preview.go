@@ -25,8 +25,8 @@ type previewCmd struct {
 	Now         string `placeholder:"TIME" help:"Time of system.* and of signatures, RFC 3339. Default: system.* is when the result was stored, as in the push."`
 	Unresolved  string `default:"empty" placeholder:"HOW" help:"A token without a value: empty, as in the push, or literal."`
 	ShowSecrets bool   `help:"Show credentials instead of ***."`
-	mongoFlags
-	renderFlags
+	config.Mongo
+	config.Render
 }
 
 // Run prints what would be sent for a call, without sending it.
@@ -54,8 +54,7 @@ type previewOptions struct {
 func (p *previewCmd) options() (*previewOptions, error) {
 	o := &previewOptions{config: config.Default(), showSecrets: p.ShowSecrets}
 	var bad faults
-	p.mongoFlags.apply(&o.config)
-	p.renderFlags.apply(&o.config, &bad)
+	o.config.Mongo, o.config.Render = p.Mongo, p.Render
 	switch {
 	case p.Call == "" && p.SessionID == "":
 		bad.add("call", errors.New("give a file, or --session-id to read from the database"))

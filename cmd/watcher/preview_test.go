@@ -225,8 +225,9 @@ func TestPreviewOfBadInput(t *testing.T) {
 		{"bad ObjectId", []string{"--call", bad(`{"_id": {"$oid": "zz"}}`), "--bot", bot}, []string{"--call", "Extended JSON"}},
 		{"bad date", []string{"--call", bad(`{"d": {"$date": {"x": 1}}}`), "--bot", bot}, []string{"--call", "Extended JSON"}},
 		{"settings", []string{"--call", call, "--bot", bot, "--settings", bad("{")}, []string{"--settings"}},
-		{"flags", []string{"--call", call, "--bot", bot, "--now", "noon", "--unresolved", "maybe", "--time-format", "%Q", "--public-base-url", "x", "--minio-secure=perhaps"},
-			[]string{"--now", "--unresolved", "--time-format", "--public-base-url", "--minio-secure"}},
+		{"flags", []string{"--call", call, "--bot", bot, "--now", "noon", "--unresolved", "maybe", "--time-format", "%Q", "--public-base-url", "x"},
+			[]string{"--now", "--unresolved", "--time-format", "--public-base-url"}},
+		{"no bool", []string{"--call", call, "--bot", bot, "--minio-secure=perhaps"}, []string{"--minio-secure"}},
 		{"no database named", []string{"--session-id", "s"}, []string{"--mongo-uri"}},
 		{"unknown flag", []string{"--nope"}, []string{"--nope"}},
 	} {

@@ -11,6 +11,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/cxbridge/watcher/internal/cli"
+	"github.com/cxbridge/watcher/internal/config"
 )
 
 // The README's table of flags is made from the flags themselves. Run the test
@@ -57,7 +58,7 @@ func TestTheReadmeLinksToWhatIsThere(t *testing.T) {
 // flagTable is the flags of watcher run as Markdown, grouped as in the help.
 func flagTable(t *testing.T) string {
 	t.Helper()
-	parser, err := kong.New(&commands{}, kong.ExplicitGroups(flagGroups))
+	parser, err := kong.New(&commands{}, kong.ExplicitGroups(flagGroups), config.Options())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,11 +16,11 @@ func TestPprofIsForThisMachineAlone(t *testing.T) {
 	var out, errs bytes.Buffer
 	std := cli.Streams{In: strings.NewReader(""), Out: &out, Err: &errs}
 	noEnv := func(string) (string, bool) { return "", false }
-	err := run(t.Context(), []string{"run", "--mongo-uri", "mongodb://127.0.0.1", "--pprof", ":6060", "--partitions", "none"}, noEnv, std)
+	err := run(t.Context(), []string{"run", "--mongo-uri", "mongodb://127.0.0.1", "--pprof", ":6060", "--partitions", "0"}, noEnv, std)
 	if code := cli.ExitStatus("watcher", err, &errs); code != cli.ExitUsage {
 		t.Errorf("exit status %d: %v", code, err)
 	}
-	for _, want := range []string{`--pprof: ":6060" is not an address of this machine alone`, `--partitions: "none" is not a whole number`} {
+	for _, want := range []string{`--pprof: ":6060" is not an address of this machine alone`, `--partitions: 0 is not from 1`} {
 		if !strings.Contains(errs.String(), want) {
 			t.Errorf("%q is not said in\n%s", want, errs.String())
 		}

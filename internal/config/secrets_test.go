@@ -54,7 +54,7 @@ func TestAgesThatCannotBeUsed(t *testing.T) {
 	} {
 		c := Default()
 		c.MongoURI, c.MaxAge = "mongodb://h", age
-		if err := c.Validate(); (err == nil) != good {
+		if err := c.Check(); (err == nil) != good {
 			t.Errorf("%v: %v", age, err)
 		}
 	}
