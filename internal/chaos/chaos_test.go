@@ -37,8 +37,8 @@ const (
 	laneTime   = 8 * time.Second
 )
 
-// world is everything that a fault can hit.
-type world struct {
+// chaos is everything that a fault can hit.
+type chaos struct {
 	t        *testing.T
 	rng      *rand.Rand
 	server   *localmongo.Server
@@ -62,7 +62,7 @@ func TestNoCallIsLostWhateverHappens(t *testing.T) {
 	seconds := number("WATCHER_CHAOS_SECONDS", defaultSeconds)
 	t.Logf("WATCHER_CHAOS_SEED=%d WATCHER_CHAOS_SECONDS=%d", seed, seconds)
 
-	w := newWorld(t, seed)
+	w := newChaos(t, seed)
 	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Duration(seconds)*time.Second, errNotSettled) //nolint:gosec // seconds
 	defer cancel()
 	var arriving sync.WaitGroup
@@ -86,25 +86,20 @@ func number(name string, otherwise uint64) uint64 {
 	return otherwise
 }
 
-func newWorld(t *testing.T, seed uint64) *world {
+func newChaos(t *testing.T, seed uint64) *chaos {
 	t.Helper()
 	server := localmongotest.Start(t, localmongo.Options{})
 	platform := apptest.NewPlatform(t, server.URI())
-	w := &world{
+	w := &chaos{
 		t: t, rng: rand.New(rand.NewPCG(seed, 1)), server: server, platform: platform, //nolint:gosec // repeatable
-		crm: newReceiver(t, platform.Calls), faults: make(map[string]int), begun: time.Now(),
+		crm: newReceiver(t, platform.Calls), faults: make(map[string]int),
 	}
 	store, err := resume.NewStore(platform.DB.Collection("watcher_resume"), "chaos")
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.store = store
-	// The receiver looks calls up by it.
-	_, err = platform.Calls.Indexes().CreateMany(t.Context(), []mongo.IndexModel{
-		{Keys: bson.D{{Key: "post_call_push_result.delivery_id", Value: 1}}},
-		{Keys: bson.D{{Key: "session_id", Value: 1}}},
-		{Keys: bson.D{{Key: "completed_at", Value: 1}}},
-	})
+	_, err = platform.Calls.Indexes().CreateOne(t.Context(), mongo.IndexModel{Keys: bson.D{{Key: "completed_at", Value: 1}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,6 +120,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 		w.replicas = append(w.replicas, r)
 		r.start()
 	}
+	w.begun = time.Now() // the replicas were built before
 	return w
 }
 
@@ -133,7 +129,7 @@ func botName(i int) string { return fmt.Sprintf("bot-%02d", i) }
 func path(i int) string { return fmt.Sprintf("/crm/%02d", i) }
 
 // arrive stores calls until ctx ends, each until the database has taken it.
-func (w *world) arrive(ctx context.Context) {
+func (w *chaos) arrive(ctx context.Context) {
 	ticker := time.NewTicker(time.Second / perSecond)
 	defer ticker.Stop()
 	for n := 0; ; n++ {
@@ -157,7 +153,7 @@ func (w *world) arrive(ctx context.Context) {
 }
 
 // hit does one thing after the other, at random, until ctx ends.
-func (w *world) hit(ctx context.Context) {
+func (w *chaos) hit(ctx context.Context) {
 	for ctx.Err() == nil {
 		f := w.pick()
 		w.mu.Lock()
@@ -175,7 +171,7 @@ type fault struct {
 	do    func(ctx context.Context)
 }
 
-func (w *world) pick() fault {
+func (w *chaos) pick() fault {
 	r := w.replicas[w.rng.IntN(len(w.replicas))]
 	crm := path(w.rng.IntN(botCount))
 	all := []fault{
@@ -205,8 +201,8 @@ func (w *world) pick() fault {
 		{"lose history", true, func(context.Context) { w.server.LoseHistory(bson.Timestamp{}) }},
 		{"kill cursors", false, func(context.Context) { w.server.KillCursors("") }},
 		{"reset", true, w.reset},
-		{"CRM trouble", false, func(context.Context) { w.crm.setMood(crm, mood(w.rng.IntN(int(moods)))) }},
-		{"CRM trouble", false, func(context.Context) { w.crm.setMood(crm, mood(w.rng.IntN(int(moods)))) }},
+		{"CRM falls ill", false, func(context.Context) { w.crm.setMood(crm, mood(w.rng.IntN(int(moods)))) }},
+		{"CRM falls ill", false, func(context.Context) { w.crm.setMood(crm, mood(w.rng.IntN(int(moods)))) }},
 		{"CRM well", false, func(context.Context) { w.crm.setMood(crm, wellMood) }},
 	}
 	f := all[w.rng.IntN(len(all))]
@@ -225,7 +221,7 @@ type blow struct {
 }
 
 // blame counts a call that was taken again for the last blow before that.
-func (w *world) blame(at time.Time) {
+func (w *chaos) blame(at time.Time) {
 	for i := len(w.blows) - 1; i >= 0; i-- {
 		if w.blows[i].at.Before(at) {
 			w.blows[i].twice++
@@ -236,7 +232,7 @@ func (w *world) blame(at time.Time) {
 }
 
 // reset moves a partition back by up to half a minute, as an operator does.
-func (w *world) reset(ctx context.Context) {
+func (w *chaos) reset(ctx context.Context) {
 	ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Second, errNotSettled)
 	defer cancel()
 	p := resume.Partition{Index: w.rng.IntN(partitions), Of: partitions}
@@ -245,7 +241,7 @@ func (w *world) reset(ctx context.Context) {
 	_ = w.store.Reset(ctx, p, resume.At(time.Now().Add(-back)), resume.Reset{At: time.Now(), Repush: "missing", By: "chaos"})
 }
 
-func (w *world) rest(ctx context.Context, d time.Duration) {
+func (w *chaos) rest(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -255,7 +251,7 @@ func (w *world) rest(ctx context.Context, d time.Duration) {
 }
 
 // heal ends all faults.
-func (w *world) heal() {
+func (w *chaos) heal() {
 	w.server.StepUp()
 	w.crm.calm()
 	for _, r := range w.replicas {
@@ -265,7 +261,7 @@ func (w *world) heal() {
 }
 
 // settle waits until nothing is left to do.
-func (w *world) settle() {
+func (w *chaos) settle() {
 	ctx, cancel := context.WithTimeoutCause(w.t.Context(), settleTimeout, errNotSettled)
 	defer cancel()
 	open := bson.D{{Key: "$or", Value: bson.A{
@@ -286,7 +282,7 @@ func (w *world) settle() {
 }
 
 // judge compares what was stored, what was received and what was written.
-func (w *world) judge() {
+func (w *chaos) judge() {
 	w.t.Helper()
 	statuses := make(map[string]int)
 	ids := make(map[string]string)
@@ -360,7 +356,7 @@ func (w *world) judge() {
 // excused says whether a push after the logged outcome is one that no watcher
 // can avoid: its sender was paused and had not noticed yet, or it had read the
 // call before the outcome of a replica that had lost the lease was logged.
-func (w *world) excused(l late) bool {
+func (w *chaos) excused(l late) bool {
 	if l.logged <= laneTime {
 		return true
 	}

@@ -9,6 +9,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/cxbridge/watcher/internal/demo/world"
 )
 
 // Tally counts calls by what became of them.
@@ -37,7 +39,7 @@ func (s *Summary) OK() bool { return len(s.Wrong) == 0 }
 // example is one call to be shown in full.
 type example struct {
 	call    *call
-	request request
+	request world.Request
 	outcome bson.Raw
 }
 

@@ -22,7 +22,7 @@ func ask(c *crm, b *bot, key, payload string) (int, string) {
 	}
 	r.Header.Set("Idempotency-Key", key)
 	w := httptest.NewRecorder()
-	c.ServeHTTP(w, r)
+	c.handler.ServeHTTP(w, r)
 	return w.Code, w.Body.String()
 }
 
@@ -94,8 +94,8 @@ func TestCRMKeepsFewRequestsInFull(t *testing.T) {
 		if len(c.examples) != maxExamples {
 			t.Errorf("%d requests kept, want %d", len(c.examples), maxExamples)
 		}
-		if r, ok := c.example("A"); !ok || string(r.body) != `{"call_id":"A"}` {
-			t.Errorf("the first request is kept as %q, %v", r.body, ok)
+		if r, ok := c.example("A"); !ok || string(r.Body) != `{"call_id":"A"}` {
+			t.Errorf("the first request is kept as %q, %v", r.Body, ok)
 		}
 	})
 }

@@ -15,9 +15,10 @@ import (
 	"net"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/cxbridge/watcher/internal/demo/world"
 )
 
 // What the watcher has to be told for a demo; without these the calls do not
@@ -34,13 +35,6 @@ const (
 const (
 	MaxCalls = 100_000
 	MaxRate  = 1000 // calls in a second
-)
-
-// The collections, by the names that they have everywhere by default.
-const (
-	callsCollection    = "calls"
-	botsCollection     = "bots"
-	settingsCollection = "system_settings"
 )
 
 // Options are what a Demo is made from. DB, Out, Calls and Rate are required.
@@ -61,10 +55,11 @@ type Options struct {
 
 // Demo is one run of calls. Prepare it, start the watcher, then Run.
 type Demo struct {
-	o     Options
-	bots  []*bot
-	crm   *crm
-	print *printer
+	o        Options
+	bots     []*bot
+	platform *world.Platform
+	crm      *crm
+	print    *printer
 }
 
 // Validate names what cannot be played.
@@ -95,10 +90,11 @@ func New(o Options) (*Demo, error) {
 	}
 	bots := cast()
 	return &Demo{
-		o:     o,
-		bots:  bots,
-		crm:   newCRM(bots),
-		print: &printer{out: o.Out, color: o.Color},
+		o:        o,
+		bots:     bots,
+		platform: world.NewPlatform(o.DB),
+		crm:      newCRM(bots),
+		print:    &printer{out: o.Out, color: o.Color},
 	}, nil
 }
 
@@ -110,20 +106,15 @@ func (d *Demo) Prepare(ctx context.Context) error {
 		return fmt.Errorf("listen for the demo's CRM: %w", err)
 	}
 	d.crm.listener = ln
-	for _, key := range []string{"session_id", "stream_id"} {
-		_, err := d.o.DB.Collection(callsCollection).Indexes().CreateOne(ctx, mongo.IndexModel{Keys: bson.D{{Key: key, Value: 1}}})
-		if err != nil {
-			return fmt.Errorf("index calls by %s: %w", key, err)
+	if err := d.platform.CreateIndexes(ctx); err != nil {
+		return err
+	}
+	for _, b := range d.bots {
+		if err := d.platform.PutBot(ctx, b.document(d.CRMURL())); err != nil {
+			return fmt.Errorf("write bot %s: %w", b.name, err)
 		}
 	}
-	docs := make([]any, len(d.bots))
-	for i, b := range d.bots {
-		docs[i] = b.document(d.CRMURL())
-	}
-	if _, err := d.o.DB.Collection(botsCollection).InsertMany(ctx, docs); err != nil {
-		return fmt.Errorf("write the demo's bots: %w", err)
-	}
-	if _, err := d.o.DB.Collection(settingsCollection).InsertOne(ctx, settings()); err != nil {
+	if err := d.platform.PutSettings(ctx, settings()); err != nil {
 		return fmt.Errorf("write the demo's settings: %w", err)
 	}
 	return nil
@@ -185,16 +176,15 @@ func (d *Demo) Run(ctx context.Context, metrics string) (Summary, error) {
 // play is the demo without the CRM's service.
 func (d *Demo) play(ctx context.Context, plan []*call, metrics string) (Summary, error) {
 	started := time.Now()
-	platform := &platform{calls: d.o.DB.Collection(callsCollection), rate: d.o.Rate}
-	audience := newAudience(platform.calls, d.crm, d.print, plan, d.o.Wait)
+	audience := newAudience(d.platform.Calls, d.crm, d.print, plan, d.o.Wait)
 
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return platform.play(gctx, plan, audience.stored) })
+	g.Go(func() error { return play(gctx, d.platform, d.o.Rate, plan, audience.stored) })
 	g.Go(func() error { return audience.watch(gctx) })
 	if err := g.Wait(); err != nil {
 		return Summary{}, err
 	}
-	sum, example, err := check(ctx, platform.calls, d.crm, plan)
+	sum, example, err := check(ctx, d.platform.Calls, d.crm, plan)
 	if err != nil {
 		return sum, err
 	}

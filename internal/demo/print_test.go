@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/cxbridge/watcher/internal/demo/world"
 )
 
 // performance prints a whole demo whose calls all end as they should.
@@ -36,7 +38,7 @@ func performance(t *testing.T, plan []*call, color bool) (string, Summary) {
 		t.Fatal(err)
 	}
 	header := http.Header{"Authorization": {"Bearer secret-token"}, "Idempotency-Key": {"0123456789abcdef0123456789abcdef"}, "Content-Type": {"application/json"}}
-	p.closing(sum, cast2(plan), &example{plan[0], request{"POST", "/kestrel/leads", header, []byte(body)}, written}, "http://127.0.0.1:9090/metrics")
+	p.closing(sum, cast2(plan), &example{plan[0], world.Request{Method: "POST", Path: "/kestrel/leads", Header: header, Body: []byte(body)}, written}, "http://127.0.0.1:9090/metrics")
 	return out.String(), sum
 }
 

@@ -115,6 +115,6 @@ func give(c *crm, method, target string, header http.Header, body []byte) *deliv
 	r := httptest.NewRequest(method, target, bytes.NewReader(body))
 	r.Header = header.Clone()
 	w := httptest.NewRecorder()
-	c.ServeHTTP(w, r)
+	c.handler.ServeHTTP(w, r)
 	return c.delivery(header.Get("Idempotency-Key"))
 }

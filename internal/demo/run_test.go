@@ -178,7 +178,7 @@ func stage(t *testing.T, o Options, spoil func(*call) bool) (*Demo, *standIn) {
 		t.Fatal(err)
 	}
 	s := &standIn{
-		calls:  o.DB.Collection(callsCollection),
+		calls:  d.platform.Calls,
 		crm:    d.CRMURL(),
 		http:   &http.Client{Transport: &http.Transport{}},
 		script: map[string]*call{},
@@ -343,7 +343,12 @@ func TestCallsAreWrittenAsThePlatformWritesThem(t *testing.T) {
 }
 
 func TestOptionsThatCannotBeUsed(t *testing.T) {
-	db := new(mongo.Database)
+	client, err := mongo.Connect() // to nothing: it is not used
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Disconnect(t.Context()) }()
+	db := client.Database("cxbridge")
 	for name, o := range map[string]Options{
 		"no database":    {Out: io.Discard, Calls: 1, Rate: 1},
 		"no writer":      {DB: db, Calls: 1, Rate: 1},
