@@ -39,6 +39,25 @@ func TestTheReadmeListsTheFlags(t *testing.T) {
 	}
 }
 
+// The tree in the design has a line for each package.
+func TestTheDesignNamesEveryPackage(t *testing.T) {
+	design, err := os.ReadFile("../../docs/design.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{"cmd", "pkg", "internal"} {
+		packages, err := os.ReadDir(filepath.Join("../..", dir))
+		if err != nil || len(packages) == 0 {
+			t.Fatalf("%s holds %d packages, %v", dir, len(packages), err)
+		}
+		for _, p := range packages {
+			if line := "\n    " + dir + "/" + p.Name() + "/ "; !strings.Contains(string(design), line) {
+				t.Errorf("docs/design.md has no line of %s/%s", dir, p.Name())
+			}
+		}
+	}
+}
+
 func TestTheReadmeLinksToWhatIsThere(t *testing.T) {
 	raw, err := os.ReadFile("../../README.md")
 	if err != nil {
