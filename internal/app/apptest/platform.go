@@ -14,7 +14,7 @@ import (
 	"github.com/cxbridge/watcher/pkg/backoff"
 )
 
-// Database is the name of the database that a Platform writes to.
+// Database is the name of the database that a Platform writes to on a localmongo.
 const Database = "cxbridge"
 
 // Platform is the platform of a test, which fails with it.
@@ -25,15 +25,20 @@ type Platform struct {
 	t testing.TB
 }
 
-// NewPlatform connects to a server until the end of the test.
+// NewPlatform connects to Database on a server until the end of the test.
 func NewPlatform(t testing.TB, uri string) *Platform {
+	t.Helper()
+	return newPlatform(t, uri, Database)
+}
+
+func newPlatform(t testing.TB, uri, database string) *Platform {
 	t.Helper()
 	client, err := mongo.Connect(options.Client().ApplyURI(uri).SetAppName("platform"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Disconnect(context.WithoutCancel(t.Context())) })
-	p := &Platform{Platform: world.NewPlatform(client.Database(Database)), Client: client, t: t}
+	p := &Platform{Platform: world.NewPlatform(client.Database(database)), Client: client, t: t}
 	if err := p.CreateIndexes(t.Context()); err != nil {
 		t.Fatal(err)
 	}
