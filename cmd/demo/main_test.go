@@ -31,7 +31,7 @@ func TestDemoShowsTheWholeRoad(t *testing.T) {
 	}
 	for _, says := range []string{
 		"all 20 calls ended as they should",
-		"✓ ok, try 2 (503, 201)",
+		"✓ ok, attempt 2 (503, 201)",
 		"✗ rejected (422)",
 		"✗ rejected (200)",
 		"– skipped (no url)",

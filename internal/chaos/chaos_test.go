@@ -18,6 +18,7 @@ import (
 	"github.com/cxbridge/watcher/internal/app/apptest"
 	"github.com/cxbridge/watcher/internal/localmongo"
 	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
+	"github.com/cxbridge/watcher/pkg/backoff"
 	"github.com/cxbridge/watcher/pkg/resume"
 )
 
@@ -47,11 +48,11 @@ type chaos struct {
 	crm      *receiver
 	replicas []*replica
 
-	mu     sync.Mutex
-	begun  time.Time
-	faults map[string]int
-	blows  []blow   // those after which calls may be sent twice
-	stored []string // sessions
+	mu          sync.Mutex
+	begun       time.Time
+	faults      map[string]int
+	disruptions []disruption // those after which calls may be sent twice
+	stored      []string     // sessions
 }
 
 func TestNoCallIsLostWhateverHappens(t *testing.T) {
@@ -76,7 +77,7 @@ func TestNoCallIsLostWhateverHappens(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	w.judge()
+	w.compare()
 }
 
 func number(name string, otherwise uint64) uint64 {
@@ -128,7 +129,7 @@ func botName(i int) string { return fmt.Sprintf("bot-%02d", i) }
 
 func path(i int) string { return fmt.Sprintf("/crm/%02d", i) }
 
-// arrive stores calls until ctx ends, each until the database has taken it.
+// arrive stores calls until ctx ends, each until the database has it.
 func (w *chaos) arrive(ctx context.Context) {
 	ticker := time.NewTicker(time.Second / perSecond)
 	defer ticker.Stop()
@@ -201,34 +202,34 @@ func (w *chaos) pick() fault {
 		{"lose history", true, func(context.Context) { w.server.LoseHistory(bson.Timestamp{}) }},
 		{"kill cursors", false, func(context.Context) { w.server.KillCursors("") }},
 		{"reset", true, w.reset},
-		{"CRM falls ill", false, func(context.Context) { w.crm.setMood(crm, mood(w.rng.IntN(int(moods)))) }},
-		{"CRM falls ill", false, func(context.Context) { w.crm.setMood(crm, mood(w.rng.IntN(int(moods)))) }},
+		{"CRM fails", false, func(context.Context) { w.crm.setMood(crm, mood(w.rng.IntN(int(moods)))) }},
+		{"CRM fails", false, func(context.Context) { w.crm.setMood(crm, mood(w.rng.IntN(int(moods)))) }},
 		{"CRM well", false, func(context.Context) { w.crm.setMood(crm, wellMood) }},
 	}
 	f := all[w.rng.IntN(len(all))]
 	if !f.moves {
 		return f
 	}
-	w.blows = append(w.blows, blow{name: f.name, at: time.Now()})
+	w.disruptions = append(w.disruptions, disruption{name: f.name, at: time.Now()})
 	return f
 }
 
-// blow is a fault that may cut off what was being sent.
-type blow struct {
+// disruption is a fault that may cut off what was being sent.
+type disruption struct {
 	name  string
 	at    time.Time
 	twice int // calls that were sent once more after it
 }
 
-// blame counts a call that was taken again for the last blow before that.
-func (w *chaos) blame(at time.Time) {
-	for i := len(w.blows) - 1; i >= 0; i-- {
-		if w.blows[i].at.Before(at) {
-			w.blows[i].twice++
+// attribute counts a call that was received once more for the last disruption before that.
+func (w *chaos) attribute(at time.Time) {
+	for i := len(w.disruptions) - 1; i >= 0; i-- {
+		if w.disruptions[i].at.Before(at) {
+			w.disruptions[i].twice++
 			return
 		}
 	}
-	w.t.Errorf("a call was taken twice before anything had happened")
+	w.t.Errorf("a call was received twice before anything had happened")
 }
 
 // reset moves a partition back by up to half a minute, as an operator does.
@@ -241,14 +242,7 @@ func (w *chaos) reset(ctx context.Context) {
 	_ = w.store.Reset(ctx, p, resume.At(time.Now().Add(-back)), resume.Reset{At: time.Now(), Repush: "missing", By: "chaos"})
 }
 
-func (w *chaos) rest(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-}
+func (w *chaos) rest(ctx context.Context, d time.Duration) { _ = backoff.Sleep(ctx, d) }
 
 // heal ends all faults.
 func (w *chaos) heal() {
@@ -281,8 +275,8 @@ func (w *chaos) settle() {
 	}
 }
 
-// judge compares what was stored, what was received and what was written.
-func (w *chaos) judge() {
+// compare holds against each other what was stored, what was received and what was written.
+func (w *chaos) compare() {
 	w.t.Helper()
 	statuses := make(map[string]int)
 	ids := make(map[string]string)
@@ -312,7 +306,7 @@ func (w *chaos) judge() {
 		w.t.Errorf("stored %d calls, outcomes %v", len(w.stored), statuses)
 	}
 
-	again, late, bodies := 0, 0, 0
+	repeated, late, bodies := 0, 0, 0
 	w.crm.mu.Lock()
 	defer w.crm.mu.Unlock()
 	for session, id := range ids {
@@ -321,9 +315,9 @@ func (w *chaos) judge() {
 			w.t.Errorf("%s has an outcome and was never received", session)
 			continue
 		}
-		for _, at := range d.taken[min(1, len(d.taken)):] {
-			again++
-			w.blame(at)
+		for _, at := range d.accepted[min(1, len(d.accepted)):] {
+			repeated++
+			w.attribute(at)
 		}
 		if d.bodies > 1 {
 			bodies++
@@ -338,13 +332,13 @@ func (w *chaos) judge() {
 	if bodies > 0 {
 		w.t.Errorf("%d deliveries were sent with different bytes", bodies)
 	}
-	for _, b := range w.blows {
+	for _, b := range w.disruptions {
 		w.t.Logf("%6.1f s  %-12s  %d sent twice", b.at.Sub(w.begun).Seconds(), b.name, b.twice)
 	}
-	w.t.Logf("%d calls: %v; taken twice %d, of these after the outcome was logged %d; faults %v",
-		len(w.stored), statuses, again, late, w.faults)
-	if hard := w.faults["kill"] + w.faults["pause"] + w.faults["reset"]; again > 16*botCount*(hard+1) {
-		w.t.Errorf("%d duplicates are more than what was under way at %d faults", again, hard)
+	w.t.Logf("%d calls: %v; received twice %d, of these after the outcome was logged %d; faults %v",
+		len(w.stored), statuses, repeated, late, w.faults)
+	if hard := w.faults["kill"] + w.faults["pause"] + w.faults["reset"]; repeated > 16*botCount*(hard+1) {
+		w.t.Errorf("%d duplicates are more than what was under way at %d faults", repeated, hard)
 	}
 	if w.t.Failed() {
 		for _, r := range w.replicas {

@@ -44,10 +44,10 @@ type receiver struct {
 
 // delivery is what was received of one delivery id.
 type delivery struct {
-	taken  []time.Time // answered 2xx or 422: the receiver has it
-	body   [32]byte
-	bodies int // different ones
-	late   []late
+	accepted []time.Time // answered 2xx or 422: the receiver has it
+	body     [32]byte
+	bodies   int // different ones
+	late     []late
 }
 
 // late is a request for a push that the call said was over.
@@ -102,7 +102,7 @@ func (r *receiver) receive(req world.Request) world.Answer {
 		d.bodies++
 	}
 	if m == wellMood || m == slowMood || m == refuseMood {
-		d.taken = append(d.taken, req.At)
+		d.accepted = append(d.accepted, req.At)
 	}
 	if over {
 		by := strings.TrimPrefix(req.Header.Get("User-Agent"), "watcher/")

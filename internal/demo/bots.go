@@ -75,7 +75,7 @@ func always(a world.Answer) behaviour {
 	return func(int, func(string) string) world.Answer { return a }
 }
 
-// The places of the bots in the cast.
+// The places of the bots among them.
 const (
 	collections = iota
 	survey
@@ -86,8 +86,8 @@ const (
 	training
 )
 
-// cast is all the bots, in the order of the constants above.
-func cast() []*bot {
+// allBots is all the bots, in the order of the constants above.
+func allBots() []*bot {
 	return []*bot{
 		collections: {
 			id: bson.ObjectID{0x65, 0xf0, 0xc0, 0x11, 0xec, 0x70, 0, 0, 0, 0, 0, 1}, name: "Kestrel Collections", timezone: "Asia/Kolkata",

@@ -88,7 +88,7 @@ func New(o Options) (*Demo, error) {
 	if o.CRMAddr == "" {
 		o.CRMAddr = "127.0.0.1:0"
 	}
-	bots := cast()
+	bots := allBots()
 	return &Demo{
 		o:        o,
 		bots:     bots,
@@ -176,11 +176,11 @@ func (d *Demo) Run(ctx context.Context, metrics string) (Summary, error) {
 // play is the demo without the CRM's service.
 func (d *Demo) play(ctx context.Context, plan []*call, metrics string) (Summary, error) {
 	started := time.Now()
-	audience := newAudience(d.platform.Calls, d.crm, d.print, plan, d.o.Wait)
+	observer := newObserver(d.platform.Calls, d.crm, d.print, plan, d.o.Wait)
 
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return play(gctx, d.platform, d.o.Rate, plan, audience.stored) })
-	g.Go(func() error { return audience.watch(gctx) })
+	g.Go(func() error { return play(gctx, d.platform, d.o.Rate, plan, observer.stored) })
+	g.Go(func() error { return observer.watch(gctx) })
 	if err := g.Wait(); err != nil {
 		return Summary{}, err
 	}

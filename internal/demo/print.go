@@ -13,7 +13,7 @@ import (
 )
 
 // width is the most that a line takes, in characters.
-const width = 100
+const width = 104
 
 // The columns of a call's line; what is left of the width is the outcome's.
 const (
@@ -117,7 +117,7 @@ func verdict(c *call, o *outcome, d *delivery) (color, text string) {
 	seen := strings.Join(answers, ", ")
 	switch {
 	case o.Status == "ok" && o.Attempts > 1:
-		return yellow, fmt.Sprintf("✓ ok, try %d (%s)", o.Attempts, seen)
+		return yellow, fmt.Sprintf("✓ ok, attempt %d (%s)", o.Attempts, seen)
 	case o.Status == "ok":
 		return green, fmt.Sprintf("✓ ok, %.0f ms", o.DurationMS)
 	case o.Status == "rejected":

@@ -2,7 +2,7 @@
 // writes calls, a CRM that answers, and how long a start takes.
 //
 // The demo and the tests share it. It runs no watcher and no database, and it
-// judges nothing.
+// decides nothing.
 package world
 
 import (
