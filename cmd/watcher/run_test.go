@@ -2,11 +2,8 @@ package main
 
 import (
 	"bytes"
-	"errors"
-	"log/slog"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cxbridge/watcher/internal/cli"
 )
@@ -23,23 +20,6 @@ func TestPprofIsForThisMachineAlone(t *testing.T) {
 	for _, want := range []string{`--pprof: ":6060" is not an address of this machine alone`, `--partitions: 0 is not from 1`} {
 		if !strings.Contains(errs.String(), want) {
 			t.Errorf("%q is not said in\n%s", want, errs.String())
-		}
-	}
-}
-
-// Both forms of the log say durations and errors for people.
-func TestBothLogsAreForPeople(t *testing.T) {
-	for format, want := range map[string]string{
-		cli.LogJSON: `"msg":"x","retry_in":"8.523s","error":"why"`,
-		cli.LogText: `INF x retry_in=8.523s error=why`,
-		cli.LogAuto: `"msg":"x","retry_in":"8.523s","error":"why"`, // no terminal
-	} {
-		var out bytes.Buffer
-		log := cli.NewLogger(&out, format, slog.LevelInfo)
-		log.Debug("hidden")
-		log.Info("x", "retry_in", 8523*time.Millisecond+400, "error", errors.New("why"))
-		if got := out.String(); !strings.Contains(got, want) || strings.Contains(got, "hidden") {
-			t.Errorf("%s: %s", format, got)
 		}
 	}
 }
