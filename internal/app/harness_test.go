@@ -161,7 +161,7 @@ func (r *road) eventually(what string, check func() error) {
 	}
 }
 
-// outcome is post_call_push_result as the contract names its fields.
+// outcome is post_call_push_result as docs/contract.md names its fields.
 type outcome struct {
 	Status        string     `bson:"status"`
 	HTTPStatus    *int       `bson:"http_status"`
