@@ -1,7 +1,7 @@
 # A static binary and what it reads at run time: CA certificates and time zones. No shell.
 #
-#   docker build -t watcher .
-#   docker run watcher demo
+#   docker build -t watcher .                        the product
+#   docker build -t watcher-demo --target demo .     the whole road on one machine
 
 FROM golang:1.26 AS build
 WORKDIR /src
@@ -15,17 +15,25 @@ COPY internal internal
 COPY pkg pkg
 ARG VERSION=dev
 RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false \
-      -ldflags "-s -w -X main.version=${VERSION}" -o /out/watcher ./cmd/watcher \
+      -ldflags "-s -w -X main.version=${VERSION}" -o /bin/ ./cmd/watcher ./cmd/demo \
  && mkdir -p /out/etc/ssl/certs \
  && cp -L /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/ \
  && cp "$(go env GOROOT)/lib/time/zoneinfo.zip" /out/zoneinfo.zip
 
-FROM scratch
+FROM scratch AS base
 COPY --from=build /out/ /
 # time.LoadLocation looks here first.
 ENV ZONEINFO=/zoneinfo.zip
 # A number, so that a cluster which demands a non-root user can check it without /etc/passwd.
 USER 65532:65532
+
+FROM base AS demo
+COPY --from=build /bin/demo /demo
+ENTRYPOINT ["/demo"]
+
+# The last target is the default one.
+FROM base AS watcher
+COPY --from=build /bin/watcher /watcher
 EXPOSE 9090
 ENTRYPOINT ["/watcher"]
 CMD ["run"]

@@ -51,7 +51,7 @@ cover: ## test coverage over all packages, as bin/cover.html
 	@go tool cover -func=bin/cover.out | tail -n 1
 
 demo: ## the whole road on this machine, nothing needed but Go
-	go run ./cmd/watcher demo
+	go run ./cmd/demo
 
 vectors: build ## acceptance cases, where ../shared has them
 	python3 ../shared/vectors/run bin/watcher

@@ -16,24 +16,23 @@ import (
 
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/pkg/resume"
 	"github.com/cxbridge/watcher/pkg/stream"
 )
 
 type checkCmd struct {
-	Outage string `default:"24h" placeholder:"DURATION" help:"The longest time that the watcher may be down: the oplog should reach back that far."`
+	Outage time.Duration `default:"24h" placeholder:"DURATION" help:"The longest time that the watcher may be down: the oplog should reach back that far."`
 	operatorFlags
 }
 
 // Run checks what a deployment needs. It fails when something is missing
 // without which no call is pushed.
-func (k *checkCmd) Run(ctx context.Context, std streams) error {
+func (k *checkCmd) Run(ctx context.Context, std cli.Streams) error {
 	var bad faults
-	var outage time.Duration
-	bad.duration("outage", k.Outage, &outage)
-	if outage < 0 {
-		bad.add("outage", fmt.Errorf("%s is negative", outage))
+	if k.Outage < 0 {
+		bad.add("outage", fmt.Errorf("%s is negative", k.Outage))
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, commandTimeout, errCommandTimeout)
 	defer cancel()
@@ -42,9 +41,9 @@ func (k *checkCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	defer closeDB()
-	list := deployment{db: db, config: c, outage: outage}
+	list := deployment{db: db, config: c, outage: k.Outage}
 	list.check(ctx)
-	return list.print(std.out)
+	return list.print(std.Out)
 }
 
 // verdict is what a check came to.
@@ -233,7 +232,7 @@ func (d *deployment) print(w io.Writer) error {
 	_ = table.Flush() // into memory
 	_, err := io.WriteString(w, out.String())
 	if failed {
-		err = errors.Join(err, silentError{})
+		err = errors.Join(err, cli.ErrSilent)
 	}
 	return err
 }

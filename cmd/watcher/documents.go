@@ -16,6 +16,7 @@ import (
 
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
 )
 
@@ -53,7 +54,7 @@ func (p *previewCmd) documents(ctx context.Context, c *config.Config, stdin io.R
 	read("bot", p.Bot, &in.botDoc)
 	read("settings", p.Settings, &in.settings)
 	if err := errors.Join(bad...); err != nil {
-		return nil, usageError{err}
+		return nil, cli.Usage(err)
 	}
 	if p.SessionID == "" {
 		return in, nil
@@ -77,7 +78,7 @@ func (p *previewCmd) stored(ctx context.Context, c *config.Config, in *previewIn
 		return err
 	}
 	if in.call == nil {
-		return usageError{config.Fault{Setting: "session-id", Reason: fmt.Sprintf("no call in %s.%s has session_id %q", c.Database, c.CallsCollection, p.SessionID)}}
+		return cli.Usage(config.Fault{Setting: "session-id", Reason: fmt.Sprintf("no call in %s.%s has session_id %q", c.Database, c.CallsCollection, p.SessionID)})
 	}
 	if in.botDoc == nil {
 		for _, id := range calls.IDForms(in.call.Lookup("bot_id")) {
@@ -111,7 +112,7 @@ func openDatabase(ctx context.Context, c *config.Config) (*mongo.Database, func(
 		// A streamed hello is answered after 10 s, and Disconnect may wait for it.
 		SetServerMonitoringMode(options.ServerMonitoringModePoll))
 	if err != nil {
-		return nil, nil, usageError{config.Fault{Setting: "mongo-uri", Reason: "the driver does not take it"}}
+		return nil, nil, cli.Usage(config.Fault{Setting: "mongo-uri", Reason: "the driver does not take it"})
 	}
 	return client.Database(c.Database), func() {
 		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), 5*time.Second, errCommandTimeout)

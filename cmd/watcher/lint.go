@@ -13,6 +13,7 @@ import (
 
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
 )
 
@@ -22,16 +23,16 @@ type lintCmd struct {
 	Output      string   `default:"table" placeholder:"HOW" help:"table or json."`
 	TimeFormat  string   `placeholder:"FORMAT" help:"Format of times where the bot names none."`
 	AnalysisKey []string `placeholder:"NAME" help:"One more analysis.* key that exists; repeatable."`
-	mongoFlags
+	config.Mongo
 }
 
 // Run prints what is wrong with bots. It fails when one of them cannot push.
-func (l *lintCmd) Run(ctx context.Context, std streams) error {
+func (l *lintCmd) Run(ctx context.Context, std cli.Streams) error {
 	c, err := l.config()
 	if err != nil {
 		return err
 	}
-	docs, err := l.documents(ctx, &c, std.in)
+	docs, err := l.documents(ctx, &c, std.In)
 	if err != nil {
 		return err
 	}
@@ -41,16 +42,16 @@ func (l *lintCmd) Run(ctx context.Context, std streams) error {
 		results[i] = lint(bots.Compile(doc, bots.Options{TimeFormat: format}), l.AnalysisKey, l.levels())
 	}
 	if l.Output == "json" {
-		err = writeJSON(std.out, results)
+		err = writeJSON(std.Out, results)
 	} else {
-		err = printLint(std.out, results)
+		err = printLint(std.Out, results)
 	}
 	if err != nil {
 		return err
 	}
 	for _, r := range results {
 		if r.errors > 0 {
-			return silentError{}
+			return cli.ErrSilent
 		}
 	}
 	return nil
@@ -59,8 +60,7 @@ func (l *lintCmd) Run(ctx context.Context, std streams) error {
 func (l *lintCmd) config() (config.Config, error) {
 	c := config.Default()
 	var bad faults
-	l.apply(&c)
-	c.TimeFormat = l.TimeFormat
+	c.Mongo, c.TimeFormat = l.Mongo, l.TimeFormat
 	if len(l.Bot) > 0 {
 		c.MongoURI = unusedURI
 	}
@@ -100,7 +100,7 @@ func (l *lintCmd) documents(ctx context.Context, c *config.Config, stdin io.Read
 		all = append(all, docs...)
 	}
 	if err := errors.Join(bad...); err != nil {
-		return nil, usageError{err}
+		return nil, cli.Usage(err)
 	}
 	return all, nil
 }

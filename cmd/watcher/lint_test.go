@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"github.com/cxbridge/watcher/internal/cli"
 )
 
 const (
@@ -27,7 +29,7 @@ func TestLintTable(t *testing.T) {
 
 1 bot, 0 that cannot push, 1 finding
 `},
-		{"a bot that cannot push", lintBroken, nil, exitFailed, `broken (cannot push)
+		{"a bot that cannot push", lintBroken, nil, cli.ExitFailed, `broken (cannot push)
   error  post_call_push.url       has no scheme; try https://…
   error  post_call_push.method    "PUT" is neither POST nor GET; try POST
 
@@ -52,7 +54,7 @@ func TestLintTable(t *testing.T) {
 func TestLintJSON(t *testing.T) {
 	stdin := "[" + lintGood + "," + lintTypo + "]\n" + lintBroken + "\n" + lintNoPush
 	stdout, stderr, code := invoke(t, stdin, "lint", "--bot", "-", "--output", "json", "--level", "info")
-	if code != exitFailed {
+	if code != cli.ExitFailed {
 		t.Fatalf("exit %d, %s", code, stderr)
 	}
 	var got []struct {
@@ -91,7 +93,7 @@ func TestLintOfBadInput(t *testing.T) {
 		"no source": {nil, []string{"--mongo-uri"}},
 	} {
 		stdout, stderr, code := invoke(t, "", append([]string{"lint"}, tt.args...)...)
-		if code != exitUsage || stdout != "" || strings.Count(stderr, "\n") != len(tt.want) {
+		if code != cli.ExitUsage || stdout != "" || strings.Count(stderr, "\n") != len(tt.want) {
 			t.Errorf("%s: exit %d, %q, %q", name, code, stdout, stderr)
 		}
 		for _, w := range tt.want {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/cxbridge/watcher/internal/app"
 	"github.com/cxbridge/watcher/internal/app/apptest"
+	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/internal/localmongo"
 	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
@@ -96,7 +97,7 @@ func runLogged(t *testing.T, level slog.Level, bots func(url string) []bson.D) *
 	cfg.Listen = "127.0.0.1:0"
 	cfg.AllowNetworks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	cfg.RetrySchedule = []time.Duration{50 * time.Millisecond}
-	watcher, err := app.New(cfg, app.Deps{Logger: newLogger(l.log, config.LogJSON, level), Version: "test", Owner: "replica-1"})
+	watcher, err := app.New(cfg, app.Deps{Logger: cli.NewLogger(l.log, cli.LogJSON, level), Version: "test", Owner: "replica-1"})
 	if err != nil {
 		t.Fatal(err)
 	}

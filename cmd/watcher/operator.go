@@ -14,22 +14,20 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
+	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
 )
 
 // operatorFlags are those of the commands that look at, or change, what a
 // watcher keeps.
 type operatorFlags struct {
-	mongoFlags
-
-	ResumeCollection string `group:"progress" default:"watcher_resume" placeholder:"NAME" help:"Collection of the saved positions."`
-	Name             string `group:"progress" default:"default" placeholder:"NAME" help:"Identity of the saved position."`
+	config.Mongo
+	config.Position
 }
 
 func (o *operatorFlags) config(bad faults) (config.Config, error) {
 	c := config.Default()
-	o.apply(&c)
-	c.ResumeCollection, c.Name = o.ResumeCollection, o.Name
+	c.Mongo, c.Position = o.Mongo, o.Position
 	return c, checked(&c, bad)
 }
 
@@ -73,14 +71,14 @@ func parseOutput(bad *faults, output string) {
 var errNotAsked = errors.New("is required where there is no terminal to ask on")
 
 // confirm asks on a terminal whether to go on. Without one, only --yes is an answer.
-func confirm(ctx context.Context, std streams, yes bool) error {
+func confirm(ctx context.Context, std cli.Streams, yes bool) error {
 	switch {
 	case yes:
 		return nil
-	case !isTerminalInput(std.in):
-		return usageError{config.Fault{Setting: "yes", Reason: errNotAsked.Error()}}
+	case !cli.IsTerminal(std.In):
+		return cli.Usage(config.Fault{Setting: "yes", Reason: errNotAsked.Error()})
 	}
-	return ask(ctx, std.in, std.out)
+	return ask(ctx, std.In, std.Out)
 }
 
 // ask is confirm on a terminal. Nothing typed at all means that there is none:
@@ -102,7 +100,7 @@ func ask(ctx context.Context, in io.Reader, out io.Writer) error {
 	case line, ok := <-typed:
 		if !ok {
 			fmt.Fprintln(out)
-			return usageError{config.Fault{Setting: "yes", Reason: errNotAsked.Error()}}
+			return cli.Usage(config.Fault{Setting: "yes", Reason: errNotAsked.Error()})
 		}
 		switch strings.ToLower(strings.TrimSpace(line)) {
 		case "y", "yes":
@@ -110,16 +108,7 @@ func ask(ctx context.Context, in io.Reader, out io.Writer) error {
 		}
 	}
 	fmt.Fprintln(out, "Nothing was changed.")
-	return silentError{}
-}
-
-func isTerminalInput(r io.Reader) bool {
-	f, ok := r.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	return cli.ErrSilent
 }
 
 // asker names who typed a command, for the record.

@@ -20,7 +20,9 @@ import (
 
 	"github.com/cxbridge/watcher/internal/app"
 	"github.com/cxbridge/watcher/internal/app/apptest"
+	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
+	"github.com/cxbridge/watcher/internal/demo/world"
 	"github.com/cxbridge/watcher/internal/localmongo"
 	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
 	"github.com/cxbridge/watcher/pkg/resume"
@@ -56,12 +58,12 @@ func TestOperatorsCommandsRefuseNonsense(t *testing.T) {
 	}
 	for name, tt := range tests {
 		stdout, stderr, code := invoke(t, "", append(tt.args, "--mongo-uri", "mongodb://127.0.0.1:1")...)
-		if code != exitUsage || !strings.Contains(stderr, tt.says) || strings.Count(stderr, "\n") != 1 || stdout != "" {
+		if code != cli.ExitUsage || !strings.Contains(stderr, tt.says) || strings.Count(stderr, "\n") != 1 || stdout != "" {
 			t.Errorf("%s: exit %d, stdout %q, stderr %q", name, code, stdout, stderr)
 		}
 	}
 	_, stderr, code := invoke(t, "", "replay", "--status", "x", "--rate", "y", "--until", future)
-	if code != exitUsage || strings.Count(stderr, "\n") != 5 {
+	if code != cli.ExitUsage || strings.Count(stderr, "\n") != 5 {
 		t.Errorf("all faults at once: exit %d\n%s", code, stderr)
 	}
 }
@@ -93,7 +95,7 @@ func TestAsking(t *testing.T) {
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	silent, typing := io.Pipe()
-	if err := ask(over, silent, io.Discard); exitCode(err, io.Discard) != exitFailed {
+	if err := ask(over, silent, io.Discard); cli.ExitStatus("watcher", err, io.Discard) != cli.ExitFailed {
 		t.Errorf("interrupted while it waited: %v", err)
 	}
 	_ = typing.Close()               // ends what still reads
@@ -102,7 +104,7 @@ func TestAsking(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	if err := confirm(t.Context(), streams{in: null, out: io.Discard}, false); exitCode(err, io.Discard) != exitUsage {
+	if err := confirm(t.Context(), cli.Streams{In: null, Out: io.Discard}, false); cli.ExitStatus("watcher", err, io.Discard) != cli.ExitUsage {
 		t.Errorf("asked of the null device: %v", err)
 	}
 }
@@ -161,7 +163,7 @@ func (d *desk) watch(change ...func(*config.Config)) (stop func()) {
 		}
 	})
 	d.t.Cleanup(stop)
-	if err := waitReady(d.t.Context(), "http://"+w.Addr()+"/readyz"); err != nil {
+	if err := world.WaitReady(d.t.Context(), w.Addr()); err != nil {
 		d.t.Fatal(err)
 	}
 	return stop
@@ -233,7 +235,7 @@ func TestResumeShowAndReset(t *testing.T) {
 	d := newDesk(t, "bot")
 	has(t, d.run("resume", "show"), "No position is saved", "oplog window  .*since")
 	stdout, stderr, code := d.try("resume", "reset", "--to", "now", "--yes")
-	if code != exitUsage || !strings.Contains(stderr, `no position is saved as "default"`) || stdout != "" {
+	if code != cli.ExitUsage || !strings.Contains(stderr, `no position is saved as "default"`) || stdout != "" {
 		t.Errorf("nothing was ever saved: exit %d, %s%s", code, stdout, stderr)
 	}
 
@@ -241,7 +243,7 @@ func TestResumeShowAndReset(t *testing.T) {
 	d.Call("s-1", "bot")
 	d.settled("s-1", "ok")
 	_, stderr, code = d.try("resume", "reset", "--to", "now", "--name", "defualt", "--yes")
-	if code != exitUsage || !strings.Contains(stderr, "known: default") {
+	if code != cli.ExitUsage || !strings.Contains(stderr, "known: default") {
 		t.Errorf("a name with a slip: exit %d, %s", code, stderr)
 	}
 	var shown progressOutput
@@ -263,7 +265,7 @@ func TestResumeShowAndReset(t *testing.T) {
 
 	before := d.record()
 	_, stderr, code = d.try("resume", "reset", "--to", "1h")
-	if code != exitUsage || !strings.Contains(stderr, "--yes: is required") {
+	if code != cli.ExitUsage || !strings.Contains(stderr, "--yes: is required") {
 		t.Errorf("nobody to ask: exit %d, %s", code, stderr)
 	}
 	if after := d.record(); after.Term != before.Term || after.Reset != nil {
@@ -287,7 +289,7 @@ func TestResumeShowAndReset(t *testing.T) {
 		t.Errorf("%d pushes, want 3", n)
 	}
 	future := p.Token[:2] + "7FFFFFFF" + p.Token[10:]
-	if _, stderr, code = d.try("resume", "reset", "--to", future, "--yes"); code != exitUsage || !strings.Contains(stderr, "in the future") {
+	if _, stderr, code = d.try("resume", "reset", "--to", future, "--yes"); code != cli.ExitUsage || !strings.Contains(stderr, "in the future") {
 		t.Errorf("a token to come: exit %d, %s", code, stderr)
 	}
 }
@@ -376,7 +378,7 @@ func TestCheckOfADeployment(t *testing.T) {
 	d.PutBot(apptest.Bot("broken", "ftp://x"))
 	has(t, d.run("check", "--outage", "0s"), "ok +oplog window", "ok +index completed_at", "warn +bots .*1 that cannot push; 'watcher lint'")
 	stdout, _, code := invoke(t, "", "check", "--mongo-uri", "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200&replicaSet=rs0")
-	if code != exitFailed || !strings.HasPrefix(stdout, "fail  connect") {
+	if code != cli.ExitFailed || !strings.HasPrefix(stdout, "fail  connect") {
 		t.Errorf("no server: exit %d, %s", code, stdout)
 	}
 }

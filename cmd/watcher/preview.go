@@ -10,6 +10,7 @@ import (
 	"github.com/cxbridge/watcher/internal/app"
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/internal/dispatch"
 	"github.com/cxbridge/watcher/internal/recording"
@@ -25,21 +26,21 @@ type previewCmd struct {
 	Now         string `placeholder:"TIME" help:"Time of system.* and of the webhook signature, RFC 3339. Default: system.* is when the result was stored, as in the push."`
 	Unresolved  string `default:"empty" placeholder:"HOW" help:"A token without a value: empty, as in the push, or literal."`
 	ShowSecrets bool   `help:"Show credentials instead of ***."`
-	mongoFlags
-	renderFlags
+	config.Mongo
+	config.Render
 }
 
 // Run prints what would be sent for a call, without sending it.
-func (p *previewCmd) Run(ctx context.Context, std streams) error {
+func (p *previewCmd) Run(ctx context.Context, std cli.Streams) error {
 	o, err := p.options()
 	if err != nil {
 		return err
 	}
-	in, err := p.documents(ctx, &o.config, std.in)
+	in, err := p.documents(ctx, &o.config, std.In)
 	if err != nil {
 		return err
 	}
-	return writeJSON(std.out, o.preview(in))
+	return writeJSON(std.Out, o.preview(in))
 }
 
 // previewOptions are the flags of a preview, checked.
@@ -54,8 +55,7 @@ type previewOptions struct {
 func (p *previewCmd) options() (*previewOptions, error) {
 	o := &previewOptions{config: config.Default(), showSecrets: p.ShowSecrets}
 	var bad faults
-	p.mongoFlags.apply(&o.config)
-	p.renderFlags.apply(&o.config, &bad)
+	o.config.Mongo, o.config.Render = p.Mongo, p.Render
 	switch {
 	case p.Call == "" && p.SessionID == "":
 		bad.add("call", errors.New("give a file, or --session-id to read from the database"))

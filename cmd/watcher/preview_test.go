@@ -7,15 +7,17 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/cxbridge/watcher/internal/cli"
 )
 
 // invoke runs the program with arguments and standard input.
 func invoke(t *testing.T, stdin string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, errs strings.Builder
-	std := streams{in: strings.NewReader(stdin), out: &out, err: &errs}
+	std := cli.Streams{In: strings.NewReader(stdin), Out: &out, Err: &errs}
 	noEnv := func(string) (string, bool) { return "", false }
-	code = exitCode(run(t.Context(), args, noEnv, std), &errs)
+	code = cli.ExitStatus("watcher", run(t.Context(), args, noEnv, std), &errs)
 	return out.String(), errs.String(), code
 }
 
@@ -223,14 +225,15 @@ func TestPreviewOfBadInput(t *testing.T) {
 		{"bad ObjectId", []string{"--call", bad(`{"_id": {"$oid": "zz"}}`), "--bot", bot}, []string{"--call", "Extended JSON"}},
 		{"bad date", []string{"--call", bad(`{"d": {"$date": {"x": 1}}}`), "--bot", bot}, []string{"--call", "Extended JSON"}},
 		{"settings", []string{"--call", call, "--bot", bot, "--settings", bad("{")}, []string{"--settings"}},
-		{"flags", []string{"--call", call, "--bot", bot, "--now", "noon", "--unresolved", "maybe", "--time-format", "%Q", "--public-base-url", "x", "--minio-secure=perhaps"},
-			[]string{"--now", "--unresolved", "--time-format", "--public-base-url", "--minio-secure"}},
+		{"flags", []string{"--call", call, "--bot", bot, "--now", "noon", "--unresolved", "maybe", "--time-format", "%Q", "--public-base-url", "x"},
+			[]string{"--now", "--unresolved", "--time-format", "--public-base-url"}},
+		{"no bool", []string{"--call", call, "--bot", bot, "--minio-secure=perhaps"}, []string{"--minio-secure"}},
 		{"no database named", []string{"--session-id", "s"}, []string{"--mongo-uri"}},
 		{"unknown flag", []string{"--nope"}, []string{"--nope"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			stdout, stderr, code := invoke(t, "", append([]string{"preview"}, tt.args...)...)
-			if code != exitUsage || stdout != "" {
+			if code != cli.ExitUsage || stdout != "" {
 				t.Errorf("exit %d, printed %q", code, stdout)
 			}
 			for _, want := range tt.want {
@@ -258,7 +261,7 @@ func TestPreviewReadsStandardInput(t *testing.T) {
 func TestPreviewOfADatabaseThatIsAway(t *testing.T) {
 	const uri = "mongodb://user:mongo-password@127.0.0.1:1/db?serverSelectionTimeoutMS=50"
 	_, stderr, code := invoke(t, "", "preview", "--session-id", "s", "--mongo-uri", uri)
-	if code != exitFailed || !strings.Contains(stderr, "read from calls") || strings.Contains(stderr, "mongo-password") {
+	if code != cli.ExitFailed || !strings.Contains(stderr, "read from calls") || strings.Contains(stderr, "mongo-password") {
 		t.Errorf("exit %d, %s", code, stderr)
 	}
 }

@@ -164,7 +164,7 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 		crm.Turn()
 	}
 	if worst > slots+lostWords {
-		t.Errorf("%d tries were lost by one kill, more than the %d that were under way and %d whose outcomes were", worst, slots, lostWords)
+		t.Errorf("%d attempts were lost by one kill, more than the %d that were under way and %d whose outcomes were", worst, slots, lostWords)
 	}
 	stop(nil)
 	feeder.Wait()
@@ -200,7 +200,7 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 	}
 	// The last run was not killed, so it repeats nothing of its own.
 	if all.Extra != extra {
-		t.Errorf("%d repeated requests, but %d tries were lost by kills", all.Extra, extra)
+		t.Errorf("%d repeated requests, but %d attempts were lost by kills", all.Extra, extra)
 	}
 	oncePerLife(t, crm.Requests())
 	t.Logf("%d results, %d requests, %d repeated because of %d kills, at most %d by one", fed, all.Requests, all.Extra, kills, worst)

@@ -9,6 +9,9 @@ import (
 	"testing"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/cxbridge/watcher/internal/cli"
+	"github.com/cxbridge/watcher/internal/config"
 )
 
 // The README's table of flags is made from the flags themselves. Run the test
@@ -36,6 +39,25 @@ func TestTheReadmeListsTheFlags(t *testing.T) {
 	}
 }
 
+// The tree in the design has a line for each package.
+func TestTheDesignNamesEveryPackage(t *testing.T) {
+	design, err := os.ReadFile("../../docs/design.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{"cmd", "pkg", "internal"} {
+		packages, err := os.ReadDir(filepath.Join("../..", dir))
+		if err != nil || len(packages) == 0 {
+			t.Fatalf("%s holds %d packages, %v", dir, len(packages), err)
+		}
+		for _, p := range packages {
+			if line := "\n    " + dir + "/" + p.Name() + "/ "; !strings.Contains(string(design), line) {
+				t.Errorf("docs/design.md has no line of %s/%s", dir, p.Name())
+			}
+		}
+	}
+}
+
 func TestTheReadmeLinksToWhatIsThere(t *testing.T) {
 	raw, err := os.ReadFile("../../README.md")
 	if err != nil {
@@ -55,7 +77,7 @@ func TestTheReadmeLinksToWhatIsThere(t *testing.T) {
 // flagTable is the flags of watcher run as Markdown, grouped as in the help.
 func flagTable(t *testing.T) string {
 	t.Helper()
-	parser, err := kong.New(&cli{}, kong.ExplicitGroups(flagGroups))
+	parser, err := kong.New(&commands{}, kong.ExplicitGroups(flagGroups), config.Options())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +98,7 @@ func flagTable(t *testing.T) string {
 			if f.Default != "" {
 				def = "`" + f.Default + "`"
 			}
-			fmt.Fprintf(&b, "| `--%s` | `%s` | %s | %s |\n", f.Name, envName(f.Name), def, strings.ReplaceAll(f.Help, "|", `\|`))
+			fmt.Fprintf(&b, "| `--%s` | `%s` | %s | %s |\n", f.Name, cli.EnvName(f.Name), def, strings.ReplaceAll(f.Help, "|", `\|`))
 		}
 	}
 	return b.String()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/internal/replay"
 	"github.com/cxbridge/watcher/pkg/resume"
@@ -37,7 +38,7 @@ type replayStartCmd struct {
 
 // Run marks the calls that are asked for, at the rate, until all are marked or
 // it is interrupted.
-func (r *replayStartCmd) Run(ctx context.Context, std streams) error {
+func (r *replayStartCmd) Run(ctx context.Context, std cli.Streams) error {
 	ask, bad := r.check(time.Now())
 	s, err := openReplays(ctx, &r.operatorFlags, bad)
 	if err != nil {
@@ -48,7 +49,7 @@ func (r *replayStartCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	if err := printPlan(std.out, plan, ask); err != nil || r.DryRun || plan.Calls() == 0 {
+	if err := printPlan(std.Out, plan, ask); err != nil || r.DryRun || plan.Calls() == 0 {
 		return err
 	}
 	if err := confirm(ctx, std, r.Yes); err != nil {
@@ -97,7 +98,7 @@ func knownBots(set *bots.Set, ids []string) error {
 		}
 	}
 	if len(bad) > 0 {
-		return usageError{errors.Join(bad...)}
+		return cli.Usage(errors.Join(bad...))
 	}
 	return nil
 }
@@ -117,7 +118,7 @@ type replayContinueCmd struct {
 }
 
 // Run goes on with what an interrupted replay has not marked yet.
-func (r *replayContinueCmd) Run(ctx context.Context, std streams) error {
+func (r *replayContinueCmd) Run(ctx context.Context, std cli.Streams) error {
 	s, err := openReplays(ctx, &r.operatorFlags, nil)
 	if err != nil {
 		return err
@@ -128,10 +129,10 @@ func (r *replayContinueCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	if record.State == replay.StateMarked {
-		return usageError{fmt.Errorf("replay %s has marked all of its calls", record.ID)}
+		return cli.Usage(fmt.Errorf("replay %s has marked all of its calls", record.ID))
 	}
 	if age := time.Since(record.UpdatedAt); record.State == replay.StateMarking && age < stillMarking(record.Rate) {
-		return usageError{fmt.Errorf("replay %s is at work: it marked calls %s ago", record.ID, span(age))}
+		return cli.Usage(fmt.Errorf("replay %s is at work: it marked calls %s ago", record.ID, span(age)))
 	}
 	// A process that died did not count its last batch.
 	sofar, err := replay.ReportOn(ctx, s.calls, record)
@@ -143,8 +144,8 @@ func (r *replayContinueCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(std.out, "%s of replay %s are left.\n\n", count(plan.Calls(), "call"), record.ID)
-	if err := printPlan(std.out, plan, record.Ask()); err != nil {
+	fmt.Fprintf(std.Out, "%s of replay %s are left.\n\n", count(plan.Calls(), "call"), record.ID)
+	if err := printPlan(std.Out, plan, record.Ask()); err != nil {
 		return err
 	}
 	if err := confirm(ctx, std, r.Yes || plan.Calls() == 0); err != nil {
@@ -165,7 +166,7 @@ type replayStatusCmd struct {
 }
 
 // Run prints what became of the calls of a replay.
-func (r *replayStatusCmd) Run(ctx context.Context, std streams) error {
+func (r *replayStatusCmd) Run(ctx context.Context, std cli.Streams) error {
 	var bad faults
 	parseOutput(&bad, r.Output)
 	s, err := openReplays(ctx, &r.operatorFlags, bad)
@@ -182,9 +183,9 @@ func (r *replayStatusCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	if r.Output == "json" {
-		return writeJSON(std.out, report)
+		return writeJSON(std.Out, report)
 	}
-	return printReport(std.out, &report)
+	return printReport(std.Out, &report)
 }
 
 type replayListCmd struct {
@@ -193,7 +194,7 @@ type replayListCmd struct {
 }
 
 // Run lists the replays of a name, the newest first.
-func (r *replayListCmd) Run(ctx context.Context, std streams) error {
+func (r *replayListCmd) Run(ctx context.Context, std cli.Streams) error {
 	var bad faults
 	parseOutput(&bad, r.Output)
 	s, err := openReplays(ctx, &r.operatorFlags, bad)
@@ -206,9 +207,9 @@ func (r *replayListCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	if r.Output == "json" {
-		return writeJSON(std.out, all)
+		return writeJSON(std.Out, all)
 	}
-	return printReplays(std.out, all)
+	return printReplays(std.Out, all)
 }
 
 // replays is what the commands of a replay work on.
@@ -254,7 +255,7 @@ func (s *replays) plan(ctx context.Context, ask replay.Ask, id string) (*replay.
 	}
 	plan, err := survey.Plan(ctx, ask, id)
 	if errors.Is(err, replay.ErrTooMany) {
-		return nil, usageError{config.Fault{Setting: "since", Reason: err.Error()}}
+		return nil, cli.Usage(config.Fault{Setting: "since", Reason: err.Error()})
 	}
 	return plan, err
 }
@@ -267,24 +268,24 @@ func (s *replays) find(ctx context.Context, id string) (replay.Record, error) {
 		return record, err
 	}
 	if !found {
-		return record, usageError{fmt.Errorf("there is no replay %q under the name %q; 'watcher replay list' shows them", id, s.config.Name)}
+		return record, cli.Usage(fmt.Errorf("there is no replay %q under the name %q; 'watcher replay list' shows them", id, s.config.Name))
 	}
 	return record, nil
 }
 
 // run marks the calls of a plan and says how to look at them afterwards.
-func (s *replays) run(ctx context.Context, std streams, record replay.Record, plan *replay.Plan) error {
-	line := progressLine{w: std.out, updates: isTerminal(std.out), total: record.Marked + record.Passed + record.Refused + plan.Calls()}
-	fmt.Fprintf(std.out, "Replay %s. Interrupt it with Ctrl-C; 'watcher replay continue %s' goes on.\n", record.ID, record.ID)
+func (s *replays) run(ctx context.Context, std cli.Streams, record replay.Record, plan *replay.Plan) error {
+	line := progressLine{w: std.Out, updates: cli.IsTerminal(std.Out), total: record.Marked + record.Passed + record.Refused + plan.Calls()}
+	fmt.Fprintf(std.Out, "Replay %s. Interrupt it with Ctrl-C; 'watcher replay continue %s' goes on.\n", record.ID, record.ID)
 	record, err := replay.Run(ctx, s.calls, s.records, record, plan, func(r replay.Record) { line.show(r, time.Now()) })
 	line.end(record)
 	if errors.Is(err, replay.ErrInterrupted) {
-		fmt.Fprintf(std.out, "Interrupted. Calls that are marked already are pushed; go on with: watcher replay continue %s\n", record.ID)
+		fmt.Fprintf(std.Out, "Interrupted. Calls that are marked already are pushed; go on with: watcher replay continue %s\n", record.ID)
 	}
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(std.out, "All are marked; a running watcher pushes them, the last at %s. Look with: watcher replay status %s\n",
+	fmt.Fprintf(std.Out, "All are marked; a running watcher pushes them, the last at %s. Look with: watcher replay status %s\n",
 		stamp(record.Due), record.ID)
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/cxbridge/watcher/internal/app/apptest"
+	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/pkg/resume"
 )
 
@@ -53,7 +54,7 @@ func TestReplay(t *testing.T) {
 	mu.Unlock()
 
 	_, stderr, code := d.try("replay", "--since", "1h", "--bot", "bto", "--bot", "bot", "--yes")
-	if code != exitUsage || !strings.Contains(stderr, `--bot: there is no bot "bto"`) || strings.Count(stderr, "\n") != 1 {
+	if code != cli.ExitUsage || !strings.Contains(stderr, `--bot: there is no bot "bto"`) || strings.Count(stderr, "\n") != 1 {
 		t.Errorf("an unknown bot: exit %d, %s", code, stderr)
 	}
 	args := []string{"replay", "--since", "1h", "--rate", "1000"}
@@ -62,7 +63,7 @@ func TestReplay(t *testing.T) {
 	if strings.Contains(dry, "other") || strings.Contains(dry, "Replay ") {
 		t.Errorf("a dry run:\n%s", dry)
 	}
-	if _, stderr, code := d.try(args...); code != exitUsage || !strings.Contains(stderr, "--yes") {
+	if _, stderr, code := d.try(args...); code != cli.ExitUsage || !strings.Contains(stderr, "--yes") {
 		t.Errorf("nobody to ask: exit %d, %s", code, stderr)
 	}
 	if has := d.run("replay", "list"); strings.Count(has, "\n") != 1 {
@@ -98,10 +99,10 @@ func TestReplay(t *testing.T) {
 	})
 	has(t, d.run("replay", "status", id[1]), "done ok +5\n", "waiting +0\n", "not pushable +1\n")
 	has(t, d.run("replay", "list"), id[1]+" +marked")
-	if _, stderr, code := d.try("replay", "continue", id[1]); code != exitUsage || !strings.Contains(stderr, "has marked all") {
+	if _, stderr, code := d.try("replay", "continue", id[1]); code != cli.ExitUsage || !strings.Contains(stderr, "has marked all") {
 		t.Errorf("continued after its end: exit %d, %s", code, stderr)
 	}
-	if _, stderr, code := d.try("replay", "status", "nope"); code != exitUsage || !strings.Contains(stderr, `no replay "nope"`) {
+	if _, stderr, code := d.try("replay", "status", "nope"); code != cli.ExitUsage || !strings.Contains(stderr, `no replay "nope"`) {
 		t.Errorf("an unknown replay: exit %d, %s", code, stderr)
 	}
 
@@ -195,11 +196,11 @@ func TestReplayInterruptedAndContinued(t *testing.T) {
 	noEnv := func(string) (string, bool) { return "", false }
 	go func() {
 		args := []string{"replay", "--since", "1h", "--rate", "2", "--yes", "--mongo-uri", d.server.URI(), "--database", apptest.Database}
-		ended <- run(ctx, args, noEnv, streams{in: strings.NewReader(""), out: out, err: io.Discard})
+		ended <- run(ctx, args, noEnv, cli.Streams{In: strings.NewReader(""), Out: out, Err: io.Discard})
 	}()
 	<-out.says
 	interrupt()
-	if code := exitCode(<-ended, io.Discard); code != exitFailed {
+	if code := cli.ExitStatus("watcher", <-ended, io.Discard); code != cli.ExitFailed {
 		t.Errorf("interrupted: exit %d", code)
 	}
 	text := out.String()

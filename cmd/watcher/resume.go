@@ -12,6 +12,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
+	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/pkg/resume"
 	"github.com/cxbridge/watcher/pkg/stream"
@@ -28,7 +29,7 @@ type resumeShowCmd struct {
 }
 
 // Run prints where each partition stands.
-func (r *resumeShowCmd) Run(ctx context.Context, std streams) error {
+func (r *resumeShowCmd) Run(ctx context.Context, std cli.Streams) error {
 	var bad faults
 	parseOutput(&bad, r.Output)
 	ctx, cancel := context.WithTimeoutCause(ctx, commandTimeout, errCommandTimeout)
@@ -43,9 +44,9 @@ func (r *resumeShowCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	if r.Output == "json" {
-		return writeJSON(std.out, p.output())
+		return writeJSON(std.Out, p.output())
 	}
-	return p.print(std.out)
+	return p.print(std.Out)
 }
 
 // progress is what is saved under a name, and where the server is.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/internal/dispatch"
 	"github.com/cxbridge/watcher/internal/replay"
@@ -30,7 +31,7 @@ type resumeResetCmd struct {
 }
 
 // Run moves the saved position.
-func (r *resumeResetCmd) Run(ctx context.Context, std streams) error {
+func (r *resumeResetCmd) Run(ctx context.Context, std cli.Streams) error {
 	c, err := r.check(time.Now())
 	if err != nil {
 		return err
@@ -51,11 +52,11 @@ func (r *resumeResetCmd) Run(ctx context.Context, std streams) error {
 	}
 	to, err := r.position(p)
 	if err != nil {
-		return usageError{config.Fault{Setting: "to", Reason: err.Error()}}
+		return cli.Usage(config.Fault{Setting: "to", Reason: err.Error()})
 	}
 	plan := resetPlan{progress: p, to: to, reset: resume.Reset{ID: rand.Text(), At: p.clock, Repush: r.Repush, By: asker()}}
 	plan.survey(ctx, db, &c)
-	if err := plan.print(std.out); err != nil {
+	if err := plan.print(std.Out); err != nil {
 		return err
 	}
 	if err := confirm(ctx, std, r.Yes); err != nil {
@@ -65,7 +66,7 @@ func (r *resumeResetCmd) Run(ctx context.Context, std streams) error {
 	if plan.reset.At, _, err = stream.ServerTime(ctx, db.Client()); err != nil {
 		return err
 	}
-	return plan.carryOut(ctx, std.out)
+	return plan.carryOut(ctx, std.Out)
 }
 
 // resetTimeout leaves time to read what is printed and to answer.
@@ -128,7 +129,7 @@ func unknownName(ctx context.Context, coll *mongo.Collection, name string) error
 	if len(known) > 0 {
 		reason = fmt.Sprintf("no position is saved as %q; known: %s", name, strings.Join(known, ", "))
 	}
-	return usageError{config.Fault{Setting: "name", Reason: reason}}
+	return cli.Usage(config.Fault{Setting: "name", Reason: reason})
 }
 
 // resetPlan is what a reset will do.

@@ -4,21 +4,27 @@ import (
 	"context"
 	"log/slog"
 
+	"github.com/cxbridge/watcher/internal/admin"
 	"github.com/cxbridge/watcher/internal/app"
+	"github.com/cxbridge/watcher/internal/cli"
+	"github.com/cxbridge/watcher/internal/config"
 )
 
 type runCmd struct {
-	runFlags
+	config.Config
 }
 
 // Run follows the calls until the context ends, then drains.
-func (r *runCmd) Run(ctx context.Context, std streams) error {
-	cfg, err := r.config()
-	if err != nil {
+func (r *runCmd) Run(ctx context.Context, std cli.Streams) error {
+	var bad faults
+	if r.Pprof != "" {
+		bad.add("pprof", admin.CheckLoopback(r.Pprof))
+	}
+	if err := checked(&r.Config, bad); err != nil {
 		return err
 	}
-	logger := newLogger(std.err, cfg.LogFormat, cfg.LogLevel)
-	watcher, err := app.New(cfg, app.Deps{Logger: logger, Version: version})
+	logger := cli.NewLogger(std.Err, r.LogFormat, r.LogLevel)
+	watcher, err := app.New(r.Config, app.Deps{Logger: logger, Version: version})
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
+	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/localmongo"
 	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
 )
@@ -68,7 +69,7 @@ func TestPreviewFromTheDatabase(t *testing.T) {
 		}
 	}
 	_, stderr, code := invoke(t, "", "preview", "--mongo-uri", uri, "--session-id", "nope")
-	if code != exitUsage || !strings.Contains(stderr, "--session-id") || strings.Count(stderr, "\n") != 1 {
+	if code != cli.ExitUsage || !strings.Contains(stderr, "--session-id") || strings.Count(stderr, "\n") != 1 {
 		t.Errorf("an unknown call: exit %d, %s", code, stderr)
 	}
 }
@@ -79,7 +80,7 @@ func TestLintOfTheDatabase(t *testing.T) {
 		bson.M{"_id": "a", "timezone": "UTC"},
 	}})
 	stdout, stderr, code := invoke(t, "", "lint", "--mongo-uri", uri)
-	if code != exitFailed || !strings.Contains(stdout, "b (cannot push)") || !strings.Contains(stdout, "2 bots, 1 that cannot push, 1 finding") {
+	if code != cli.ExitFailed || !strings.Contains(stdout, "b (cannot push)") || !strings.Contains(stdout, "2 bots, 1 that cannot push, 1 finding") {
 		t.Errorf("exit %d, %s%s", code, stdout, stderr)
 	}
 }

@@ -21,7 +21,6 @@ import (
 	"github.com/cxbridge/watcher/internal/app/apptest"
 	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/internal/localmongo"
-	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
 	"github.com/cxbridge/watcher/pkg/secret"
 )
 
@@ -44,7 +43,7 @@ const limit = 20 * time.Second
 type road struct {
 	*apptest.Platform
 	t      testing.TB
-	server *localmongo.Server
+	server *apptest.Server
 	crm    *apptest.CRM
 	cfg    config.Config
 	deps   Deps
@@ -59,10 +58,10 @@ func newRoad(t testing.TB, bots ...string) *road {
 
 func newRoadOn(t testing.TB, opts localmongo.Options, bots ...string) *road {
 	t.Helper()
-	server := localmongotest.Start(t, opts)
-	r := &road{t: t, server: server, crm: apptest.NewCRM(t), Platform: apptest.NewPlatform(t, server.URI())}
+	server := apptest.NewServer(t, opts)
+	r := &road{t: t, server: server, crm: apptest.NewCRM(t), Platform: server.Platform()}
 	r.cfg = config.Default()
-	r.cfg.MongoURI = secret.Text(server.URI())
+	r.cfg.MongoURI, r.cfg.Database = secret.Text(server.URI), server.Database
 	r.cfg.Listen = "127.0.0.1:0"
 	r.cfg.AllowNetworks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	r.cfg.RetrySchedule = []time.Duration{40 * time.Millisecond, 80 * time.Millisecond}
@@ -162,7 +161,7 @@ func (r *road) eventually(what string, check func() error) {
 	}
 }
 
-// outcome is post_call_push_result as the contract names its fields.
+// outcome is post_call_push_result as docs/contract.md names its fields.
 type outcome struct {
 	Status        string     `bson:"status"`
 	HTTPStatus    *int       `bson:"http_status"`

@@ -324,6 +324,7 @@ func TestMongoDBFaultsWhileRunning(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRoad(t, "bot")
+			local := r.server.Local()
 			r.crm.Answers(func(q apptest.Request) apptest.Answer {
 				if err := r.NotLogged(q); err != nil {
 					t.Error(err)
@@ -347,7 +348,7 @@ func TestMongoDBFaultsWhileRunning(t *testing.T) {
 				}
 				return nil
 			})
-			fault(r.server, func() {
+			fault(local, func() {
 				select {
 				case <-time.After(150 * time.Millisecond):
 				case <-t.Context().Done():

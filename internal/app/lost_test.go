@@ -19,6 +19,7 @@ import (
 // fail makes commands of the watcher fail, and nobody else's.
 func (r *road) fail(mode any, data bson.D) {
 	r.t.Helper()
+	r.server.Local() // a fail point of a cluster would hit other tests too
 	data = append(data, bson.E{Key: "appName", Value: "watcher"})
 	must(r.t, r.Client.Database("admin").RunCommand(r.t.Context(),
 		bson.D{{Key: "configureFailPoint", Value: "failCommand"}, {Key: "mode", Value: mode}, {Key: "data", Value: data}}).Err())
@@ -110,7 +111,7 @@ func TestSilentHoleUnderTheDriversResume(t *testing.T) {
 		r.Call(fmt.Sprint("missed-", i), "bot")
 	}
 	r.server.LoseHistory(bson.Timestamp{})
-	r.server.KillCursors(apptest.Database + ".calls")
+	r.server.KillCursors(r.server.Database + ".calls")
 	r.fail("off", nil)
 	r.Call("after", "bot")
 	r.once(22)
@@ -128,7 +129,8 @@ func TestOversizedEventsLoseNoCall(t *testing.T) {
 	w := r.start()
 	feeding, stop := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 	defer stop()
-	time.AfterFunc(400*time.Millisecond, func() { r.server.OversizedEvent(3) })
+	local := r.server.Local()
+	time.AfterFunc(400*time.Millisecond, func() { local.OversizedEvent(3) })
 	n, err := r.Feed(feeding, 3*time.Millisecond, "bot")
 	must(t, err)
 	r.once(n)

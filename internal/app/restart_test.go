@@ -111,6 +111,7 @@ func TestStopWithoutGrace(t *testing.T) {
 func TestStopWhileMongoDBIsAway(t *testing.T) {
 	t.Parallel()
 	l := newLoad(t)
+	l.server.Local()
 	l.cfg.ShutdownGrace = time.Nanosecond
 	l.cfg.MongoURI += "&serverSelectionTimeoutMS=500&connectTimeoutMS=200"
 	seed := rand.Uint64()

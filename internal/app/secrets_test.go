@@ -215,7 +215,7 @@ func TestThePasswordOfMongoDBShowsNowhere(t *testing.T) {
 	if _, err := New(r.cfg, deps); err == nil || strings.Contains(err.Error(), password) {
 		t.Errorf("error %v", err)
 	}
-	if err := r.cfg.Validate(); err == nil || strings.Contains(err.Error(), password) {
+	if err := r.cfg.Check(); err == nil || strings.Contains(err.Error(), password) {
 		t.Errorf("fault %v", err)
 	}
 }

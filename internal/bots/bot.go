@@ -18,7 +18,7 @@ import (
 	"github.com/cxbridge/watcher/pkg/secret"
 )
 
-// The limits of a push that a bot may lower (contract section 2).
+// The limits of a push that a bot may lower (docs/contract.md, section 2).
 const (
 	// DefaultTimeout is the time for one exchange, and the most a bot may ask for.
 	DefaultTimeout = push.DefaultTimeout

@@ -18,6 +18,7 @@ import (
 	"github.com/cxbridge/watcher/internal/app/apptest"
 	"github.com/cxbridge/watcher/internal/localmongo"
 	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
+	"github.com/cxbridge/watcher/pkg/backoff"
 	"github.com/cxbridge/watcher/pkg/resume"
 )
 
@@ -37,8 +38,8 @@ const (
 	laneTime   = 8 * time.Second
 )
 
-// world is everything that a fault can hit.
-type world struct {
+// chaos is everything that a fault can hit.
+type chaos struct {
 	t        *testing.T
 	rng      *rand.Rand
 	server   *localmongo.Server
@@ -47,11 +48,11 @@ type world struct {
 	crm      *receiver
 	replicas []*replica
 
-	mu     sync.Mutex
-	begun  time.Time
-	faults map[string]int
-	blows  []blow   // those after which calls may be sent twice
-	stored []string // sessions
+	mu          sync.Mutex
+	begun       time.Time
+	faults      map[string]int
+	disruptions []disruption // those after which calls may be sent twice
+	stored      []string     // sessions
 }
 
 func TestNoCallIsLostWhateverHappens(t *testing.T) {
@@ -62,7 +63,7 @@ func TestNoCallIsLostWhateverHappens(t *testing.T) {
 	seconds := number("WATCHER_CHAOS_SECONDS", defaultSeconds)
 	t.Logf("WATCHER_CHAOS_SEED=%d WATCHER_CHAOS_SECONDS=%d", seed, seconds)
 
-	w := newWorld(t, seed)
+	w := newChaos(t, seed)
 	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Duration(seconds)*time.Second, errNotSettled) //nolint:gosec // seconds
 	defer cancel()
 	var arriving sync.WaitGroup
@@ -76,7 +77,7 @@ func TestNoCallIsLostWhateverHappens(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	w.judge()
+	w.compare()
 }
 
 func number(name string, otherwise uint64) uint64 {
@@ -86,25 +87,20 @@ func number(name string, otherwise uint64) uint64 {
 	return otherwise
 }
 
-func newWorld(t *testing.T, seed uint64) *world {
+func newChaos(t *testing.T, seed uint64) *chaos {
 	t.Helper()
 	server := localmongotest.Start(t, localmongo.Options{})
 	platform := apptest.NewPlatform(t, server.URI())
-	w := &world{
+	w := &chaos{
 		t: t, rng: rand.New(rand.NewPCG(seed, 1)), server: server, platform: platform, //nolint:gosec // repeatable
-		crm: newReceiver(t, platform.Calls), faults: make(map[string]int), begun: time.Now(),
+		crm: newReceiver(t, platform.Calls), faults: make(map[string]int),
 	}
 	store, err := resume.NewStore(platform.DB.Collection("watcher_resume"), "chaos")
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.store = store
-	// The receiver looks calls up by it.
-	_, err = platform.Calls.Indexes().CreateMany(t.Context(), []mongo.IndexModel{
-		{Keys: bson.D{{Key: "post_call_push_result.delivery_id", Value: 1}}},
-		{Keys: bson.D{{Key: "session_id", Value: 1}}},
-		{Keys: bson.D{{Key: "completed_at", Value: 1}}},
-	})
+	_, err = platform.Calls.Indexes().CreateOne(t.Context(), mongo.IndexModel{Keys: bson.D{{Key: "completed_at", Value: 1}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,6 +121,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 		w.replicas = append(w.replicas, r)
 		r.start()
 	}
+	w.begun = time.Now() // the replicas were built before
 	return w
 }
 
@@ -132,8 +129,8 @@ func botName(i int) string { return fmt.Sprintf("bot-%02d", i) }
 
 func path(i int) string { return fmt.Sprintf("/crm/%02d", i) }
 
-// arrive stores calls until ctx ends, each until the database has taken it.
-func (w *world) arrive(ctx context.Context) {
+// arrive stores calls until ctx ends, each until the database has it.
+func (w *chaos) arrive(ctx context.Context) {
 	ticker := time.NewTicker(time.Second / perSecond)
 	defer ticker.Stop()
 	for n := 0; ; n++ {
@@ -157,7 +154,7 @@ func (w *world) arrive(ctx context.Context) {
 }
 
 // hit does one thing after the other, at random, until ctx ends.
-func (w *world) hit(ctx context.Context) {
+func (w *chaos) hit(ctx context.Context) {
 	for ctx.Err() == nil {
 		f := w.pick()
 		w.mu.Lock()
@@ -175,7 +172,7 @@ type fault struct {
 	do    func(ctx context.Context)
 }
 
-func (w *world) pick() fault {
+func (w *chaos) pick() fault {
 	r := w.replicas[w.rng.IntN(len(w.replicas))]
 	crm := path(w.rng.IntN(botCount))
 	all := []fault{
@@ -205,38 +202,38 @@ func (w *world) pick() fault {
 		{"lose history", true, func(context.Context) { w.server.LoseHistory(bson.Timestamp{}) }},
 		{"kill cursors", false, func(context.Context) { w.server.KillCursors("") }},
 		{"reset", true, w.reset},
-		{"CRM trouble", false, func(context.Context) { w.crm.setMood(crm, mood(w.rng.IntN(int(moods)))) }},
-		{"CRM trouble", false, func(context.Context) { w.crm.setMood(crm, mood(w.rng.IntN(int(moods)))) }},
+		{"CRM fails", false, func(context.Context) { w.crm.setMood(crm, mood(w.rng.IntN(int(moods)))) }},
+		{"CRM fails", false, func(context.Context) { w.crm.setMood(crm, mood(w.rng.IntN(int(moods)))) }},
 		{"CRM well", false, func(context.Context) { w.crm.setMood(crm, wellMood) }},
 	}
 	f := all[w.rng.IntN(len(all))]
 	if !f.moves {
 		return f
 	}
-	w.blows = append(w.blows, blow{name: f.name, at: time.Now()})
+	w.disruptions = append(w.disruptions, disruption{name: f.name, at: time.Now()})
 	return f
 }
 
-// blow is a fault that may cut off what was being sent.
-type blow struct {
+// disruption is a fault that may cut off what was being sent.
+type disruption struct {
 	name  string
 	at    time.Time
 	twice int // calls that were sent once more after it
 }
 
-// blame counts a call that was taken again for the last blow before that.
-func (w *world) blame(at time.Time) {
-	for i := len(w.blows) - 1; i >= 0; i-- {
-		if w.blows[i].at.Before(at) {
-			w.blows[i].twice++
+// attribute counts a call that was received once more for the last disruption before that.
+func (w *chaos) attribute(at time.Time) {
+	for i := len(w.disruptions) - 1; i >= 0; i-- {
+		if w.disruptions[i].at.Before(at) {
+			w.disruptions[i].twice++
 			return
 		}
 	}
-	w.t.Errorf("a call was taken twice before anything had happened")
+	w.t.Errorf("a call was received twice before anything had happened")
 }
 
 // reset moves a partition back by up to half a minute, as an operator does.
-func (w *world) reset(ctx context.Context) {
+func (w *chaos) reset(ctx context.Context) {
 	ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Second, errNotSettled)
 	defer cancel()
 	p := resume.Partition{Index: w.rng.IntN(partitions), Of: partitions}
@@ -245,17 +242,10 @@ func (w *world) reset(ctx context.Context) {
 	_ = w.store.Reset(ctx, p, resume.At(time.Now().Add(-back)), resume.Reset{At: time.Now(), Repush: "missing", By: "chaos"})
 }
 
-func (w *world) rest(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-}
+func (w *chaos) rest(ctx context.Context, d time.Duration) { _ = backoff.Sleep(ctx, d) }
 
 // heal ends all faults.
-func (w *world) heal() {
+func (w *chaos) heal() {
 	w.server.StepUp()
 	w.crm.calm()
 	for _, r := range w.replicas {
@@ -265,7 +255,7 @@ func (w *world) heal() {
 }
 
 // settle waits until nothing is left to do.
-func (w *world) settle() {
+func (w *chaos) settle() {
 	ctx, cancel := context.WithTimeoutCause(w.t.Context(), settleTimeout, errNotSettled)
 	defer cancel()
 	open := bson.D{{Key: "$or", Value: bson.A{
@@ -285,8 +275,8 @@ func (w *world) settle() {
 	}
 }
 
-// judge compares what was stored, what was received and what was written.
-func (w *world) judge() {
+// compare holds against each other what was stored, what was received and what was written.
+func (w *chaos) compare() {
 	w.t.Helper()
 	statuses := make(map[string]int)
 	ids := make(map[string]string)
@@ -316,7 +306,7 @@ func (w *world) judge() {
 		w.t.Errorf("stored %d calls, outcomes %v", len(w.stored), statuses)
 	}
 
-	again, late, bodies := 0, 0, 0
+	repeated, late, bodies := 0, 0, 0
 	w.crm.mu.Lock()
 	defer w.crm.mu.Unlock()
 	for session, id := range ids {
@@ -325,9 +315,9 @@ func (w *world) judge() {
 			w.t.Errorf("%s has an outcome and was never received", session)
 			continue
 		}
-		for _, at := range d.taken[min(1, len(d.taken)):] {
-			again++
-			w.blame(at)
+		for _, at := range d.accepted[min(1, len(d.accepted)):] {
+			repeated++
+			w.attribute(at)
 		}
 		if d.bodies > 1 {
 			bodies++
@@ -342,13 +332,13 @@ func (w *world) judge() {
 	if bodies > 0 {
 		w.t.Errorf("%d deliveries were sent with different bytes", bodies)
 	}
-	for _, b := range w.blows {
+	for _, b := range w.disruptions {
 		w.t.Logf("%6.1f s  %-12s  %d sent twice", b.at.Sub(w.begun).Seconds(), b.name, b.twice)
 	}
-	w.t.Logf("%d calls: %v; taken twice %d, of these after the outcome was logged %d; faults %v",
-		len(w.stored), statuses, again, late, w.faults)
-	if hard := w.faults["kill"] + w.faults["pause"] + w.faults["reset"]; again > 16*botCount*(hard+1) {
-		w.t.Errorf("%d duplicates are more than what was under way at %d faults", again, hard)
+	w.t.Logf("%d calls: %v; received twice %d, of these after the outcome was logged %d; faults %v",
+		len(w.stored), statuses, repeated, late, w.faults)
+	if hard := w.faults["kill"] + w.faults["pause"] + w.faults["reset"]; repeated > 16*botCount*(hard+1) {
+		w.t.Errorf("%d duplicates are more than what was under way at %d faults", repeated, hard)
 	}
 	if w.t.Failed() {
 		for _, r := range w.replicas {
@@ -360,7 +350,7 @@ func (w *world) judge() {
 // excused says whether a push after the logged outcome is one that no watcher
 // can avoid: its sender was paused and had not noticed yet, or it had read the
 // call before the outcome of a replica that had lost the lease was logged.
-func (w *world) excused(l late) bool {
+func (w *chaos) excused(l late) bool {
 	if l.logged <= laneTime {
 		return true
 	}

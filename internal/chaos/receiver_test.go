@@ -1,9 +1,9 @@
 package chaos
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -14,6 +14,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/cxbridge/watcher/internal/demo/world"
 )
 
 // mood is how the CRM of a bot answers.
@@ -33,6 +35,7 @@ const (
 type receiver struct {
 	*httptest.Server
 	calls *mongo.Collection
+	ctx   context.Context // of the test
 
 	mu    sync.Mutex
 	moods map[string]mood
@@ -41,8 +44,7 @@ type receiver struct {
 
 // delivery is what was received of one delivery id.
 type delivery struct {
-	requests int
-	taken    []time.Time // answered 2xx or 422: the receiver has it
+	accepted []time.Time // answered 2xx or 422: the receiver has it
 	body     [32]byte
 	bodies   int // different ones
 	late     []late
@@ -57,8 +59,8 @@ type late struct {
 
 func newReceiver(t *testing.T, calls *mongo.Collection) *receiver {
 	t.Helper()
-	r := &receiver{calls: calls, moods: make(map[string]mood), got: make(map[string]*delivery)}
-	r.Server = httptest.NewServer(r)
+	r := &receiver{calls: calls, ctx: t.Context(), moods: make(map[string]mood), got: make(map[string]*delivery)}
+	r.Server = httptest.NewServer(world.NewCRM(r.receive))
 	t.Cleanup(r.Close)
 	return r
 }
@@ -75,60 +77,44 @@ func (r *receiver) calm() {
 	clear(r.moods)
 }
 
-// ServeHTTP implements http.Handler.
-func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	now := time.Now()
-	body, err := io.ReadAll(req.Body)
-	if err != nil {
-		return // the sender was killed in the middle
-	}
-	id := req.Header.Get("Idempotency-Key")
-	since, over := r.over(req, id, now)
-	hash := sha256.Sum256(body)
+// answers is what a CRM says in each mood.
+var answers = [moods]world.Answer{
+	errorMood:  {Status: http.StatusServiceUnavailable},
+	slowMood:   {After: 300 * time.Millisecond},
+	resetMood:  {Hangup: true},
+	refuseMood: {Status: http.StatusUnprocessableEntity},
+}
+
+func (r *receiver) receive(req world.Request) world.Answer {
+	since, over := r.over(&req)
+	hash := sha256.Sum256(req.Body)
 
 	r.mu.Lock()
-	m := r.moods[req.URL.Path]
-	d := r.got[id]
+	defer r.mu.Unlock()
+	m := r.moods[req.Path]
+	d := r.got[req.Delivery]
 	if d == nil {
 		d = &delivery{}
-		r.got[id] = d
+		r.got[req.Delivery] = d
 	}
-	d.requests++
 	if d.body != hash {
 		d.body = hash
 		d.bodies++
 	}
 	if m == wellMood || m == slowMood || m == refuseMood {
-		d.taken = append(d.taken, now)
+		d.accepted = append(d.accepted, req.At)
 	}
 	if over {
-		by := strings.TrimPrefix(req.UserAgent(), "watcher/")
-		d.late = append(d.late, late{by: by, logged: since, at: now})
+		by := strings.TrimPrefix(req.Header.Get("User-Agent"), "watcher/")
+		d.late = append(d.late, late{by: by, logged: since, at: req.At})
 	}
-	r.mu.Unlock()
-
-	switch m {
-	case errorMood:
-		w.WriteHeader(http.StatusServiceUnavailable)
-	case slowMood:
-		timer := time.NewTimer(300 * time.Millisecond)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-req.Context().Done():
-		}
-	case resetMood:
-		panic(http.ErrAbortHandler)
-	case refuseMood:
-		w.WriteHeader(http.StatusUnprocessableEntity)
-	case wellMood, moods:
-	}
+	return answers[m]
 }
 
 // over asks the call whether the push of this delivery has its final outcome.
-func (r *receiver) over(req *http.Request, id string, now time.Time) (time.Duration, bool) {
-	raw, err := r.calls.FindOne(req.Context(),
-		bson.D{{Key: "post_call_push_result.delivery_id", Value: id}},
+func (r *receiver) over(req *world.Request) (time.Duration, bool) {
+	raw, err := r.calls.FindOne(r.ctx,
+		bson.D{{Key: "post_call_push_result.delivery_id", Value: req.Delivery}},
 		options.FindOne().SetProjection(bson.D{{Key: "post_call_push_result", Value: 1}})).Raw()
 	if err != nil {
 		return 0, false // errors.Is(err, mongo.ErrNoDocuments), or the database is away
@@ -138,7 +124,7 @@ func (r *receiver) over(req *http.Request, id string, now time.Time) (time.Durat
 		return 0, false
 	}
 	at, ok := result.Lookup("pushed_at").TimeOK()
-	return now.Sub(at), ok
+	return req.At.Sub(at), ok
 }
 
 var errNotSettled = errors.New("calls are still not settled")

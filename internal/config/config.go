@@ -1,82 +1,95 @@
-// Package config holds what a deployment can set: one Config with defaults,
-// and Validate, which names every fault at once.
+// Package config holds what a deployment can set: one Config, whose tags are the
+// flags of the command line in the form of package kong, with their defaults and
+// help, and Check, which names at once every value that cannot be used.
 //
-// It knows nothing of flags, environment variables or files; cmd/watcher does.
+// It knows no command, and it reads neither arguments nor environment: the
+// commands do, with the Options that the tags need.
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
-	"net/url"
+	"reflect"
 	"strings"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/recording"
 	"github.com/cxbridge/watcher/pkg/push"
 	"github.com/cxbridge/watcher/pkg/secret"
 )
 
-// Config is everything that a deployment can set. Default gives the defaults.
-type Config struct {
-	MongoURI           secret.Text
-	Database           string
-	CallsCollection    string
-	BotsCollection     string
-	SettingsCollection string
-	ResumeCollection   string
+// Mongo says where the database is; every command that reads it has these.
+type Mongo struct {
+	MongoURI           secret.Text `name:"mongo-uri" group:"mongo" placeholder:"URI" help:"Connection string of the replica set or cluster; its path may name the database. Required."`
+	Database           string      `group:"mongo" placeholder:"NAME" help:"Database that holds the collections. Default: that of the URI, else cxbridge."`
+	CallsCollection    string      `group:"mongo" default:"calls" placeholder:"NAME" help:"Collection of the calls."`
+	BotsCollection     string      `group:"mongo" default:"bots" placeholder:"NAME" help:"Collection of the bots."`
+	SettingsCollection string      `group:"mongo" default:"system_settings" placeholder:"NAME" help:"Collection of the platform's settings."`
+}
 
-	Name  string // identity of the saved position
-	Start Start  // where a first start begins
-	// OnHistoryLost is what happens when MongoDB no longer has the changes after
-	// the saved position.
-	OnHistoryLost string
-	// Partitions is into how many shares the calls are split among replicas.
-	Partitions int
+// AfterApply is called by kong when the flags are read: the database that the
+// connection string names counts where no flag names one.
+func (m *Mongo) AfterApply() error {
+	m.Database = cmp.Or(m.Database, databaseOf(m.MongoURI), "cxbridge")
+	return nil
+}
 
-	PublicBaseURL string
-	Minio         Minio
-
-	Concurrency            int // calls being pushed at once
-	DestinationConcurrency int // of these, to one destination
-	RetrySchedule          []time.Duration
-	// MaxAge is how long after its first try a call is tried again; 0 is no limit.
-	MaxAge        time.Duration
-	AllowNetworks []netip.Prefix
-	// CAFile is a PEM file of certificate authorities that CRMs may have besides
-	// the system's, "" for none.
-	CAFile string
-	// ProxyFromEnvironment makes HTTP_PROXY, HTTPS_PROXY and NO_PROXY count.
-	ProxyFromEnvironment bool
-	TimeFormat           string
-	AnalysisKeys         []string // pre-seeded besides the platform's own
-
-	Listen string // status page, metrics and health
-	Pprof  string // profiles, on an address of this machine alone; "" is none
-	// MetricsBotLabel is how many bots have metrics of their own; 0 is none.
-	MetricsBotLabel int
-	ShutdownGrace   time.Duration
-	LogLevel        slog.Level
-	LogFormat       string
+// Render is what changes how a payload is rendered.
+type Render struct {
+	PublicBaseURL string   `name:"public-base-url" group:"render" placeholder:"URL" help:"Public base URL of CXB API, for recording links by token."`
+	Minio         Minio    `embed:"" prefix:"minio-"`
+	TimeFormat    string   `group:"render" placeholder:"FORMAT" help:"Format of times where the bot names none: iso8601 (default), datetime, display, unix, unix_ms or a strftime pattern."`
+	AnalysisKeys  []string `name:"analysis-key" group:"render" placeholder:"NAME" help:"One more analysis.* key that exists with an empty value; repeatable."`
 }
 
 // Minio overrides the minio part of the settings document, field by field.
 type Minio struct {
-	Endpoint  string
-	AccessKey secret.Text
-	SecretKey secret.Text
-	Bucket    string
-	Secure    *bool // nil leaves it to the settings document
+	Endpoint  string      `group:"render" placeholder:"HOST:PORT" help:"S3 endpoint for signed recording links; overrides the settings document."`
+	AccessKey secret.Text `group:"render" placeholder:"KEY" help:"Its access key."`
+	SecretKey secret.Text `group:"render" placeholder:"KEY" help:"Its secret key."`
+	Bucket    string      `group:"render" placeholder:"NAME" help:"Its bucket."`
+	// Secure is nil where the settings document decides.
+	Secure *bool `group:"render" help:"Reach it over https (or =false: http)."`
 }
 
-// The values of Config.LogFormat.
-const (
-	LogAuto = "auto" // text on a terminal, JSON otherwise
-	LogText = "text"
-	LogJSON = "json"
-)
+// Position names a saved position.
+type Position struct {
+	ResumeCollection string `group:"progress" default:"watcher_resume" placeholder:"NAME" help:"Collection of the saved positions."`
+	Name             string `group:"progress" default:"default" placeholder:"NAME" help:"Identity of the saved position."`
+}
+
+// Config is everything that a deployment can set. Default gives the defaults.
+type Config struct {
+	Mongo
+	Render
+	Position
+
+	Partitions    int    `group:"progress" default:"1" placeholder:"N" help:"Shares that the calls are split into; replicas with the same name share them."`
+	Start         Start  `group:"progress" default:"now" placeholder:"WHEN" help:"Where a start without a saved position begins: now, a duration ago (2h) or an RFC 3339 time."`
+	OnHistoryLost string `group:"progress" enum:"sweep,fail" default:"sweep" placeholder:"HOW" help:"When MongoDB no longer has the changes after the saved position: sweep (look up the calls since then by completed_at) or fail (end with an error, keep the position)."`
+
+	Concurrency            int            `group:"delivery" default:"256" placeholder:"N" help:"Calls pushed at the same time."`
+	DestinationConcurrency int            `group:"delivery" default:"16" placeholder:"N" help:"Calls pushed at the same time to one destination."`
+	RetrySchedule          Delays         `group:"delivery" default:"${retry_schedule}" placeholder:"DELAYS" help:"Delay after each failed attempt; N delays are N+1 attempts, then the outcome is final."`
+	MaxAge                 time.Duration  `group:"delivery" default:"72h" placeholder:"DURATION" help:"How long after its first attempt a call is tried again; 0 is no limit."`
+	AllowNetworks          []netip.Prefix `name:"allow-network" group:"delivery" placeholder:"CIDR" help:"Network that may be reached although it is not public; repeatable."`
+	CAFile                 string         `name:"ca-file" group:"delivery" placeholder:"FILE" help:"PEM file of certificate authorities trusted besides the system's."`
+	ProxyFromEnvironment   bool           `group:"delivery" help:"Reach CRMs through the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name."`
+
+	Listen          string        `group:"process" default:":9090" placeholder:"ADDR" help:"Address of the status page, /metrics, /livez and /readyz."`
+	Pprof           string        `group:"process" placeholder:"ADDR" help:"Serve the profiles of net/http/pprof here; only an address of this machine alone, such as 127.0.0.1:6060."`
+	MetricsBotLabel int           `group:"process" default:"0" placeholder:"N" help:"How many bots have metrics of their own, with their id as a label; the others share one."`
+	ShutdownGrace   time.Duration `group:"process" default:"25s" placeholder:"DURATION" help:"How long a stop may take to finish what was begun."`
+	LogLevel        slog.Level    `group:"process" default:"info" placeholder:"LEVEL" help:"debug, info, warn or error."`
+	LogFormat       string        `group:"process" enum:"auto,text,json" default:"auto" placeholder:"FORMAT" help:"auto (text on a terminal, JSON otherwise), text or json."`
+}
 
 // The values of Config.OnHistoryLost.
 const (
@@ -85,41 +98,68 @@ const (
 )
 
 // The bounds of the numeric settings. Concurrency costs a goroutine and a
-// connection each; above the maximum file descriptors run out first.
+// connection each; above the maximum file descriptors run out first. The default
+// schedule takes 34 hours with the longest jitter, and a Retry-After may add a
+// day: the default of MaxAge cuts neither.
 const (
 	maxConcurrency   = 10_000
 	maxPartitions    = 64 // each reads the whole change stream
 	maxRetries       = 50
-	maxRetryDelay    = 7 * 24 * time.Hour
 	maxMaxAge        = 90 * 24 * time.Hour
 	maxShutdownGrace = 10 * time.Minute
 	maxBotLabel      = 5000 // each is 17 series
 )
 
+// Delays are the waits between the attempts of a delivery. As text they are
+// separated by commas, such as "30s,2m"; "none" and "" mean one attempt alone.
+type Delays []time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Delays) UnmarshalText(text []byte) error {
+	s := strings.TrimSpace(string(text))
+	if s == "none" {
+		s = ""
+	}
+	schedule, err := push.ParseSchedule(s)
+	*d = schedule.Delays
+	return err
+}
+
+// Options are what kong needs to know of the tags of this package.
+func Options() kong.Option {
+	return kong.OptionFunc(func(k *kong.Kong) error {
+		return errors.Join(
+			kong.Vars{"retry_schedule": push.DefaultDelays}.Apply(k),
+			kong.TypeMapper(reflect.TypeFor[netip.Prefix](), kong.MapperFunc(decodeNetwork)).Apply(k))
+	})
+}
+
+// decodeNetwork reads a CIDR; a lone address is itself.
+func decodeNetwork(ctx *kong.DecodeContext, target reflect.Value) error {
+	var text string
+	if err := ctx.Scan.PopValueInto("network", &text); err != nil {
+		return err
+	}
+	prefix, err := netip.ParsePrefix(text)
+	if addr, notAddr := netip.ParseAddr(text); notAddr == nil {
+		prefix, err = addr.Prefix(addr.BitLen())
+	}
+	if err != nil {
+		return fmt.Errorf("%q is not a network such as 10.0.0.0/8", text)
+	}
+	target.Set(reflect.ValueOf(prefix.Masked()))
+	return nil
+}
+
 // Default returns the configuration of a deployment that sets nothing.
 func Default() Config {
-	return Config{
-		Database:           "cxbridge",
-		CallsCollection:    "calls",
-		BotsCollection:     "bots",
-		SettingsCollection: "system_settings",
-		ResumeCollection:   "watcher_resume",
-		Name:               "default",
-		OnHistoryLost:      LostSweep,
-		Partitions:         1,
-		Concurrency:        256,
-		RetrySchedule: []time.Duration{
-			30 * time.Second, 2 * time.Minute, 10 * time.Minute, 30 * time.Minute,
-			time.Hour, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour,
-		},
-		// The default schedule takes 34 hours with the longest jitter, and a
-		// Retry-After may add a day: neither is cut.
-		MaxAge:                 72 * time.Hour,
-		DestinationConcurrency: 16,
-		Listen:                 ":9090",
-		ShutdownGrace:          25 * time.Second,
-		LogFormat:              LogAuto,
+	var flags struct {
+		Config Config `embed:""`
 	}
+	if err := errors.Join(kong.ApplyDefaults(&flags, Options()), flags.Config.AfterApply()); err != nil {
+		panic(err) // the tags above are wrong
+	}
+	return flags.Config
 }
 
 // Fault is one setting that cannot be used.
@@ -130,13 +170,13 @@ type Fault struct {
 
 func (f Fault) Error() string { return "--" + f.Setting + ": " + f.Reason }
 
-// Validate returns every Fault, joined, or nil.
-func (c *Config) Validate() error {
+// Check returns every Fault, joined, or nil.
+func (c *Config) Check() error {
 	var faults []error
 	bad := func(setting, format string, args ...any) {
 		faults = append(faults, Fault{setting, fmt.Sprintf(format, args...)})
 	}
-	if err := CheckMongoURI(c.MongoURI); err != nil {
+	if err := checkMongoURI(c.MongoURI); err != nil {
 		bad("mongo-uri", "%v", err)
 	}
 	for _, n := range []struct{ setting, value string }{
@@ -154,10 +194,8 @@ func (c *Config) Validate() error {
 	if strings.ContainsAny(c.Database, `/\. "$*<>:|?`) {
 		bad("database", "%q is not a database name", c.Database)
 	}
-	if c.PublicBaseURL != "" {
-		if err := checkBaseURL(c.PublicBaseURL); err != nil {
-			bad("public-base-url", "%v", err)
-		}
+	if _, err := recording.ParseBaseURL(c.PublicBaseURL); err != nil {
+		bad("public-base-url", "%v", err)
 	}
 	if c.Partitions < 1 || c.Partitions > maxPartitions {
 		bad("partitions", "%d is not from 1 to %d", c.Partitions, maxPartitions)
@@ -170,11 +208,6 @@ func (c *Config) Validate() error {
 	}
 	if len(c.RetrySchedule) > maxRetries {
 		bad("retry-schedule", "has %d delays, more than %d", len(c.RetrySchedule), maxRetries)
-	}
-	for _, d := range c.RetrySchedule {
-		if d <= 0 || d > maxRetryDelay {
-			bad("retry-schedule", "%v is not more than 0 and at most %v", d, maxRetryDelay)
-		}
 	}
 	if c.MaxAge < 0 || c.MaxAge > maxMaxAge {
 		bad("max-age", "%v is not from 0 (no limit) to %v", c.MaxAge, maxMaxAge)
@@ -190,16 +223,6 @@ func (c *Config) Validate() error {
 	}
 	if c.ShutdownGrace <= 0 || c.ShutdownGrace > maxShutdownGrace {
 		bad("shutdown-grace", "%v is not more than 0 and at most %v", c.ShutdownGrace, maxShutdownGrace)
-	}
-	switch c.OnHistoryLost {
-	case LostSweep, LostFail:
-	default:
-		bad("on-history-lost", "%q is not sweep or fail", c.OnHistoryLost)
-	}
-	switch c.LogFormat {
-	case LogAuto, LogText, LogJSON:
-	default:
-		bad("log-format", "%q is not auto, text or json", c.LogFormat)
 	}
 	return errors.Join(faults...)
 }
@@ -228,17 +251,6 @@ func checkName(s string) error {
 		return fmt.Errorf("is %d characters long, more than 200", len(s))
 	case strings.ContainsAny(s, "\x00$/\n\r"):
 		return fmt.Errorf("%q holds a character that it may not hold", s)
-	}
-	return nil
-}
-
-func checkBaseURL(s string) error {
-	u, err := url.Parse(s)
-	switch {
-	case err != nil, u.Host == "", u.Scheme != "http" && u.Scheme != "https":
-		return fmt.Errorf("%q is not an http or https URL", s)
-	case u.RawQuery != "" || u.Fragment != "" || u.User != nil:
-		return fmt.Errorf("may only hold scheme, host and path")
 	}
 	return nil
 }

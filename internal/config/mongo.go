@@ -15,9 +15,9 @@ import (
 	"github.com/cxbridge/watcher/pkg/secret"
 )
 
-// CheckMongoURI says whether a connection string can be parsed, without
+// checkMongoURI says whether a connection string can be parsed, without
 // looking anything up. No part of the string is in the error.
-func CheckMongoURI(uri secret.Text) error {
+func checkMongoURI(uri secret.Text) error {
 	s := uri.Reveal()
 	switch {
 	case s == "":
@@ -52,9 +52,9 @@ func ClientOptions(uri secret.Text, selection time.Duration) *options.ClientOpti
 		SetWriteConcern(writeconcern.Majority())
 }
 
-// DatabaseOf returns the database that the path of a connection string names,
+// databaseOf returns the database that the path of a connection string names,
 // or "".
-func DatabaseOf(uri secret.Text) string {
+func databaseOf(uri secret.Text) string {
 	_, rest, ok := strings.Cut(uri.Reveal(), "://")
 	if !ok {
 		return ""

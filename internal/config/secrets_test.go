@@ -41,7 +41,7 @@ func TestTheDefaultAgeLeavesTheScheduleWhole(t *testing.T) {
 	}
 	const retryAfter = 24 * time.Hour // one that is as long as they may be
 	if c.MaxAge < longest+retryAfter {
-		t.Errorf("tries may take %v with a long Retry-After, and are given up after %v", longest+retryAfter, c.MaxAge)
+		t.Errorf("attempts may take %v with a long Retry-After, and are given up after %v", longest+retryAfter, c.MaxAge)
 	}
 	if got := c.Schedule(); got.MaxAge != c.MaxAge || len(got.Delays) != len(c.RetrySchedule) {
 		t.Errorf("schedule %+v", got)
@@ -54,7 +54,7 @@ func TestAgesThatCannotBeUsed(t *testing.T) {
 	} {
 		c := Default()
 		c.MongoURI, c.MaxAge = "mongodb://h", age
-		if err := c.Validate(); (err == nil) != good {
+		if err := c.Check(); (err == nil) != good {
 			t.Errorf("%v: %v", age, err)
 		}
 	}

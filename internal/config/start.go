@@ -30,6 +30,12 @@ func ParseStart(s string) (Start, error) {
 	return Start{At: t}, nil
 }
 
+// UnmarshalText implements encoding.TextUnmarshaler with ParseStart.
+func (s *Start) UnmarshalText(text []byte) (err error) {
+	*s, err = ParseStart(string(text))
+	return err
+}
+
 // From returns the moment that a start at now begins at; zero means now.
 func (s Start) From(now time.Time) time.Time {
 	switch {

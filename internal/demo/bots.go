@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/cxbridge/watcher/internal/demo/world"
 )
 
 // bot is one bot of the demo: its document, and the CRM behind it.
@@ -69,11 +71,11 @@ const oldPolicy = "OLD-"
 const badPhone = "+440000000000"
 
 // always answers every request alike.
-func always(a answer) behaviour {
-	return func(int, func(string) string) answer { return a }
+func always(a world.Answer) behaviour {
+	return func(int, func(string) string) world.Answer { return a }
 }
 
-// The places of the bots in the cast.
+// The places of the bots among them.
 const (
 	collections = iota
 	survey
@@ -84,53 +86,53 @@ const (
 	training
 )
 
-// cast is all the bots, in the order of the constants above.
-func cast() []*bot {
+// allBots is all the bots, in the order of the constants above.
+func allBots() []*bot {
 	return []*bot{
 		collections: {
 			id: bson.ObjectID{0x65, 0xf0, 0xc0, 0x11, 0xec, 0x70, 0, 0, 0, 0, 0, 1}, name: "Kestrel Collections", timezone: "Asia/Kolkata",
 			push: collectionsPush, method: http.MethodPost, path: "/kestrel/leads",
 			callKey: "call_id", linkKey: "recording_url", sipKey: "callingheaders", shown: true,
-			answers: always(answer{status: 200, body: `{"ok":true}`, after: 20 * time.Millisecond}),
+			answers: always(world.Answer{Status: 200, Body: `{"ok":true}`, After: 20 * time.Millisecond}),
 		},
 		survey: {
 			id: "bot-survey", name: "Harbour Survey", timezone: "Europe/London",
 			push: surveyPush, method: http.MethodGet, path: "/harbour/capture",
 			callKey: "mx_CallId", linkKey: "mx_Recording",
-			answers: func(_ int, field func(string) string) answer {
+			answers: func(_ int, field func(string) string) world.Answer {
 				if field("Phone") == badPhone {
-					return answer{status: 200, body: `{"Status":"Error","ExceptionMessage":"Phone is not a valid number"}`, after: 30 * time.Millisecond}
+					return world.Answer{Status: 200, Body: `{"Status":"Error","ExceptionMessage":"Phone is not a valid number"}`, After: 30 * time.Millisecond}
 				}
-				return answer{status: 200, body: `{"Status":"Success"}`, after: 30 * time.Millisecond}
+				return world.Answer{Status: 200, Body: `{"Status":"Success"}`, After: 30 * time.Millisecond}
 			},
 		},
 		renewals: {
 			id: "bot-renewals", name: "Juniper Renewals", timezone: "America/New_York",
 			push: renewalsPush, method: http.MethodPost, path: "/juniper/outcomes",
 			callKey: "reference", linkKey: "audio",
-			answers: func(try int, field func(string) string) answer {
-				if try == 1 && strings.HasPrefix(field("policy"), oldPolicy) {
-					return answer{status: 503, body: `{"error":"deploying, come back"}`, after: 15 * time.Millisecond}
+			answers: func(attempt int, field func(string) string) world.Answer {
+				if attempt == 1 && strings.HasPrefix(field("policy"), oldPolicy) {
+					return world.Answer{Status: 503, Body: `{"error":"deploying, come back"}`, After: 15 * time.Millisecond}
 				}
-				return answer{status: 201, body: `{"stored":true}`, after: 15 * time.Millisecond}
+				return world.Answer{Status: 201, Body: `{"stored":true}`, After: 15 * time.Millisecond}
 			},
 		},
 		reminders: {
 			id: "bot-reminders", name: "Orchid Reminders", timezone: "Asia/Singapore",
 			push: remindersPush, method: http.MethodPost, path: "/orchid/visits",
 			callKey: "call", linkKey: "recording",
-			answers: func(_ int, field func(string) string) answer {
+			answers: func(_ int, field func(string) string) world.Answer {
 				if field("patient_id") == "" {
-					return answer{status: 422, body: `{"errors":{"patient_id":["must not be empty"]}}`}
+					return world.Answer{Status: 422, Body: `{"errors":{"patient_id":["must not be empty"]}}`}
 				}
-				return answer{status: 200, body: `{"visit":"updated"}`, after: 10 * time.Millisecond}
+				return world.Answer{Status: 200, Body: `{"visit":"updated"}`, After: 10 * time.Millisecond}
 			},
 		},
 		meters: {
 			id: "bot-meters", name: "Meridian Meters", timezone: "Australia/Sydney",
 			push: metersPush, method: http.MethodPost, path: "/meridian/calls",
 			callKey: "call_id", linkKey: "recording",
-			answers: always(answer{status: 200, body: `{"queued":true}`, after: slowly}),
+			answers: always(world.Answer{Status: 200, Body: `{"queued":true}`, After: slowly}),
 		},
 		pilot: {
 			id: "bot-pilot", name: "Pilot Bot", timezone: "UTC",

@@ -9,6 +9,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/cxbridge/watcher/internal/demo/world"
 )
 
 // Tally counts calls by what became of them.
@@ -19,7 +21,7 @@ type Tally struct {
 	Failed   int // the CRM gave no answer
 	Skipped  int // logged on the call as skipped
 	Left     int // left alone: not to be pushed, nothing written
-	Retried  int // of those pushed, rejected or failed: with more than one try
+	Retried  int // of those pushed, rejected or failed: with more than one attempt
 }
 
 // Summary is what became of all calls.
@@ -37,7 +39,7 @@ func (s *Summary) OK() bool { return len(s.Wrong) == 0 }
 // example is one call to be shown in full.
 type example struct {
 	call    *call
-	request request
+	request world.Request
 	outcome bson.Raw
 }
 
@@ -85,7 +87,7 @@ func check(ctx context.Context, calls *mongo.Collection, c *crm, plan []*call) (
 		if d != nil {
 			delivered++
 		}
-		if fault := judge(p, doc, o, d); fault != "" {
+		if fault := faultOf(p, doc, o, d); fault != "" {
 			sum.wrong(p, "%s", fault)
 			continue
 		}
@@ -121,7 +123,7 @@ func readAll(ctx context.Context, calls *mongo.Collection, want int) (map[string
 		}
 		key := doc.Session
 		if docs[key] != nil {
-			key = fmt.Sprintf("%s (again, document %d)", key, n)
+			key = fmt.Sprintf("%s (another document, %d)", key, n)
 		}
 		docs[key] = &doc
 	}
@@ -140,8 +142,8 @@ func (s *stored) outcome() (*outcome, error) {
 	return &o, nil
 }
 
-// judge says what is wrong with a call; "" when it ended as it should.
-func judge(c *call, doc *stored, o *outcome, d *delivery) string {
+// faultOf says what is wrong with a call; "" when it ended as it should.
+func faultOf(c *call, doc *stored, o *outcome, d *delivery) string {
 	w := c.want
 	switch {
 	case o == nil && w.status == "":
@@ -151,7 +153,7 @@ func judge(c *call, doc *stored, o *outcome, d *delivery) string {
 	case w.status == "":
 		return fmt.Sprintf("was not to be pushed (%s), but says %s", w.why, o.Status)
 	case !o.final():
-		return fmt.Sprintf("is not finished: %s after try %d, and another is due", o.Status, o.Attempts)
+		return fmt.Sprintf("is not finished: %s after attempt %d, and another is due", o.Status, o.Attempts)
 	case o.Status != w.status:
 		return fmt.Sprintf("ended as %s%s, want %s", o.Status, because(o), w.status)
 	case !o.CompletedAt.Equal(doc.CompletedAt):
@@ -160,43 +162,43 @@ func judge(c *call, doc *stored, o *outcome, d *delivery) string {
 	if n := doc.pushEvents(o.Status); n != 1 {
 		return fmt.Sprintf("has %d post_call_push events, want one", n)
 	}
-	if w.tries == 0 {
+	if w.attempts == 0 {
 		if d != nil {
 			return fmt.Sprintf("is %s, but the CRM received it", o.Status)
 		}
 		return ""
 	}
-	return judgeTries(c, doc, o, d)
+	return attemptFault(c, doc, o, d)
 }
 
-// judgeTries compares what a call says of its tries with what the CRM saw.
-func judgeTries(c *call, doc *stored, o *outcome, d *delivery) string {
+// attemptFault compares what a call says of its attempts with what the CRM saw.
+func attemptFault(c *call, doc *stored, o *outcome, d *delivery) string {
 	w := c.want
 	switch {
-	case o.Attempts != w.tries:
-		return fmt.Sprintf("took %d tries, want %d", o.Attempts, w.tries)
+	case o.Attempts != w.attempts:
+		return fmt.Sprintf("took %d attempts, want %d", o.Attempts, w.attempts)
 	case o.HTTPStatus == nil || *o.HTTPStatus != w.http:
 		return fmt.Sprintf("has http_status %s, want %d", number(o.HTTPStatus), w.http)
 	case o.Method != c.bot.method:
 		return fmt.Sprintf("was sent by %s, want %s", o.Method, c.bot.method)
-	case doc.logged() != w.tries:
-		return fmt.Sprintf("has %d integration_log entries, want one for each of %d tries", doc.logged(), w.tries)
+	case doc.logged() != w.attempts:
+		return fmt.Sprintf("has %d integration_log entries, want one for each of %d attempts", doc.logged(), w.attempts)
 	case d == nil:
 		return fmt.Sprintf("is %s, but the CRM knows no delivery %q", o.Status, o.DeliveryID)
-	case len(d.answers) != w.tries:
-		return fmt.Sprintf("reached the CRM %d times, want %d", len(d.answers), w.tries)
+	case len(d.answers) != w.attempts:
+		return fmt.Sprintf("reached the CRM %d times, want %d", len(d.answers), w.attempts)
 	case d.changed:
-		return "was not sent with the same bytes at each try"
+		return "was not sent with the same bytes at each attempt"
 	case d.callID != c.session:
 		return fmt.Sprintf("was sent as %q", d.callID)
 	case c.bot.sipKey != "" && !isObject(d.sip):
 		return fmt.Sprintf("sent %s as %T, want an object", c.bot.sipKey, d.sip)
 	}
-	return judgeLink(c, d.recording)
+	return linkFault(c, d.recording)
 }
 
-// judgeLink says what is wrong with a recording link.
-func judgeLink(c *call, sent string) string {
+// linkFault says what is wrong with a recording link.
+func linkFault(c *call, sent string) string {
 	ok := true
 	switch c.want.link {
 	case noLink:

@@ -23,17 +23,17 @@ func right(c *call) *ending {
 	if c.want.status == "" {
 		return e
 	}
-	e.outcome = &outcome{Status: c.want.status, Attempts: c.want.tries, CompletedAt: at, DurationMS: 12}
+	e.outcome = &outcome{Status: c.want.status, Attempts: c.want.attempts, CompletedAt: at, DurationMS: 12}
 	e.event("post_call_push", c.want.status)
-	if c.want.tries == 0 {
+	if c.want.attempts == 0 {
 		return e
 	}
 	answered := c.want.http
 	e.outcome.HTTPStatus, e.outcome.Method, e.outcome.DeliveryID = &answered, c.bot.method, "d-"+c.session
 	e.got = &delivery{callID: c.session, bytes: 640, sip: map[string]any{}}
-	for try := range c.want.tries {
+	for n := range c.want.attempts {
 		status := 503
-		if try == c.want.tries-1 {
+		if n == c.want.attempts-1 {
 			status = answered
 		}
 		e.got.answers = append(e.got.answers, status)
@@ -62,21 +62,21 @@ func (e *ending) logged(kind string) {
 	}{kind})
 }
 
-func (e *ending) judge() string { return judge(e.call, &e.doc, e.outcome, e.got) }
+func (e *ending) fault() string { return faultOf(e.call, &e.doc, e.outcome, e.got) }
 
 func TestRightEndingsPass(t *testing.T) {
-	for _, c := range planned(1, 3*len(scenes)) {
-		if fault := right(c).judge(); fault != "" {
+	for _, c := range planned(1, 3*len(kinds)) {
+		if fault := right(c).fault(); fault != "" {
 			t.Errorf("%s of %s, %+v: %s", c.session, c.bot.name, c.want, fault)
 		}
 	}
 }
 
 func TestWrongEndingsAreNamed(t *testing.T) {
-	plan := planned(1, len(scenes))
+	plan := planned(1, len(kinds))
 	const (
 		ordinary = 0  // ok, by token
-		retried  = 3  // ok on the second try
+		retried  = 3  // ok on the second attempt
 		signed   = 5  // a signed link
 		alone    = 6  // not to be pushed
 		refused  = 8  // 422
@@ -85,19 +85,19 @@ func TestWrongEndingsAreNamed(t *testing.T) {
 	later := time.Now()
 	other := 500
 	for name, tc := range map[string]struct {
-		scene int
+		kind  int
 		spoil func(*ending)
 		says  string
 	}{
 		"nothing written":       {ordinary, func(e *ending) { e.outcome = nil }, "no outcome"},
-		"pushed against a wish": {alone, func(e *ending) { e.outcome = &outcome{Status: "ok"} }, "not to be pushed"},
-		"another try due":       {retried, func(e *ending) { e.outcome.NextAttemptAt = &later }, "another is due"},
+		"pushed unasked":        {alone, func(e *ending) { e.outcome = &outcome{Status: "ok"} }, "not to be pushed"},
+		"another attempt due":   {retried, func(e *ending) { e.outcome.NextAttemptAt = &later }, "another is due"},
 		"another status":        {refused, func(e *ending) { e.outcome.Status = "ok" }, "want rejected"},
 		"of another result":     {ordinary, func(e *ending) { e.outcome.CompletedAt = later }, "want that of"},
 		"no event":              {ordinary, func(e *ending) { e.doc.Events = nil }, "0 post_call_push events"},
 		"two events":            {ordinary, func(e *ending) { e.event("post_call_push", "ok") }, "2 post_call_push events"},
 		"event of another kind": {ordinary, func(e *ending) { e.doc.Events[0].Type = "hangup" }, "0 post_call_push events"},
-		"fewer tries":           {retried, func(e *ending) { e.outcome.Attempts = 1 }, "took 1 tries"},
+		"fewer attempts":        {retried, func(e *ending) { e.outcome.Attempts = 1 }, "took 1 attempts"},
 		"another http status":   {ordinary, func(e *ending) { e.outcome.HTTPStatus = &other }, "http_status 500"},
 		"no http status":        {ordinary, func(e *ending) { e.outcome.HTTPStatus = nil }, "http_status none"},
 		"another method":        {ordinary, func(e *ending) { e.outcome.Method = "GET" }, "sent by GET"},
@@ -112,9 +112,9 @@ func TestWrongEndingsAreNamed(t *testing.T) {
 		"skipped, but sent":     {skipped, func(e *ending) { e.got = &delivery{} }, "the CRM received it"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := right(plan[tc.scene])
+			e := right(plan[tc.kind])
 			tc.spoil(e)
-			if fault := e.judge(); !strings.Contains(fault, tc.says) {
+			if fault := e.fault(); !strings.Contains(fault, tc.says) {
 				t.Errorf("says %q, want %q", fault, tc.says)
 			}
 		})

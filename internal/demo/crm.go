@@ -1,33 +1,23 @@
 package demo
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"sync"
 	"time"
+
+	"github.com/cxbridge/watcher/internal/demo/world"
 )
 
-// maxBody is how much of a payload the CRM reads; the demo's own are below 8 KB.
-const maxBody = 1 << 20
-
-// answer is what a CRM says to one request.
-type answer struct {
-	status int
-	body   string
-	after  time.Duration // how long the CRM thinks
-}
-
-// behaviour is how one CRM answers: try counts from 1 within a delivery, field
+// behaviour is how one CRM answers: attempt counts from 1 within a delivery, field
 // gives what was sent under a key, as text.
-type behaviour func(try int, field func(key string) string) answer
+type behaviour func(attempt int, field func(key string) string) world.Answer
 
 // delivery is what the CRM received under one Idempotency-Key.
 type delivery struct {
@@ -35,38 +25,33 @@ type delivery struct {
 	recording string // as the payload links to it
 	sip       any    // the payload's field of SIP headers, decoded
 	bytes     int    // of the payload
-	answers   []int  // the status of each try
-	changed   bool   // a later try was not byte for byte the first
+	answers   []int  // the status of each attempt
+	changed   bool   // a later attempt was not byte for byte the first
 
 	digest [sha256.Size]byte
 }
 
-// request is one request in full, for showing it.
-type request struct {
-	method, target string
-	header         http.Header
-	body           []byte
-}
-
-// crm is an HTTP server that plays all the CRMs, each below a path of its own.
+// crm plays all the CRMs, each below a path of its own.
 // It remembers about 400 bytes for each delivery, and the payload of none but
 // the one that example picks.
 type crm struct {
 	listener net.Listener
+	handler  *world.CRM
 	bots     map[string]*bot // by path
 
 	mu         sync.Mutex
-	deliveries map[string]*delivery // by Idempotency-Key
-	examples   map[string]request   // by call id; only of bots that are shown
-	strays     int                  // requests for no bot, or without a key
+	deliveries map[string]*delivery     // by Idempotency-Key
+	examples   map[string]world.Request // by call id; only of bots that are shown
+	strays     int                      // requests for no bot, or without a key
 }
 
 func newCRM(bots []*bot) *crm {
 	c := &crm{
 		bots:       make(map[string]*bot),
 		deliveries: make(map[string]*delivery),
-		examples:   make(map[string]request),
+		examples:   make(map[string]world.Request),
 	}
+	c.handler = world.NewCRM(c.receive)
 	for _, b := range bots {
 		if b.path != "" {
 			c.bots[b.path] = b
@@ -78,7 +63,7 @@ func newCRM(bots []*bot) *crm {
 // run serves until the context ends, then lets open requests finish for a second.
 func (c *crm) run(ctx context.Context) error {
 	server := &http.Server{
-		Handler:           c,
+		Handler:           c.handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      15 * time.Second,
@@ -103,48 +88,22 @@ func (c *crm) run(ctx context.Context) error {
 	return err
 }
 
-// ServeHTTP takes one push, remembers it and answers as the bot's CRM does.
-func (c *crm) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if err != nil {
-		http.Error(w, "unreadable body", http.StatusBadRequest)
-		return
-	}
-	b, key := c.bots[r.URL.Path], r.Header.Get("Idempotency-Key")
-	if b == nil || r.Method != b.method || key == "" {
-		c.mu.Lock()
-		c.strays++
-		c.mu.Unlock()
-		http.NotFound(w, r)
-		return
-	}
-	a := c.take(b, key, r, body)
-	if a.after > 0 {
-		thinking := time.NewTimer(a.after)
-		defer thinking.Stop()
-		select {
-		case <-thinking.C:
-		case <-r.Context().Done():
-			return
-		}
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(a.status)
-	_, _ = io.WriteString(w, a.body) // the watcher hung up: it says so itself
-}
-
-// take remembers a request and decides on its answer.
-func (c *crm) take(b *bot, key string, r *http.Request, body []byte) answer {
-	payload := body
-	if r.Method == http.MethodGet {
-		payload = []byte(r.URL.RawQuery)
-	}
-	field := reader(r.Method, r.URL.Query(), body)
-	digest := sha256.Sum256(payload)
-
+// receive remembers a push and answers as the bot's CRM does.
+func (c *crm) receive(r world.Request) world.Answer {
+	b := c.bots[r.Path]
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	d := c.deliveries[key]
+	if b == nil || r.Method != b.method || r.Delivery == "" {
+		c.strays++
+		return world.Answer{Status: http.StatusNotFound}
+	}
+	payload := r.Body
+	if r.Method == http.MethodGet {
+		payload = []byte(r.Query)
+	}
+	field := reader(&r)
+	digest := sha256.Sum256(payload)
+	d := c.deliveries[r.Delivery]
 	if d == nil {
 		d = &delivery{
 			callID:    text(field(b.callKey)),
@@ -155,14 +114,15 @@ func (c *crm) take(b *bot, key string, r *http.Request, body []byte) answer {
 		if b.sipKey != "" {
 			d.sip = field(b.sipKey)
 		}
-		c.deliveries[key] = d
+		c.deliveries[r.Delivery] = d
 	}
 	d.changed = d.changed || d.digest != digest
 	if b.shown && len(c.examples) < maxExamples {
-		c.examples[d.callID] = request{r.Method, r.URL.RequestURI(), r.Header.Clone(), bytes.Clone(body)}
+		c.examples[d.callID] = r
 	}
-	a := b.answers(len(d.answers)+1, func(k string) string { return text(field(k)) })
-	d.answers = append(d.answers, a.status)
+	a := b.answers(r.Number, func(k string) string { return text(field(k)) })
+	a.Header = map[string]string{"Content-Type": "application/json"}
+	d.answers = append(d.answers, a.Status)
 	return a
 }
 
@@ -184,7 +144,7 @@ func (c *crm) delivery(key string) *delivery {
 }
 
 // example returns the request that carried a call, if it was kept.
-func (c *crm) example(callID string) (request, bool) {
+func (c *crm) example(callID string) (world.Request, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r, ok := c.examples[callID]
@@ -200,12 +160,16 @@ func (c *crm) counts() (deliveries, strays int) {
 
 // reader gives the fields of a payload: query parameters of a GET, top-level
 // members of a JSON object otherwise. An unreadable payload has no fields.
-func reader(method string, query url.Values, body []byte) func(key string) any {
-	if method == http.MethodGet {
+func reader(r *world.Request) func(key string) any {
+	if r.Method == http.MethodGet {
+		query, err := url.ParseQuery(r.Query)
+		if err != nil {
+			query = nil
+		}
 		return func(key string) any { return query.Get(key) }
 	}
 	var object map[string]any
-	if err := json.Unmarshal(body, &object); err != nil {
+	if err := json.Unmarshal(r.Body, &object); err != nil {
 		return func(string) any { return nil }
 	}
 	return func(key string) any { return object[key] }

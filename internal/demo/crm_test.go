@@ -22,12 +22,12 @@ func ask(c *crm, b *bot, key, payload string) (int, string) {
 	}
 	r.Header.Set("Idempotency-Key", key)
 	w := httptest.NewRecorder()
-	c.ServeHTTP(w, r)
+	c.handler.ServeHTTP(w, r)
 	return w.Code, w.Body.String()
 }
 
 func TestCRMsAnswerInTheirOwnWays(t *testing.T) {
-	bots := cast()
+	bots := allBots()
 	c := newCRM(bots)
 	for _, step := range []struct {
 		bot          int
@@ -62,12 +62,12 @@ func TestCRMsAnswerInTheirOwnWays(t *testing.T) {
 }
 
 func TestCRMNoticesWhatMustNotHappen(t *testing.T) {
-	bots := cast()
+	bots := allBots()
 	c := newCRM(bots)
 	ask(c, bots[renewals], "k", `{"reference":"a"}`)
 	ask(c, bots[renewals], "k", `{"reference":"a" }`)
 	if d := c.delivery("k"); !d.changed {
-		t.Error("a second try with other bytes was not noticed")
+		t.Error("a second attempt with other bytes was not noticed")
 	}
 	if status, _ := ask(c, bots[collections], "", `{}`); status != http.StatusNotFound {
 		t.Errorf("without a key: %d", status)
@@ -85,7 +85,7 @@ func TestCRMNoticesWhatMustNotHappen(t *testing.T) {
 
 func TestCRMKeepsFewRequestsInFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // the CRM thinks each time
-		bots := cast()
+		bots := allBots()
 		c := newCRM(bots)
 		for i := range 10 * maxExamples {
 			id := string(rune('A' + i))
@@ -94,15 +94,15 @@ func TestCRMKeepsFewRequestsInFull(t *testing.T) {
 		if len(c.examples) != maxExamples {
 			t.Errorf("%d requests kept, want %d", len(c.examples), maxExamples)
 		}
-		if r, ok := c.example("A"); !ok || string(r.body) != `{"call_id":"A"}` {
-			t.Errorf("the first request is kept as %q, %v", r.body, ok)
+		if r, ok := c.example("A"); !ok || string(r.Body) != `{"call_id":"A"}` {
+			t.Errorf("the first request is kept as %q, %v", r.Body, ok)
 		}
 	})
 }
 
 func TestSlowCRMAnswersLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		bots := cast()
+		bots := allBots()
 		c := newCRM(bots)
 		began := time.Now()
 		if status, _ := ask(c, bots[meters], "k", `{"call_id":"a"}`); status != 200 {
@@ -119,7 +119,7 @@ func TestCRMStopsWithItsContext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newCRM(cast())
+	c := newCRM(allBots())
 	c.listener = ln
 	ctx, stop := context.WithCancelCause(t.Context())
 	ended := make(chan error, 1)

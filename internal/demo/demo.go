@@ -1,4 +1,4 @@
-// Package demo is the world around the watcher in `watcher demo`: calls that
+// Package demo is the world around the watcher in a demonstration: calls that
 // arrive the way CXB API writes them, bots, and a CRM that answers.
 //
 // It owns what is written to the database before the watcher sees it, what the
@@ -15,9 +15,10 @@ import (
 	"net"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/cxbridge/watcher/internal/demo/world"
 )
 
 // What the watcher has to be told for a demo; without these the calls do not
@@ -27,8 +28,6 @@ const (
 	PublicBaseURL = "https://api.cxbridge.example"
 	// Network holds the address of the CRM, which is not a public one.
 	Network = "127.0.0.0/8"
-	// RetrySchedule is short, so that a person sees the second try.
-	RetrySchedule = "300ms,1s"
 )
 
 // What the demo is made for. It remembers about 4 KB for each call, and one
@@ -38,22 +37,14 @@ const (
 	MaxRate  = 1000 // calls in a second
 )
 
-// The collections, by the names that they have everywhere by default.
-const (
-	callsCollection    = "calls"
-	botsCollection     = "bots"
-	settingsCollection = "system_settings"
-)
-
-// Options are what a Demo is made from. The zero value of everything but DB
-// and Out is usable.
+// Options are what a Demo is made from. DB, Out, Calls and Rate are required.
 type Options struct {
 	DB  *mongo.Database // where calls, bots and settings are written
 	Out io.Writer       // what people read
 
 	CRMAddr string        // where the CRM listens; default 127.0.0.1 and any port
-	Calls   int           // how many calls arrive; default 25
-	Rate    float64       // how many in a second; default 8
+	Calls   int           // how many calls arrive, 1 to MaxCalls
+	Rate    float64       // how many in a second, above 0 and up to MaxRate
 	Seed    uint64        // the same seed gives the same calls
 	Keep    bool          // stay until the context ends after the last call was checked
 	Color   bool          // Out shows ANSI colours
@@ -64,10 +55,23 @@ type Options struct {
 
 // Demo is one run of calls. Prepare it, start the watcher, then Run.
 type Demo struct {
-	o     Options
-	bots  []*bot
-	crm   *crm
-	print *printer
+	o        Options
+	bots     []*bot
+	platform *world.Platform
+	crm      *crm
+	print    *printer
+}
+
+// Validate names what cannot be played.
+func (o *Options) Validate() error {
+	var faults []error
+	if o.Calls < 1 || o.Calls > MaxCalls {
+		faults = append(faults, fmt.Errorf("--calls: %d is not from 1 to %d", o.Calls, MaxCalls))
+	}
+	if !(o.Rate > 0 && o.Rate <= MaxRate) { // no number is not above 0 either
+		faults = append(faults, fmt.Errorf("--rate: %g is not above 0 and up to %d", o.Rate, MaxRate))
+	}
+	return errors.Join(faults...)
 }
 
 // New checks the options and fills in their defaults. It opens nothing.
@@ -75,11 +79,8 @@ func New(o Options) (*Demo, error) {
 	if o.DB == nil || o.Out == nil {
 		return nil, errors.New("demo: a database and a writer are needed")
 	}
-	if o.Calls == 0 {
-		o.Calls = 25
-	}
-	if o.Rate == 0 {
-		o.Rate = 8
+	if err := o.Validate(); err != nil {
+		return nil, err
 	}
 	if o.Wait == 0 {
 		o.Wait = 30 * time.Second
@@ -87,15 +88,13 @@ func New(o Options) (*Demo, error) {
 	if o.CRMAddr == "" {
 		o.CRMAddr = "127.0.0.1:0"
 	}
-	if o.Calls < 1 || o.Calls > MaxCalls || !(o.Rate > 0 && o.Rate <= MaxRate) {
-		return nil, fmt.Errorf("demo: %d calls at %g per second: want 1 to %d calls and a rate up to %d", o.Calls, o.Rate, MaxCalls, MaxRate)
-	}
-	bots := cast()
+	bots := allBots()
 	return &Demo{
-		o:     o,
-		bots:  bots,
-		crm:   newCRM(bots),
-		print: &printer{out: o.Out, color: o.Color},
+		o:        o,
+		bots:     bots,
+		platform: world.NewPlatform(o.DB),
+		crm:      newCRM(bots),
+		print:    &printer{out: o.Out, color: o.Color},
 	}, nil
 }
 
@@ -107,20 +106,15 @@ func (d *Demo) Prepare(ctx context.Context) error {
 		return fmt.Errorf("listen for the demo's CRM: %w", err)
 	}
 	d.crm.listener = ln
-	for _, key := range []string{"session_id", "stream_id"} {
-		_, err := d.o.DB.Collection(callsCollection).Indexes().CreateOne(ctx, mongo.IndexModel{Keys: bson.D{{Key: key, Value: 1}}})
-		if err != nil {
-			return fmt.Errorf("index calls by %s: %w", key, err)
+	if err := d.platform.CreateIndexes(ctx); err != nil {
+		return err
+	}
+	for _, b := range d.bots {
+		if err := d.platform.PutBot(ctx, b.document(d.CRMURL())); err != nil {
+			return fmt.Errorf("write bot %s: %w", b.name, err)
 		}
 	}
-	docs := make([]any, len(d.bots))
-	for i, b := range d.bots {
-		docs[i] = b.document(d.CRMURL())
-	}
-	if _, err := d.o.DB.Collection(botsCollection).InsertMany(ctx, docs); err != nil {
-		return fmt.Errorf("write the demo's bots: %w", err)
-	}
-	if _, err := d.o.DB.Collection(settingsCollection).InsertOne(ctx, settings()); err != nil {
+	if err := d.platform.PutSettings(ctx, settings()); err != nil {
 		return fmt.Errorf("write the demo's settings: %w", err)
 	}
 	return nil
@@ -182,16 +176,15 @@ func (d *Demo) Run(ctx context.Context, metrics string) (Summary, error) {
 // play is the demo without the CRM's service.
 func (d *Demo) play(ctx context.Context, plan []*call, metrics string) (Summary, error) {
 	started := time.Now()
-	platform := &platform{calls: d.o.DB.Collection(callsCollection), rate: d.o.Rate}
-	audience := newAudience(platform.calls, d.crm, d.print, plan, d.o.Wait)
+	observer := newObserver(d.platform.Calls, d.crm, d.print, plan, d.o.Wait)
 
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return platform.play(gctx, plan, audience.stored) })
-	g.Go(func() error { return audience.watch(gctx) })
+	g.Go(func() error { return play(gctx, d.platform, d.o.Rate, plan, observer.stored) })
+	g.Go(func() error { return observer.watch(gctx) })
 	if err := g.Wait(); err != nil {
 		return Summary{}, err
 	}
-	sum, example, err := check(ctx, platform.calls, d.crm, plan)
+	sum, example, err := check(ctx, d.platform.Calls, d.crm, plan)
 	if err != nil {
 		return sum, err
 	}

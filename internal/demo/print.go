@@ -8,10 +8,12 @@ import (
 	"sync"
 	"time"
 	"unicode/utf8"
+
+	"github.com/cxbridge/watcher/internal/demo/world"
 )
 
 // width is the most that a line takes, in characters.
-const width = 100
+const width = 104
 
 // The columns of a call's line; what is left of the width is the outcome's.
 const (
@@ -115,7 +117,7 @@ func verdict(c *call, o *outcome, d *delivery) (color, text string) {
 	seen := strings.Join(answers, ", ")
 	switch {
 	case o.Status == "ok" && o.Attempts > 1:
-		return yellow, fmt.Sprintf("✓ ok, try %d (%s)", o.Attempts, seen)
+		return yellow, fmt.Sprintf("✓ ok, attempt %d (%s)", o.Attempts, seen)
 	case o.Status == "ok":
 		return green, fmt.Sprintf("✓ ok, %.0f ms", o.DurationMS)
 	case o.Status == "rejected":
@@ -201,9 +203,9 @@ func (p *printer) table(sum Summary, bots []*bot) {
 // received prints a request as the CRM saw it.
 func (p *printer) received(e *example) {
 	p.heading("What the CRM received", e.call)
-	p.line("    %s %s", p.paint(bold, e.request.method), e.request.target)
+	p.line("    %s %s", p.paint(bold, e.request.Method), target(&e.request))
 	for _, name := range []string{"Authorization", "Content-Type", "Idempotency-Key", "User-Agent"} {
-		value := e.request.header.Get(name)
+		value := e.request.Header.Get(name)
 		if value == "" {
 			continue
 		}
@@ -212,11 +214,19 @@ func (p *printer) received(e *example) {
 		}
 		p.line("    %s %s", p.paint(cyan, name+":"), cut(value, width-len(name)-6))
 	}
-	if e.request.method == http.MethodGet {
+	if e.request.Method == http.MethodGet {
 		return
 	}
 	p.line("")
-	p.block(prettyJSON(e.request.body))
+	p.block(prettyJSON(e.request.Body))
+}
+
+// target is the path and the query of a request.
+func target(r *world.Request) string {
+	if r.Query == "" {
+		return r.Path
+	}
+	return r.Path + "?" + r.Query
 }
 
 // written prints what the watcher wrote onto the call.

@@ -8,10 +8,12 @@ import (
 	"unicode/utf8"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/cxbridge/watcher/internal/demo/world"
 )
 
-// performance prints a whole demo whose calls all end as they should.
-func performance(t *testing.T, plan []*call, color bool) (string, Summary) {
+// printed prints a whole demo whose calls all end as they should.
+func printed(t *testing.T, plan []*call, color bool) (string, Summary) {
 	t.Helper()
 	var out strings.Builder
 	p := &printer{out: &out, color: color}
@@ -36,12 +38,12 @@ func performance(t *testing.T, plan []*call, color bool) (string, Summary) {
 		t.Fatal(err)
 	}
 	header := http.Header{"Authorization": {"Bearer secret-token"}, "Idempotency-Key": {"0123456789abcdef0123456789abcdef"}, "Content-Type": {"application/json"}}
-	p.closing(sum, cast2(plan), &example{plan[0], request{"POST", "/kestrel/leads", header, []byte(body)}, written}, "http://127.0.0.1:9090/metrics")
+	p.closing(sum, botsOf(plan), &example{plan[0], world.Request{Method: "POST", Path: "/kestrel/leads", Header: header, Body: []byte(body)}, written}, "http://127.0.0.1:9090/metrics")
 	return out.String(), sum
 }
 
-// cast2 is the bots of a plan, in the order of their first call.
-func cast2(plan []*call) []*bot {
+// botsOf is the bots of a plan, in the order of their first call.
+func botsOf(plan []*call) []*bot {
 	seen := make(map[*bot]bool)
 	var bots []*bot
 	for _, c := range plan {
@@ -54,7 +56,7 @@ func cast2(plan []*call) []*bot {
 }
 
 func TestNothingIsWiderThanTheScreen(t *testing.T) {
-	text, _ := performance(t, planned(1, 40), false)
+	text, _ := printed(t, planned(1, 40), false)
 	for line := range strings.Lines(text) {
 		if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > width {
 			t.Errorf("%d characters: %s", n, line)
@@ -67,7 +69,7 @@ func TestNothingIsWiderThanTheScreen(t *testing.T) {
 
 func TestColorsChangeNothingElse(t *testing.T) {
 	plan := planned(1, 25)
-	colored, _ := performance(t, plan, true)
+	colored, _ := printed(t, plan, true)
 	if !strings.Contains(colored, "\x1b[32m✓ ok") {
 		t.Error("a pushed call is not green")
 	}
@@ -77,11 +79,11 @@ func TestColorsChangeNothingElse(t *testing.T) {
 }
 
 func TestEveryCallHasALineThatSaysWhatBecameOfIt(t *testing.T) {
-	plan := planned(1, len(scenes))
-	text, _ := performance(t, plan, false)
+	plan := planned(1, len(kinds))
+	text, _ := printed(t, plan, false)
 	for i, says := range []string{
-		"✓ ok, 12 ms", "✓ ok, 12 ms", "✓ ok, 12 ms", "✓ ok, try 2 (503, 201)", "✓ ok, 12 ms", "✓ ok, 12 ms", "· bot has no push",
-		"✓ ok, 12 ms", "✗ rejected (422)", "✓ ok, 12 ms", "· skip_post_push", "✗ rejected (200)", "– skipped (no url)", "· agent call", "✓ ok, try 2 (503, 201)", "✓ ok, 12 ms",
+		"✓ ok, 12 ms", "✓ ok, 12 ms", "✓ ok, 12 ms", "✓ ok, attempt 2 (503, 201)", "✓ ok, 12 ms", "✓ ok, 12 ms", "· bot has no push",
+		"✓ ok, 12 ms", "✗ rejected (422)", "✓ ok, 12 ms", "· skip_post_push", "✗ rejected (200)", "– skipped (no url)", "· agent call", "✓ ok, attempt 2 (503, 201)", "✓ ok, 12 ms",
 	} {
 		found := ""
 		for line := range strings.Lines(text) {
@@ -97,7 +99,7 @@ func TestEveryCallHasALineThatSaysWhatBecameOfIt(t *testing.T) {
 }
 
 func TestClosingShowsTableAndExample(t *testing.T) {
-	text, sum := performance(t, planned(1, 25), false)
+	text, sum := printed(t, planned(1, 25), false)
 	for _, says := range []string{
 		"stored  pushed  rejected  skipped  left alone  retried",
 		"POST /kestrel/leads",

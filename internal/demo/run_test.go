@@ -27,8 +27,8 @@ import (
 )
 
 // standIn does a watcher's work in the simplest way, so that the demo can be
-// tested without one: it reads all calls again and again, and takes from the
-// script what it may send. The real one is tried with the demo in cmd/watcher.
+// tested without one: it reads all calls over and over, and takes from the
+// script what it may send. The real one is tested with the demo in cmd/demo.
 type standIn struct {
 	calls  *mongo.Collection
 	crm    string
@@ -120,7 +120,7 @@ func (s *standIn) push(ctx context.Context, c *call, completed time.Time) error 
 // send makes one request with the least that the CRM looks at.
 func (s *standIn) send(ctx context.Context, c *call) (int, error) {
 	fields := map[string]any{c.bot.callKey: c.session, c.bot.linkKey: right(c).link(), "patient_id": "P1"}
-	if c.want.tries == 2 {
+	if c.want.attempts == 2 {
 		fields["policy"] = oldPolicy + "1"
 	}
 	if c.want.http == 422 {
@@ -178,7 +178,7 @@ func stage(t *testing.T, o Options, spoil func(*call) bool) (*Demo, *standIn) {
 		t.Fatal(err)
 	}
 	s := &standIn{
-		calls:  o.DB.Collection(callsCollection),
+		calls:  d.platform.Calls,
 		crm:    d.CRMURL(),
 		http:   &http.Client{Transport: &http.Transport{}},
 		script: map[string]*call{},
@@ -190,7 +190,7 @@ func stage(t *testing.T, o Options, spoil func(*call) bool) (*Demo, *standIn) {
 }
 
 // together runs a demo with its stand-in, which knows the script: the calls of
-// a seed are the same again, but for their ids.
+// a seed are the same, but for their ids.
 func together(t *testing.T, ctx context.Context, d *Demo, s *standIn) (Summary, error) {
 	t.Helper()
 	script := newScript(d.o.Seed, d.bots)
@@ -236,7 +236,7 @@ func TestDemoIsRightWhenEveryCallIs(t *testing.T) {
 }
 
 func TestDemoNoticesACallThatWasNotToBePushed(t *testing.T) {
-	d, s := stage(t, Options{Out: io.Discard, Calls: len(scenes), Rate: 200}, func(c *call) bool { return c.want.why == "skip_post_push" })
+	d, s := stage(t, Options{Out: io.Discard, Calls: len(kinds), Rate: 200}, func(c *call) bool { return c.want.why == "skip_post_push" })
 	sum, err := together(t, t.Context(), d, s)
 	if err != nil {
 		t.Fatal(err)
@@ -300,7 +300,7 @@ func TestDemoThatIsInterruptedSaysSo(t *testing.T) {
 }
 
 func TestCallsAreWrittenAsThePlatformWritesThem(t *testing.T) {
-	d, s := stage(t, Options{Out: io.Discard, Calls: len(scenes), Rate: 500}, obedient)
+	d, s := stage(t, Options{Out: io.Discard, Calls: len(kinds), Rate: 500}, obedient)
 	stream, err := s.calls.Watch(t.Context(), mongo.Pipeline{})
 	if err != nil {
 		t.Fatal(err)
@@ -310,7 +310,7 @@ func TestCallsAreWrittenAsThePlatformWritesThem(t *testing.T) {
 		t.Fatal(err)
 	}
 	inserted, ended := 0, 0
-	for ended < len(scenes) && stream.Next(t.Context()) {
+	for ended < len(kinds) && stream.Next(t.Context()) {
 		var e struct {
 			Operation string `bson:"operationType"`
 			Full      bson.M `bson:"fullDocument"`
@@ -337,28 +337,35 @@ func TestCallsAreWrittenAsThePlatformWritesThem(t *testing.T) {
 			}
 		}
 	}
-	if inserted != len(scenes) || ended != len(scenes) {
-		t.Errorf("%d inserted and %d completed, want %d each", inserted, ended, len(scenes))
+	if inserted != len(kinds) || ended != len(kinds) {
+		t.Errorf("%d inserted and %d completed, want %d each", inserted, ended, len(kinds))
 	}
 }
 
 func TestOptionsThatCannotBeUsed(t *testing.T) {
-	db := new(mongo.Database)
+	client, err := mongo.Connect() // to nothing: it is not used
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Disconnect(t.Context()) }()
+	db := client.Database("cxbridge")
 	for name, o := range map[string]Options{
-		"no database":    {Out: io.Discard},
-		"no writer":      {DB: db},
-		"negative calls": {DB: db, Out: io.Discard, Calls: -1},
-		"too many":       {DB: db, Out: io.Discard, Calls: 2 * MaxCalls},
-		"negative rate":  {DB: db, Out: io.Discard, Rate: -1},
-		"too fast":       {DB: db, Out: io.Discard, Rate: 2 * MaxRate},
-		"no number":      {DB: db, Out: io.Discard, Rate: math.NaN()},
+		"no database":    {Out: io.Discard, Calls: 1, Rate: 1},
+		"no writer":      {DB: db, Calls: 1, Rate: 1},
+		"no calls":       {DB: db, Out: io.Discard, Rate: 1},
+		"negative calls": {DB: db, Out: io.Discard, Calls: -1, Rate: 1},
+		"too many":       {DB: db, Out: io.Discard, Calls: MaxCalls + 1, Rate: 1},
+		"no rate":        {DB: db, Out: io.Discard, Calls: 1},
+		"negative rate":  {DB: db, Out: io.Discard, Calls: 1, Rate: -1},
+		"too fast":       {DB: db, Out: io.Discard, Calls: 1, Rate: MaxRate + 1},
+		"no number":      {DB: db, Out: io.Discard, Calls: 1, Rate: math.NaN()},
 	} {
 		if _, err := New(o); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	if d, err := New(Options{DB: db, Out: io.Discard}); err != nil || d.o.Calls != 25 || d.o.Rate != 8 {
-		t.Errorf("defaults: %+v, %v", d, err)
+	if _, err := New(Options{DB: db, Out: io.Discard, Calls: MaxCalls, Rate: MaxRate}); err != nil {
+		t.Errorf("the most that there may be: %v", err)
 	}
 }
 

@@ -20,11 +20,11 @@ const (
 
 // want is what has to become of a call.
 type want struct {
-	status string // on the call; "" when nothing may be sent or written
-	why    string // of a call that is not pushed, for people
-	http   int    // of the last answer; 0 without one
-	tries  int
-	link   link
+	status   string // on the call; "" when nothing may be sent or written
+	why      string // of a call that is not pushed, for people
+	http     int    // of the last answer; 0 without one
+	attempts int
+	link     link
 }
 
 // call is one call as it will be written, and what has to become of it.
@@ -44,60 +44,60 @@ type call struct {
 	showcase bool          // good to be shown in full
 }
 
-// scene is a kind of call: who, what is said, and how it has to end.
-type scene struct {
+// kind is a kind of call: who, what is said, and how it has to end.
+type kind struct {
 	bot    int
-	weight int // how often, once each scene was seen; 0 is never again
+	weight int // how often, once each kind was seen; 0 is never once more
 	want   want
 	play   func(s *script, c *call)
 }
 
-// The scenes in the order of their first showing. Each is seen once before any
+// The kinds in the order of their first showing. Each is seen once before any
 // is seen twice.
-var scenes = []scene{
-	{collections, 6, want{status: "ok", http: 200, tries: 1, link: tokenLink}, promise},
-	{survey, 4, want{status: "ok", http: 200, tries: 1, link: tokenLink}, rating},
-	{collections, 2, want{status: "ok", http: 200, tries: 1, link: tokenLink}, transfer},
-	{renewals, 1, want{status: "ok", http: 201, tries: 2, link: tokenLink}, renewalOfOld},
-	{reminders, 3, want{status: "ok", http: 200, tries: 1}, visit},
-	{meters, 2, want{status: "ok", http: 200, tries: 1, link: signedLink}, reading},
+var kinds = []kind{
+	{collections, 6, want{status: "ok", http: 200, attempts: 1, link: tokenLink}, promise},
+	{survey, 4, want{status: "ok", http: 200, attempts: 1, link: tokenLink}, rating},
+	{collections, 2, want{status: "ok", http: 200, attempts: 1, link: tokenLink}, transfer},
+	{renewals, 1, want{status: "ok", http: 201, attempts: 2, link: tokenLink}, renewalOfOld},
+	{reminders, 3, want{status: "ok", http: 200, attempts: 1}, visit},
+	{meters, 2, want{status: "ok", http: 200, attempts: 1, link: signedLink}, reading},
 	{training, 1, want{why: "bot has no push"}, lesson},
-	{renewals, 4, want{status: "ok", http: 201, tries: 1, link: tokenLink}, renewal},
-	{reminders, 1, want{status: "rejected", http: 422, tries: 1}, stranger},
-	{collections, 1, want{status: "ok", http: 200, tries: 1}, voicemail},
+	{renewals, 4, want{status: "ok", http: 201, attempts: 1, link: tokenLink}, renewal},
+	{reminders, 1, want{status: "rejected", http: 422, attempts: 1}, stranger},
+	{collections, 1, want{status: "ok", http: 200, attempts: 1}, voicemail},
 	{collections, 1, want{why: "skip_post_push"}, unwanted},
-	{survey, 1, want{status: "rejected", http: 200, tries: 1, link: tokenLink}, wrongNumber},
+	{survey, 1, want{status: "rejected", http: 200, attempts: 1, link: tokenLink}, wrongNumber},
 	{pilot, 1, want{status: "skipped", why: "no url"}, lesson},
 	{collections, 1, want{why: "agent call"}, handoff},
-	{renewals, 0, want{status: "ok", http: 201, tries: 2, link: tokenLink}, renewalOfOld},
-	{collections, 1, want{status: "ok", http: 200, tries: 1, link: signedLink}, promise},
+	{renewals, 0, want{status: "ok", http: 201, attempts: 2, link: tokenLink}, renewalOfOld},
+	{collections, 1, want{status: "ok", http: 200, attempts: 1, link: signedLink}, promise},
 }
 
 // script makes calls, the same ones for the same seed.
 type script struct {
 	rng    *rand.Rand
 	bots   []*bot
-	weight int // of all scenes
+	weight int // of all kinds
 }
 
 // The second half of the seed is such that the default calls are a good mix.
 func newScript(seed uint64, bots []*bot) *script {
 	s := &script{rng: rand.New(rand.NewPCG(seed, 79)), bots: bots}
-	for _, sc := range scenes {
-		s.weight += sc.weight
+	for _, k := range kinds {
+		s.weight += k.weight
 	}
 	return s
 }
 
 // next makes the n-th call, counted from 1.
 func (s *script) next(n int) *call {
-	sc := s.scene(n)
+	k := s.kind(n)
 	c := &call{
 		id:       bson.NewObjectID(),
 		session:  fmt.Sprintf("call-%04d", n),
 		stream:   fmt.Sprintf("stream-%08x", s.rng.Uint32()),
-		bot:      s.bots[sc.bot],
-		want:     sc.want,
+		bot:      s.bots[k.bot],
+		want:     k.want,
 		talk:     time.Duration(100+s.rng.IntN(300)) * time.Millisecond,
 		duration: 35 + s.rng.IntN(200),
 	}
@@ -141,23 +141,23 @@ func (s *script) next(n int) *call {
 		{Key: "usage_metrics", Value: bson.D{{Key: "llm_tokens", Value: 900 + s.rng.IntN(4000)}, {Key: "tts_characters", Value: 400 + s.rng.IntN(2000)}}},
 		{Key: "latency_samples", Value: s.latencies()},
 	}
-	sc.play(s, c)
+	k.play(s, c)
 	s.record(c)
 	return c
 }
 
-// scene picks what the n-th call is.
-func (s *script) scene(n int) scene {
-	if n <= len(scenes) {
-		return scenes[n-1]
+// kind picks what the n-th call is.
+func (s *script) kind(n int) kind {
+	if n <= len(kinds) {
+		return kinds[n-1]
 	}
 	w := s.rng.IntN(s.weight)
-	for _, sc := range scenes {
-		if w -= sc.weight; w < 0 {
-			return sc
+	for _, k := range kinds {
+		if w -= k.weight; w < 0 {
+			return k
 		}
 	}
-	return scenes[0]
+	return kinds[0]
 }
 
 // record adds what the results say of the recording.

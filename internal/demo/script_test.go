@@ -9,7 +9,7 @@ import (
 
 // planned makes the calls of a seed.
 func planned(seed uint64, n int) []*call {
-	script := newScript(seed, cast())
+	script := newScript(seed, allBots())
 	plan := make([]*call, n)
 	for i := range plan {
 		plan[i] = script.next(i + 1)
@@ -31,14 +31,14 @@ func content(t *testing.T, c *call) string {
 
 func TestTheSameSeedGivesTheSameCalls(t *testing.T) {
 	const n = 60
-	first, again, other := planned(7, n), planned(7, n), planned(8, n)
+	first, repeated, other := planned(7, n), planned(7, n), planned(8, n)
 	differ := 0
 	for i := range first {
-		if a, b := content(t, first[i]), content(t, again[i]); a != b {
+		if a, b := content(t, first[i]), content(t, repeated[i]); a != b {
 			t.Fatalf("call %d of one seed:\n%s\n%s", i+1, a, b)
 		}
-		if first[i].talk != again[i].talk {
-			t.Errorf("call %d of one seed talks for %v and %v", i+1, first[i].talk, again[i].talk)
+		if first[i].talk != repeated[i].talk {
+			t.Errorf("call %d of one seed talks for %v and %v", i+1, first[i].talk, repeated[i].talk)
 		}
 		if content(t, first[i]) != content(t, other[i]) {
 			differ++
@@ -49,26 +49,26 @@ func TestTheSameSeedGivesTheSameCalls(t *testing.T) {
 	}
 }
 
-func TestEverySceneIsSeenWithinTheDefaultCalls(t *testing.T) {
+func TestEveryKindIsSeenWithinTheDefaultCalls(t *testing.T) {
 	wants := make(map[want]bool)
 	bots := make(map[string]bool)
 	for _, c := range planned(1, 25) {
 		wants[c.want] = true
 		bots[c.bot.name] = true
 	}
-	for i, sc := range scenes {
-		if !wants[sc.want] {
-			t.Errorf("scene %d (%+v) is not among the first 25 calls", i, sc.want)
+	for i, k := range kinds {
+		if !wants[k.want] {
+			t.Errorf("kind %d (%+v) is not among the first 25 calls", i, k.want)
 		}
 	}
-	if len(bots) != len(cast()) {
-		t.Errorf("%d of %d bots are called", len(bots), len(cast()))
+	if len(bots) != len(allBots()) {
+		t.Errorf("%d of %d bots are called", len(bots), len(allBots()))
 	}
 }
 
-func TestScenesSayWhatTheirCallsAreMeantToShow(t *testing.T) {
+func TestKindsAreWhatTheirCallsAreMeantToShow(t *testing.T) {
 	var transferred, skipped, agents, voicemails, withoutToken int
-	for _, c := range planned(3, len(scenes)) {
+	for _, c := range planned(3, len(kinds)) {
 		if has(c.results, "was_transferred", true) {
 			transferred++
 		}

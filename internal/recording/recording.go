@@ -57,8 +57,11 @@ type Linker struct {
 // without those parts, as a wrong setting must not stop the pushes.
 func New(o Options) (*Linker, error) {
 	l := &Linker{}
-	base, baseErr := publicBase(o.PublicBaseURL)
+	base, baseErr := ParseBaseURL(o.PublicBaseURL)
 	l.base = base
+	if baseErr != nil {
+		baseErr = fmt.Errorf("public base URL: %w", baseErr)
+	}
 	var storeErr error
 	if o.Storage.Configured() {
 		l.signer, storeErr = newSigner(o.Storage)
@@ -66,18 +69,19 @@ func New(o Options) (*Linker, error) {
 	return l, errors.Join(baseErr, storeErr)
 }
 
-// publicBase checks the base URL and returns it without a final slash.
-func publicBase(s string) (string, error) {
+// ParseBaseURL checks a public base URL, "" for none, and returns it without a
+// final slash. No part of it is in the error, as it may hold a password.
+func ParseBaseURL(s string) (string, error) {
 	s = strings.TrimSpace(s)
 	if s == "" {
 		return "", nil
 	}
 	u, err := url.Parse(s)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return "", errors.New("public base URL: want an absolute http or https URL")
+		return "", errors.New("is not an absolute http or https URL")
 	}
 	if u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-		return "", fmt.Errorf("public base URL on %s: a query, a fragment or a user name has no place in it", u.Host)
+		return "", errors.New("may hold no query, no fragment and no user name")
 	}
 	return strings.TrimRight(s, "/"), nil
 }

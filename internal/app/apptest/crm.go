@@ -6,41 +6,25 @@
 package apptest
 
 import (
-	"bytes"
 	"context"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"sync"
 	"testing"
-	"time"
+
+	"github.com/cxbridge/watcher/internal/demo/world"
 )
 
 // Request is one request as it came in.
 type Request struct {
-	Method   string
-	Path     string // without the query
-	Query    string // raw
-	Header   http.Header
-	Body     []byte
-	Delivery string // Idempotency-Key
-	Number   int    // of this delivery, the first is 1
-	Epoch    int    // see CRM.Turn
-	At       time.Time
-
-	gone <-chan struct{} // closed when the sender hangs up
+	world.Request
+	Epoch int // see CRM.Turn
 }
 
 // Answer is what the CRM says. The zero Answer is a 200 without a body.
-type Answer struct {
-	Status int
-	Body   string
-	Header map[string]string
-	Until  <-chan struct{} // when not nil, the answer waits for it
-	Hangup bool            // close the connection instead of answering
-}
+type Answer = world.Answer
 
 // CRM is an HTTP server on loopback that remembers every request.
 type CRM struct {
@@ -49,7 +33,6 @@ type CRM struct {
 	mu       sync.Mutex
 	answer   func(Request) Answer
 	requests []Request
-	perID    map[string]int
 	epoch    int
 	changed  chan struct{} // closed at the next request
 	conns    map[net.Conn]struct{}
@@ -58,8 +41,8 @@ type CRM struct {
 // NewCRM starts a CRM that answers 200 to everything, until the end of the test.
 func NewCRM(t testing.TB) *CRM {
 	t.Helper()
-	c := &CRM{perID: make(map[string]int), changed: make(chan struct{}), conns: make(map[net.Conn]struct{})}
-	server := httptest.NewUnstartedServer(c)
+	c := &CRM{changed: make(chan struct{}), conns: make(map[net.Conn]struct{})}
+	server := httptest.NewUnstartedServer(world.NewCRM(c.receive))
 	server.Config.ConnState = c.connection
 	server.Start()
 	t.Cleanup(func() {
@@ -86,42 +69,10 @@ func (c *CRM) Turn() int {
 	return c.epoch - 1
 }
 
-// ServeHTTP implements http.Handler.
-func (c *CRM) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 32<<20))
-	if err != nil {
-		return // the sender was killed while it wrote: nothing was taken
-	}
-	req := Request{
-		Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery, Header: r.Header.Clone(),
-		Body: bytes.Clone(body), Delivery: r.Header.Get("Idempotency-Key"), At: time.Now(),
-		gone: r.Context().Done(),
-	}
-	a := c.take(&req)
-	if a.Until != nil {
-		select {
-		case <-a.Until:
-		case <-req.gone:
-			return
-		}
-	}
-	if a.Hangup {
-		panic(http.ErrAbortHandler)
-	}
-	for k, v := range a.Header {
-		w.Header().Set(k, v)
-	}
-	if a.Status != 0 {
-		w.WriteHeader(a.Status)
-	}
-	_, _ = io.WriteString(w, a.Body) // the sender may be gone
-}
-
-func (c *CRM) take(r *Request) Answer {
+func (c *CRM) receive(r world.Request) Answer {
 	c.mu.Lock()
-	c.perID[r.Delivery]++
-	r.Number, r.Epoch = c.perID[r.Delivery], c.epoch
-	c.requests = append(c.requests, *r)
+	req := Request{Request: r, Epoch: c.epoch}
+	c.requests = append(c.requests, req)
 	close(c.changed)
 	c.changed = make(chan struct{})
 	answer := c.answer
@@ -129,7 +80,7 @@ func (c *CRM) take(r *Request) Answer {
 	if answer == nil {
 		return Answer{}
 	}
-	return answer(*r)
+	return answer(req)
 }
 
 func (c *CRM) connection(conn net.Conn, state http.ConnState) {

@@ -12,6 +12,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/cxbridge/watcher/pkg/backoff"
 )
 
 // Ledger follows the calls by a change stream of its own, and so knows at which
@@ -51,17 +53,17 @@ func NewLedger(t testing.TB, p *Platform) *Ledger {
 func (l *Ledger) follow(ctx context.Context, stream *mongo.ChangeStream) {
 	for {
 		for stream.Next(ctx) {
-			l.take(stream.Current)
+			l.keep(stream.Current)
 		}
 		token := slices.Clone(stream.ResumeToken())
 		_ = stream.Close(context.WithoutCancel(ctx))
 		var err error
-		again := func() bool {
+		reopened := func() bool {
 			stream, err = l.p.Calls.Watch(ctx, mongo.Pipeline{}, options.ChangeStream().SetStartAfter(token))
 			refused, ok := errors.AsType[mongo.ServerError](err)
 			return err == nil || ok && refused.HasErrorCode(historyLost)
 		}
-		if !Poll(ctx, again) {
+		if !Poll(ctx, reopened) {
 			return
 		}
 		if err != nil {
@@ -75,7 +77,7 @@ func (l *Ledger) follow(ctx context.Context, stream *mongo.ChangeStream) {
 
 const historyLost = 286
 
-func (l *Ledger) take(event bson.Raw) {
+func (l *Ledger) keep(event bson.Raw) {
 	set := event.Lookup("updateDescription", "updatedFields", "completed_at")
 	if set.Type == 0 {
 		set = event.Lookup("fullDocument", "completed_at")
@@ -131,11 +133,11 @@ func (l *Ledger) Check(ctx context.Context, name string) (unsettled int, err err
 	return len(docs), nil
 }
 
-// Repeated is what a restart repeated: requests that no logged try answers for.
+// Repeated is what a restart repeated: requests that no logged attempt answers for.
 type Repeated struct {
 	Requests   int // in all
 	Deliveries int
-	Extra      int // requests beyond the tries that are logged
+	Extra      int // requests beyond the attempts that are logged
 }
 
 // Compare holds the requests against the calls: every call with a result has a
@@ -159,21 +161,21 @@ func Compare(ctx context.Context, p *Platform, requests []Request) (Repeated, er
 	if err != nil {
 		return Repeated{}, fmt.Errorf("read the outcomes: %w", err)
 	}
-	tries := make(map[string]int)
+	logged := make(map[string]int)
 	for cursor.Next(ctx) {
 		result := cursor.Current.Lookup("post_call_push_result").Document()
 		id, attempts := result.Lookup("delivery_id").StringValue(), int(result.Lookup("attempts").AsInt64())
 		if attempts > count[id] {
-			return Repeated{}, fmt.Errorf("delivery %s has %d tries logged and came %d times", id, attempts, count[id])
+			return Repeated{}, fmt.Errorf("delivery %s has %d attempts logged and came %d times", id, attempts, count[id])
 		}
-		tries[id] = attempts
+		logged[id] = attempts
 	}
 	if err := cursor.Err(); err != nil {
 		return Repeated{}, fmt.Errorf("read the outcomes: %w", err)
 	}
 	r := Repeated{Requests: len(requests), Deliveries: len(count)}
 	for id, n := range count {
-		r.Extra += n - tries[id]
+		r.Extra += n - logged[id]
 	}
 	return r, nil
 }
@@ -182,12 +184,8 @@ func Compare(ctx context.Context, p *Platform, requests []Request) (Repeated, er
 // until stop ends. It goes on through whatever happens to the database, and
 // returns how many it stored.
 func (p *Platform) Feed(stop context.Context, pause time.Duration, bots ...string) (int, error) {
-	for n := 0; ; n++ {
-		select {
-		case <-time.After(pause):
-		case <-stop.Done():
-			return n, nil
-		}
+	n := 0
+	for ; backoff.Sleep(stop, pause) == nil; n++ {
 		session := fmt.Sprintf("fed-%05d", n)
 		if err := p.insist(func() error {
 			_, err := p.StoreResults(session,
@@ -199,6 +197,7 @@ func (p *Platform) Feed(stop context.Context, pause time.Duration, bots ...strin
 			return n, fmt.Errorf("store %s: %w", session, err)
 		}
 	}
+	return n, nil
 }
 
 // insist repeats what MongoDB is away for, for as long as the test may run.
@@ -212,7 +211,7 @@ func (p *Platform) insist(do func() error) error {
 }
 
 // NotLogged returns an error when the outcome of a request's delivery stands on
-// its call already, with no other try scheduled: then it must not come again.
+// its call already, with no other attempt scheduled: then it must not come again.
 func (p *Platform) NotLogged(r Request) error {
 	var n int64
 	err := p.insist(func() (err error) {

@@ -9,40 +9,38 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/cxbridge/watcher/internal/demo/world"
+	"github.com/cxbridge/watcher/pkg/backoff"
 )
 
-// Database is the name of the database that a Platform writes to.
+// Database is the name of the database that a Platform writes to on a localmongo.
 const Database = "cxbridge"
 
-// Platform writes bots and calls as the platform does, and reads back what
-// became of them.
+// Platform is the platform of a test, which fails with it.
 type Platform struct {
+	*world.Platform
 	Client *mongo.Client
-	DB     *mongo.Database
-	Calls  *mongo.Collection
-	Bots   *mongo.Collection
 
 	t testing.TB
 }
 
-// indexed are the fields by which calls are looked up here, as the platform has
-// them indexed too.
-var indexed = []string{"session_id", "stream_id", "post_call_push_result.delivery_id"}
-
-// NewPlatform connects to a server until the end of the test.
+// NewPlatform connects to Database on a server until the end of the test.
 func NewPlatform(t testing.TB, uri string) *Platform {
+	t.Helper()
+	return newPlatform(t, uri, Database)
+}
+
+func newPlatform(t testing.TB, uri, database string) *Platform {
 	t.Helper()
 	client, err := mongo.Connect(options.Client().ApplyURI(uri).SetAppName("platform"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Disconnect(context.WithoutCancel(t.Context())) })
-	db := client.Database(Database)
-	p := &Platform{Client: client, DB: db, Calls: db.Collection("calls"), Bots: db.Collection("bots"), t: t}
-	for _, field := range indexed {
-		if _, err := p.Calls.Indexes().CreateOne(t.Context(), mongo.IndexModel{Keys: bson.D{{Key: field, Value: 1}}}); err != nil {
-			t.Fatal(err)
-		}
+	p := &Platform{Platform: world.NewPlatform(client.Database(database)), Client: client, t: t}
+	if err := p.CreateIndexes(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	return p
 }
@@ -82,8 +80,7 @@ func set(d bson.D, f bson.E) bson.D {
 // PutBot stores a bot, in the place of the one with its id.
 func (p *Platform) PutBot(bot bson.D) {
 	p.t.Helper()
-	_, err := p.Bots.ReplaceOne(p.t.Context(), bson.D{bot[0]}, bot, options.Replace().SetUpsert(true))
-	if err != nil {
+	if err := p.Platform.PutBot(p.t.Context(), bot); err != nil {
 		p.t.Fatal(err)
 	}
 }
@@ -108,18 +105,15 @@ func (p *Platform) Begin(session string, bot any, fields ...bson.E) error {
 	for _, f := range fields {
 		doc = set(doc, f)
 	}
-	_, err := p.Calls.InsertOne(p.t.Context(), doc)
-	return err
+	return p.Platform.Begin(p.t.Context(), doc)
 }
 
 // Cdr writes what the dialler adds to a call.
 func (p *Platform) Cdr(session string) error {
-	_, err := p.Calls.UpdateOne(p.t.Context(), bson.D{{Key: "stream_id", Value: "stream-" + session}},
-		bson.D{{Key: "$set", Value: bson.D{
-			{Key: "cdr", Value: bson.D{{Key: "billsec", Value: 87}}},
-			{Key: "cdr_talktime", Value: 87}, {Key: "cdr_call_status", Value: "ANSWERED"},
-		}}})
-	return err
+	return p.Platform.Cdr(p.t.Context(), "stream-"+session, bson.D{
+		{Key: "cdr", Value: bson.D{{Key: "billsec", Value: 87}}},
+		{Key: "cdr_talktime", Value: 87}, {Key: "cdr_call_status", Value: "ANSWERED"},
+	})
 }
 
 // StoreResults stores the results of a call, by session_id and with upsert. It
@@ -136,9 +130,7 @@ func (p *Platform) StoreResults(session string, fields ...bson.E) (time.Time, er
 	for _, f := range fields {
 		results = set(results, f)
 	}
-	_, err := p.Calls.UpdateOne(p.t.Context(), bson.D{{Key: "session_id", Value: session}},
-		bson.D{{Key: "$set", Value: results}}, options.UpdateOne().SetUpsert(true))
-	return at, err
+	return at, p.Platform.StoreResults(p.t.Context(), session, results)
 }
 
 // Call begins a call and stores its results.
@@ -167,19 +159,16 @@ func (p *Platform) Doc(session string) bson.Raw {
 	return raw
 }
 
-// Poll asks again and again until ok says that it is so, or ctx ends; false
-// then. A database has no signal to wait for that is not the thing under test.
+// pollPause is how long Poll waits between two questions.
+const pollPause = 5 * time.Millisecond
+
+// Poll asks until ok says that it is so, or ctx ends; false then. A database has
+// no signal to wait for that is not the thing under test.
 func Poll(ctx context.Context, ok func() bool) bool {
-	ticker := time.NewTicker(5 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		if ok() {
-			return true
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
+	for !ok() {
+		if backoff.Sleep(ctx, pollPause) != nil {
 			return false
 		}
 	}
+	return true
 }

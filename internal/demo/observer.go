@@ -9,6 +9,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/cxbridge/watcher/pkg/backoff"
 )
 
 const (
@@ -22,7 +24,7 @@ const (
 	lookAt = 1000
 )
 
-// outcome is post_call_push_result, as far as the demo judges it.
+// outcome is post_call_push_result, as far as the demo looks at it.
 type outcome struct {
 	Status        string     `bson:"status"`
 	HTTPStatus    *int       `bson:"http_status"`
@@ -35,12 +37,12 @@ type outcome struct {
 	NextAttemptAt *time.Time `bson:"next_attempt_at"`
 }
 
-// final reports whether no other try is due.
+// final reports whether no other attempt is due.
 func (o *outcome) final() bool { return o.NextAttemptAt == nil }
 
-// audience watches the calls and prints a line for each as it ends. It judges
+// observer watches the calls and prints a line for each as it ends. It decides
 // nothing: check does, from the documents alone.
-type audience struct {
+type observer struct {
 	calls *mongo.Collection
 	crm   *crm
 	print *printer
@@ -58,12 +60,12 @@ type waiting struct {
 	since time.Time
 }
 
-func newAudience(calls *mongo.Collection, c *crm, p *printer, plan []*call, wait time.Duration) *audience {
-	return &audience{calls: calls, crm: c, print: p, wait: wait, left: len(plan), happened: time.Now()}
+func newObserver(calls *mongo.Collection, c *crm, p *printer, plan []*call, wait time.Duration) *observer {
+	return &observer{calls: calls, crm: c, print: p, wait: wait, left: len(plan), happened: time.Now()}
 }
 
 // stored adds a call to those that are watched.
-func (a *audience) stored(c *call) {
+func (a *observer) stored(c *call) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.happened = time.Now()
@@ -71,14 +73,10 @@ func (a *audience) stored(c *call) {
 }
 
 // watch returns when every call has ended, or when nothing happened for a while.
-func (a *audience) watch(ctx context.Context) error {
-	tick := time.NewTicker(look)
-	defer tick.Stop()
+func (a *observer) watch(ctx context.Context) error {
 	for {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-tick.C:
+		if err := backoff.Sleep(ctx, look); err != nil {
+			return err
 		}
 		if err := a.look(ctx); err != nil {
 			return fmt.Errorf("look at the calls under way: %w", err)
@@ -90,7 +88,7 @@ func (a *audience) watch(ctx context.Context) error {
 }
 
 // look prints the calls that have ended since the last look.
-func (a *audience) look(ctx context.Context) error {
+func (a *observer) look(ctx context.Context) error {
 	a.mu.Lock()
 	watched := append([]waiting(nil), a.pending[:min(len(a.pending), lookAt)]...)
 	a.mu.Unlock()
@@ -120,7 +118,7 @@ func (a *audience) look(ctx context.Context) error {
 
 // outcomes reads what stands on the calls, by their id. Calls that were not
 // decided yet are not among them.
-func (a *audience) outcomes(ctx context.Context, of []waiting) (map[bson.ObjectID]*outcome, error) {
+func (a *observer) outcomes(ctx context.Context, of []waiting) (map[bson.ObjectID]*outcome, error) {
 	ids := make(bson.A, len(of))
 	for i, w := range of {
 		ids[i] = w.call.id
@@ -148,7 +146,7 @@ func (a *audience) outcomes(ctx context.Context, of []waiting) (map[bson.ObjectI
 }
 
 // forget stops watching calls.
-func (a *audience) forget(ended map[*call]bool) {
+func (a *observer) forget(ended map[*call]bool) {
 	if len(ended) == 0 {
 		return
 	}
@@ -167,7 +165,7 @@ func (a *audience) forget(ended map[*call]bool) {
 }
 
 // over reports whether there is nothing left to see.
-func (a *audience) over() bool {
+func (a *observer) over() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.left == 0 || time.Since(a.happened) > a.wait

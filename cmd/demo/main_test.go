@@ -9,16 +9,29 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/cxbridge/watcher/internal/cli"
 )
 
+func noEnv(string) (string, bool) { return "", false }
+
+// invoke runs the command and returns what it prints and its exit status.
+func invoke(t *testing.T, args ...string) (stdout, stderr string, status int) {
+	t.Helper()
+	var out, errs strings.Builder
+	err := run(t.Context(), args, noEnv, cli.Streams{In: strings.NewReader(""), Out: &out, Err: &errs})
+	status = cli.ExitStatus("demo", err, &errs)
+	return out.String(), errs.String(), status
+}
+
 func TestDemoShowsTheWholeRoad(t *testing.T) {
-	stdout, stderr, code := invoke(t, "", "demo", "--calls", "20", "--rate", "100")
+	stdout, stderr, code := invoke(t, "--calls", "20", "--rate", "100")
 	if code != 0 || stderr != "" {
 		t.Fatalf("exit %d, %s\n%s", code, stderr, stdout)
 	}
 	for _, says := range []string{
 		"all 20 calls ended as they should",
-		"✓ ok, try 2 (503, 201)",
+		"✓ ok, attempt 2 (503, 201)",
 		"✗ rejected (422)",
 		"✗ rejected (200)",
 		"– skipped (no url)",
@@ -74,8 +87,7 @@ func interrupted(t *testing.T, text string, then func(soFar string), args ...str
 		case <-t.Context().Done():
 		}
 	}()
-	noEnv := func(string) (string, bool) { return "", false }
-	err := run(ctx, append([]string{"demo"}, args...), noEnv, streams{in: strings.NewReader(""), out: out, err: io.Discard})
+	err := run(ctx, args, noEnv, cli.Streams{In: strings.NewReader(""), Out: out, Err: io.Discard})
 	return out.String(), err
 }
 
@@ -111,13 +123,18 @@ func TestDemoThatIsInterruptedFails(t *testing.T) {
 }
 
 func TestDemoNamesEveryFlagThatCannotBeUsed(t *testing.T) {
-	_, stderr, code := invoke(t, "", "demo", "--calls", "0", "--rate", "slow", "--seed", "x", "--log-level", "loud", "--listen", "here")
-	if code != exitUsage {
-		t.Errorf("exit %d, want %d", code, exitUsage)
+	_, stderr, code := invoke(t, "--calls", "0", "--rate=-1", "--listen", "here")
+	if code != cli.ExitUsage {
+		t.Errorf("exit %d, want %d", code, cli.ExitUsage)
 	}
-	for _, flag := range []string{"--calls", "--rate", "--seed", "--log-level", "--listen"} {
+	for _, flag := range []string{"--calls", "--rate", "--listen"} {
 		if !strings.Contains(stderr, flag) {
 			t.Errorf("%s is not named in %s", flag, stderr)
+		}
+	}
+	for _, flag := range []string{"--calls", "--rate", "--seed", "--log-level"} {
+		if _, stderr, code := invoke(t, flag+"=none"); code != cli.ExitUsage || !strings.Contains(stderr, flag) {
+			t.Errorf("%s=none: exit %d, %s", flag, code, stderr)
 		}
 	}
 }

@@ -35,7 +35,7 @@ func rawDoc(t *testing.T, doc bson.D) bson.Raw {
 
 func TestBotsAreSoundButForTheOneMisspeltName(t *testing.T) {
 	var found []string
-	for _, b := range cast() {
+	for _, b := range allBots() {
 		watched := compiled(t, b)
 		for _, w := range slices.Concat(watched.Warnings, watched.Lint(nil, nil)) {
 			switch {
@@ -54,11 +54,11 @@ func TestBotsAreSoundButForTheOneMisspeltName(t *testing.T) {
 // Every call is decided on, rendered and given to the CRM by the parts that the
 // watcher is made of, without a database and without a network.
 func TestRenderedCallsAreWhatTheCRMsExpect(t *testing.T) {
-	synctest.Test(t, rehearse) // one of the CRMs is slow
+	synctest.Test(t, sendToTheCRMs) // one of the CRMs is slow
 }
 
-func rehearse(t *testing.T) {
-	all := cast()
+func sendToTheCRMs(t *testing.T) {
+	all := allBots()
 	watched := make(map[string]*bots.Bot)
 	for _, b := range all {
 		watched[botID(b.id)] = compiled(t, b)
@@ -68,7 +68,7 @@ func rehearse(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := newCRM(all)
-	for _, p := range planned(1, 6*len(scenes)) {
+	for _, p := range planned(1, 6*len(kinds)) {
 		doc := append(append(append(bson.D{}, p.skeleton...), p.cdr...), ended(p)...)
 		call := calls.Decode(rawDoc(t, doc))
 		b := watched[call.BotID]
@@ -88,10 +88,10 @@ func rehearse(t *testing.T) {
 		}
 		e := right(p)
 		e.got = nil
-		for range p.want.tries {
+		for range p.want.attempts {
 			e.got = give(c, r.Method, r.URL, r.Header, r.Body)
 		}
-		if fault := e.judge(); fault != "" {
+		if fault := e.fault(); fault != "" {
 			t.Errorf("%s of %s %s\n%s\n%s", p.session, p.bot.name, fault, r.URL, r.Body)
 		}
 		if bytes.Contains(r.Body, []byte("{{")) && !bytes.Contains(r.Body, []byte("{{Thank}} you")) {
@@ -117,6 +117,6 @@ func give(c *crm, method, target string, header http.Header, body []byte) *deliv
 	r := httptest.NewRequest(method, target, bytes.NewReader(body))
 	r.Header = header.Clone()
 	w := httptest.NewRecorder()
-	c.ServeHTTP(w, r)
+	c.handler.ServeHTTP(w, r)
 	return c.delivery(header.Get("Idempotency-Key"))
 }

@@ -11,6 +11,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/cxbridge/watcher/internal/cli"
 )
 
 // serveLocalmongo runs the command until stop is called, which waits for its end, and
@@ -21,7 +23,7 @@ func serveLocalmongo(t *testing.T, args ...string) (uri string, stop func()) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		err := run(ctx, append([]string{"localmongo", "--listen", "127.0.0.1:0"}, args...), func(string) (string, bool) { return "", false }, streams{out: in, err: io.Discard})
+		err := run(ctx, append([]string{"--listen", "127.0.0.1:0"}, args...), noEnv, cli.Streams{Out: in, Err: io.Discard})
 		_ = in.CloseWithError(errors.Join(err, io.EOF))
 		done <- err
 	}()
@@ -76,9 +78,13 @@ func TestLocalmongoKeepsItsData(t *testing.T) {
 }
 
 func TestLocalmongoRefusesWrongFlags(t *testing.T) {
-	err := run(t.Context(), []string{"localmongo", "--history-events", "many", "--log-level", "loud"}, func(string) (string, bool) { return "", false }, streams{out: io.Discard, err: io.Discard})
-	var stderr strings.Builder
-	if code := exitCode(err, &stderr); code != exitUsage || !strings.Contains(stderr.String(), "history-events") || !strings.Contains(stderr.String(), "log-level") {
-		t.Errorf("exit status %d, %q", code, stderr.String())
+	for _, flag := range []string{"--history-events", "--log-level"} {
+		err := run(t.Context(), []string{flag + "=none"}, noEnv, cli.Streams{Out: io.Discard, Err: io.Discard})
+		var stderr strings.Builder
+		if code := cli.ExitStatus("localmongo", err, &stderr); code != cli.ExitUsage || !strings.Contains(stderr.String(), flag) {
+			t.Errorf("exit status %d, %q", code, stderr.String())
+		}
 	}
 }
+
+func noEnv(string) (string, bool) { return "", false }

@@ -27,14 +27,14 @@ func (s *script) customer() customer {
 // conversation sets the transcript: the bot and the customer by turns, the bot first.
 func (c *call) conversation(turns ...string) {
 	transcript := make(bson.A, len(turns))
-	for i, said := range turns {
+	for i, text := range turns {
 		role := "assistant"
 		if i%2 == 1 {
 			role = "user"
 		}
 		transcript[i] = bson.D{
 			{Key: "role", Value: role},
-			{Key: "content", Value: said},
+			{Key: "content", Value: text},
 			{Key: "timestamp", Value: float64(i*c.duration) / float64(len(turns))},
 		}
 	}
@@ -97,7 +97,7 @@ func voicemail(_ *script, c *call) {
 	c.conversation("Good morning, this is Kestrel Bank. Is this a good time?")
 }
 
-// unwanted: the call was placed with the wish that nothing is pushed.
+// unwanted: the call was placed so that nothing is pushed.
 func unwanted(s *script, c *call) {
 	promise(s, c)
 	set(&c.skeleton, "skip_post_push", true)
@@ -129,7 +129,7 @@ func wrongNumber(s *script, c *call) {
 // renewal: a policy goes on for a year.
 func renewal(s *script, c *call) { s.renew(c, "JN-") }
 
-// renewalOfOld: the CRM takes it at the second try.
+// renewalOfOld: the CRM takes it at the second attempt.
 func renewalOfOld(s *script, c *call) { s.renew(c, oldPolicy) }
 
 func (s *script) renew(c *call, kind string) {

@@ -1,0 +1,144 @@
+// Command demo shows the whole road on this machine: a MongoDB, a CRM, calls
+// that arrive and the very watcher of `watcher run`, all in one process.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/cxbridge/watcher/internal/app"
+	"github.com/cxbridge/watcher/internal/cli"
+	"github.com/cxbridge/watcher/internal/config"
+	"github.com/cxbridge/watcher/internal/demo"
+	"github.com/cxbridge/watcher/internal/demo/world"
+	"github.com/cxbridge/watcher/internal/localmongo"
+	"github.com/cxbridge/watcher/pkg/secret"
+)
+
+// version is set by the linker: -ldflags "-X main.version=1.2.3".
+var version = "dev"
+
+// show is the command line.
+type show struct {
+	Calls    int        `default:"25" placeholder:"N" help:"How many calls arrive."`
+	Rate     float64    `default:"8" placeholder:"R" help:"How many calls arrive in a second."`
+	Seed     uint64     `default:"1" placeholder:"S" help:"The same seed gives the same calls."`
+	Keep     bool       `help:"Go on until interrupted, for looking at the metrics."`
+	Listen   string     `default:"127.0.0.1:0" placeholder:"ADDR" help:"Address of the status page, /metrics, /livez and /readyz; port 0 takes a free one."`
+	LogLevel slog.Level `default:"error" placeholder:"LEVEL" help:"What the watcher logs to standard error: debug, info, warn or error."`
+}
+
+func main() { os.Exit(cli.Main("demo", run)) }
+
+// run is the program without the process around it.
+func run(ctx context.Context, args []string, env cli.Env, std cli.Streams) error {
+	return cli.Run(ctx, &show{}, args, env, std,
+		kong.Name("demo"),
+		kong.Description("Shows the whole road on this machine, with calls, a CRM and a MongoDB of its own. Its exit status is 0 when every call ended as it should."))
+}
+
+// The ends of what a demo is made of.
+var (
+	errOver        = errors.New("the demo is over")
+	errInterrupted = errors.New("interrupted before the last call was checked")
+)
+
+// Run plays the demo. It fails when a call ended as it should not.
+func (s *show) Run(ctx context.Context, std cli.Streams) error {
+	cfg, script := s.config(), demo.Options{Calls: s.Calls, Rate: s.Rate, Seed: s.Seed, Keep: s.Keep}
+	if err := errors.Join(script.Validate(), cfg.Check()); err != nil {
+		return cli.Usage(err)
+	}
+	logger := cli.NewLogger(std.Err, cli.LogText, s.LogLevel)
+
+	// What ends unasked ends the demo; a signal ends the demo first, and then
+	// what it stands on.
+	below := context.WithoutCancel(ctx)
+	running, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+
+	server, err := localmongo.New(localmongo.Options{Logger: logger})
+	if err != nil {
+		return err
+	}
+	stopServer := inBackground(below, giveUp, server.Run)
+	defer stopServer()
+
+	cfg.MongoURI = secret.Text(server.URI())
+	client, err := mongo.Connect(options.Client().ApplyURI(server.URI()))
+	if err != nil {
+		return fmt.Errorf("connect to the demo's MongoDB: %w", err)
+	}
+	defer func() { _ = client.Disconnect(below) }()
+
+	script.DB, script.MongoURI = client.Database(cfg.Database), server.URI()
+	script.Out, script.Color = std.Out, cli.WantsColor(std.Out)
+	play, err := demo.New(script)
+	if err != nil {
+		return err
+	}
+	if err := play.Prepare(running); err != nil {
+		return err
+	}
+	defer func() { _ = play.Close() }() // closed by Run already, if it came to that
+
+	watcher, err := app.New(cfg, app.Deps{Logger: logger, Version: version})
+	if err != nil {
+		return err
+	}
+	stopWatcher := inBackground(below, giveUp, watcher.Run)
+	defer stopWatcher()
+	if err := world.WaitReady(running, watcher.Addr()); err != nil {
+		return err
+	}
+
+	sum, err := play.Run(running, "http://"+watcher.Addr()+"/metrics")
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return errInterrupted
+	case running.Err() != nil && ctx.Err() == nil:
+		return fmt.Errorf("a part of the demo ended: %w", context.Cause(running))
+	case err != nil:
+		return err
+	case !sum.OK():
+		return cli.ErrSilent // the demo has printed what is wrong
+	}
+	return nil
+}
+
+// config is what the watcher of the demo is told. Delays are short, so that a
+// person sees the second attempt.
+func (s *show) config() config.Config {
+	cfg := config.Default()
+	cfg.RetrySchedule = []time.Duration{300 * time.Millisecond, time.Second}
+	cfg.AllowNetworks = []netip.Prefix{netip.MustParsePrefix(demo.Network)}
+	cfg.PublicBaseURL = demo.PublicBaseURL
+	cfg.MetricsBotLabel = 20 // more bots than a demo has
+	cfg.Listen = s.Listen
+	cfg.MongoURI = "mongodb://127.0.0.1" // until the server has its port
+	return cfg
+}
+
+// inBackground runs a part until stop is called, which waits for its end. A part
+// that ends before gives the whole up.
+func inBackground(ctx context.Context, giveUp context.CancelCauseFunc, run func(context.Context) error) (stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		giveUp(run(ctx))
+	}()
+	return func() {
+		cancel(errOver)
+		<-ended
+	}
+}
