@@ -12,7 +12,7 @@ import (
 	"github.com/cxbridge/watcher/pkg/secret"
 )
 
-// previewOutput is what watcher preview prints (contract section 8).
+// previewOutput is what watcher preview prints (docs/contract.md, section 8).
 type previewOutput struct {
 	Decision   string          `json:"decision"` // push or skip
 	Reason     dispatch.Reason `json:"reason"`

@@ -1,5 +1,5 @@
 // Package bots is the bot document: its push configuration compiled once, and
-// what is wrong with it said in plain words.
+// what is wrong with it in plain words.
 //
 // It owns the names and shapes of a bot's fields, the check of each, the
 // compiled and immutable Bot, and the warnings about a mapper. It does not own
@@ -18,7 +18,7 @@ import (
 	"github.com/cxbridge/watcher/pkg/secret"
 )
 
-// The limits of a push that a bot may lower (contract section 2).
+// The limits of a push that a bot may lower (docs/contract.md, section 2).
 const (
 	// DefaultTimeout is the time for one exchange, and the most a bot may ask for.
 	DefaultTimeout = push.DefaultTimeout

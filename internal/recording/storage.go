@@ -14,7 +14,7 @@ import (
 )
 
 // Storage is where recordings lie. The fields are those of `minio` in the
-// settings document (contract section 2); an empty or nil field is not set.
+// settings document (docs/contract.md, section 2); an empty or nil field is not set.
 type Storage struct {
 	Endpoint  string // "localhost:9000", with or without a scheme
 	AccessKey secret.Text
