@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -132,14 +133,14 @@ func (o *previewOptions) preview(in *previewInput) *previewOutput {
 		})
 	}
 	req, err := dispatch.Prepare(&call, bot, env)
+	if err == nil {
+		out.Request, err = o.show(req, bot.Push, made)
+	}
 	if err != nil {
 		out.Decision, out.Reason = "skip", dispatch.ReasonBadConfig
-		out.Warnings = append(out.Warnings, bots.Warning{
-			Level: bots.LevelError, Key: "post_call_push.key_mapper", Code: bots.CodeTooLarge, Message: "the payload of this call is larger than it may be: " + err.Error(),
-		})
+		out.Warnings = append(out.Warnings, bots.Warning{Level: bots.LevelError, Key: "post_call_push", Code: bots.CodeBadValue, Message: err.Error()})
 		return out
 	}
-	out.Request = o.show(req, bot.Push, made)
 	if n := len(req.URL); n > longURL {
 		out.Warnings = append(out.Warnings, bots.Warning{
 			Level: bots.LevelWarning, Key: "post_call_push.method", Code: bots.CodeLongURL,
@@ -163,20 +164,28 @@ func linkWarnings(err error) []bots.Warning {
 	return all
 }
 
-// show is the request as it would go out at a time. The credentials that are
-// made anew for each try are added as the sender does.
-func (o *previewOptions) show(req *push.Request, p *bots.Push, at time.Time) *requestOutput {
+// show is the request as it would go out at a time.
+func (o *previewOptions) show(req *push.Request, p *bots.Push, at time.Time) (*requestOutput, error) {
+	url, header, err := push.Compose(req, at)
+	if err != nil {
+		return nil, fmt.Errorf("the request cannot be sent: %w", err)
+	}
 	m := mask{off: o.showSecrets, push: p}
 	out := &requestOutput{Method: req.Method, Headers: map[string]string{}}
-	for name, values := range req.Header {
+	for name, values := range header {
 		out.Headers[name] = m.header(name, strings.Join(values, ", "))
 	}
-	addSignature(out, req, at, m)
-	url := addAuth(out, req, m)
-	out.URL = m.url(url)
+	params := 0
+	if a := req.Auth; a != nil {
+		params = len(a.Params)
+		if a.Kind == push.AuthOAuth2 { // its token is only fetched when something is sent
+			out.Headers["Authorization"] = cmp.Or(a.Scheme, "Bearer") + " " + masked
+		}
+	}
+	out.URL = m.url(url, params)
 	if req.Body != nil {
 		out.BodyText = m.text(string(req.Body))
 		out.Body = jsonOf(out.BodyText)
 	}
-	return out
+	return out, nil
 }

@@ -1,18 +1,14 @@
 package main
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/url"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/dispatch"
-	"github.com/cxbridge/watcher/pkg/push"
 	"github.com/cxbridge/watcher/pkg/secret"
 )
 
@@ -79,56 +75,42 @@ func (m mask) header(name, value string) string {
 	return masked
 }
 
-// url hides the password, the parameters of the bot's own address that look like
-// credentials, and secrets by value in the rest.
-func (m mask) url(s string) string {
-	if m.off {
-		return s
+// url hides the parameters of the bot's own address that look like credentials,
+// secrets by value in those of the payload, and the last params in full.
+func (m mask) url(u *url.URL, params int) string {
+	if m.off || u.RawQuery == "" {
+		return u.String()
 	}
-	own, added := s, ""
-	if rest, ok := strings.CutPrefix(s, m.push.URL); ok {
-		own, added = m.push.URL, rest
+	own, _ := url.Parse(m.push.URL) // it was parsed when the bot was compiled
+	pairs := strings.Split(u.RawQuery, "&")
+	added := len(pairs) - params
+	named := strings.Count(own.RawQuery, "&") + 1
+	if own.RawQuery == "" {
+		named = 0
 	}
-	return maskURL(own) + m.text(added)
-}
-
-// maskURL hides the password and the credentials in the query of a URL, and
-// leaves the rest as it is written.
-func maskURL(s string) string {
-	head, query, hasQuery := strings.Cut(s, "?")
-	if scheme, rest, ok := strings.Cut(head, "://"); ok {
-		authority, path, _ := cutBefore(rest, "/")
-		if at := strings.LastIndexByte(authority, '@'); at >= 0 {
-			user, _, hasPassword := strings.Cut(authority[:at], ":")
-			if hasPassword {
-				user += ":" + masked
-			} else {
-				user = masked // a lone user name is a key, as with some payment APIs
-			}
-			authority = user + authority[at:]
-		}
-		head = scheme + "://" + authority + path
-	}
-	if !hasQuery {
-		return head
-	}
-	pairs := strings.Split(query, "&")
 	for i, pair := range pairs {
-		name, value, ok := strings.Cut(pair, "=")
-		plain, err := url.QueryUnescape(name)
-		if ok && value != "" && (err != nil || bots.IsCredentialParam(plain)) {
+		switch name, _, _ := strings.Cut(pair, "="); {
+		case i >= added:
 			pairs[i] = name + "=" + masked
+		case i < named:
+			pairs[i] = maskParam(pair)
+		default:
+			pairs[i] = m.text(pair)
 		}
 	}
-	return head + "?" + strings.Join(pairs, "&")
+	shown := *u
+	shown.RawQuery = strings.Join(pairs, "&")
+	return shown.String()
 }
 
-// cutBefore is strings.Cut that leaves sep with what comes after it.
-func cutBefore(s, sep string) (before, after string, found bool) {
-	if i := strings.Index(s, sep); i >= 0 {
-		return s[:i], s[i:], true
+// maskParam hides the value of a parameter that looks like a credential.
+func maskParam(pair string) string {
+	name, value, ok := strings.Cut(pair, "=")
+	plain, err := url.QueryUnescape(name)
+	if ok && value != "" && (err != nil || bots.IsCredentialParam(plain)) {
+		return name + "=" + masked
 	}
-	return s, "", false
+	return pair
 }
 
 // maskLink hides what opens a recording: the token, or the signature.
@@ -137,61 +119,13 @@ func maskLink(link string) string {
 	if i := strings.Index(link, tokenPath); i >= 0 && len(link) > i+len(tokenPath) {
 		return link[:i+len(tokenPath)] + masked
 	}
-	return maskURL(link)
-}
-
-// addSignature adds the Standard Webhooks headers as of a time.
-func addSignature(out *requestOutput, req *push.Request, at time.Time, m mask) {
-	if !req.SigningSecret.IsSet() {
-		return
+	head, query, hasQuery := strings.Cut(link, "?")
+	if !hasQuery {
+		return head
 	}
-	key, err := push.SigningKey(req.SigningSecret)
-	if err != nil {
-		return // such a bot is unusable
+	pairs := strings.Split(query, "&")
+	for i := range pairs {
+		pairs[i] = maskParam(pairs[i])
 	}
-	for name, value := range map[string]string{
-		push.HeaderWebhookID:        req.DeliveryID,
-		push.HeaderWebhookTimestamp: strconv.FormatInt(at.Unix(), 10),
-		push.HeaderWebhookSignature: push.Signature(key, req.DeliveryID, at, req.Body),
-	} {
-		if _, own := out.Headers[name]; !own {
-			out.Headers[name] = m.header(name, value)
-		}
-	}
-}
-
-// addAuth adds the credential of each try and returns the address with it. An
-// OAuth token is only fetched when something is sent.
-func addAuth(out *requestOutput, req *push.Request, m mask) (address string) {
-	a := req.Auth
-	if a == nil {
-		return req.URL
-	}
-	switch a.Kind {
-	case push.AuthNone:
-	case push.AuthBasic:
-		pair := a.Username + ":" + a.Password.Reveal()
-		out.Headers["Authorization"] = m.header("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(pair)))
-	case push.AuthOAuth2:
-		scheme := a.Scheme
-		if scheme == "" {
-			scheme = "Bearer"
-		}
-		out.Headers["Authorization"] = scheme + " " + masked
-	case push.AuthQuery:
-		address = req.URL
-		for _, p := range a.Params {
-			sep := "&"
-			if !strings.Contains(address, "?") {
-				sep = "?"
-			}
-			value := masked
-			if m.off {
-				value = url.QueryEscape(p.Value.Reveal())
-			}
-			address += sep + url.QueryEscape(p.Name) + "=" + value
-		}
-		return address
-	}
-	return req.URL
+	return head + "?" + strings.Join(pairs, "&")
 }

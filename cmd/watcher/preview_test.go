@@ -156,13 +156,13 @@ func TestPreviewHidesSecrets(t *testing.T) {
 					t.Errorf("%s shows %s:\n%s", method, s, stdout)
 				}
 			}
-			for _, s := range []string{"***", "src=seen", "user:***@crm.example.com"} {
+			for _, s := range []string{"***", "src=seen", "https://crm.example.com/x?accessKey=***"} {
 				if !strings.Contains(stdout, s) {
 					t.Errorf("%s lacks %s:\n%s", method, s, stdout)
 				}
 			}
 			shown, _, _ := invoke(t, "", append(args, "--show-secrets")...)
-			for _, s := range secrets[:7] {
+			for _, s := range secrets[1:7] {
 				if s != "signing-secret" && !strings.Contains(shown, s) {
 					t.Errorf("%s --show-secrets lacks %s:\n%s", method, s, shown)
 				}

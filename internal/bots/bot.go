@@ -1,5 +1,5 @@
 // Package bots is the bot document: its push configuration compiled once, and
-// what is wrong with it said in plain words.
+// what is wrong with it in plain words.
 //
 // It owns the names and shapes of a bot's fields, the check of each, the
 // compiled and immutable Bot, and the warnings about a mapper. It does not own

@@ -221,7 +221,7 @@ func (c *Cache) read(ctx context.Context, ids []bson.RawValue) error {
 	}
 	changes := c.known.finish(number, ids, found)
 	if len(changes) > 0 {
-		c.learn(changes) // before anything is said of a bot
+		c.learn(changes) // before anything is logged of a bot
 		c.set.Store(c.Set().with(changes))
 	}
 	c.mu.Unlock()

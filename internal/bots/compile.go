@@ -137,6 +137,9 @@ func (c *compiler) checkAuto(raw bson.Raw) {
 	}
 	known := []string{"error", "voicemail", "rnr", "timeout", "no_customer_message"}
 	for _, e := range elements(cases) {
+		if len(c.bot.Warnings) >= maxWarnings { // to look for the nearest name is dear
+			return
+		}
 		name := e.Key()
 		at := key + "." + name
 		if !slices.Contains(known, name) {

@@ -57,7 +57,7 @@ func (c *credentials) header(name, value string) {
 	c.values = append(c.values, secret.FromHeader(value)...)
 }
 
-// auth notes a credential that is added to each try.
+// auth notes a credential that is added to each attempt.
 func (c *credentials) auth(a *push.Auth) {
 	id := []string{"auth", string(a.Kind), a.Username, a.ClientID, a.TokenURL}
 	for _, s := range a.Secrets() {

@@ -96,7 +96,7 @@ func (c *compiler) header(e bson.RawElement, p *Push, creds *credentials) {
 	if strings.Contains(text, "{{") {
 		c.warn(key, CodeNotRendered, "tokens in a header are not rendered", "")
 	}
-	if _, again := p.Header[http.CanonicalHeaderKey(name)]; again {
+	if _, double := p.Header[http.CanonicalHeaderKey(name)]; double {
 		c.warn(key, CodeIgnored, "the header comes twice in different spelling, the last is sent", "")
 	}
 	p.Header.Set(name, text)

@@ -3,7 +3,7 @@ package bots
 import "github.com/cxbridge/watcher/internal/calls"
 
 // The limits of what a bot may hold (docs/contract.md, section 9), in bytes where
-// nothing else is said. A bot beyond one of them is a bad_config.
+// nothing else is given. A bot beyond one of them is a bad_config.
 const (
 	// maxDocument is for the fields of a document that are read here.
 	maxDocument = 1 << 20
@@ -31,7 +31,7 @@ const (
 // be larger fails for good.
 const MaxPayload = 8 << 20
 
-// The limits of what is said about a bot.
+// The limits of what is told of a bot.
 const (
 	maxWarnings  = 200
 	maxPart      = 300  // characters of each part of a Warning

@@ -39,9 +39,7 @@ func (c *compiler) mapper(doc bson.Raw, p *Push, creds *credentials) {
 		c.warn(at(mapperKey), CodeEmptyMapper, "is empty, the payload is an empty object", "")
 	}
 	for t := range p.Mapper.Tokens() {
-		if len(t.Candidates) == 0 {
-			c.token(LevelWarning, t.Key, t.Text, CodeEmptyName, "the name is empty, so this is always \"\"", "")
-		}
+		c.checkToken(t)
 	}
 }
 
@@ -91,6 +89,7 @@ func (m *mapperCompiler) object(doc bson.Raw, path string, depth int) []render.F
 			m.warn(key, CodeIgnored, "the key comes twice, the last value is sent", "")
 		}
 		seen[e.Key()] = true
+		m.checkKey(e.Key(), key)
 		fields = append(fields, render.Field{Key: e.Key(), Value: m.node(e.Value(), key, e.Key(), depth)})
 	}
 	return fields
@@ -107,8 +106,6 @@ func (m *mapperCompiler) node(v bson.RawValue, path, key string, depth int) rend
 		return render.Literal([]byte("null"))
 	}
 	switch v.Type {
-	case bson.TypeString, bson.TypeSymbol:
-		return m.template(v, path, key)
 	case bson.TypeEmbeddedDocument:
 		return render.Object(m.object(v.Document(), path, depth+1)...)
 	case bson.TypeArray:
@@ -124,18 +121,14 @@ func (m *mapperCompiler) node(v bson.RawValue, path, key string, depth int) rend
 	case bson.TypeBoolean, bson.TypeInt32, bson.TypeInt64, bson.TypeDouble, bson.TypeDecimal128, bson.TypeNull, bson.TypeUndefined:
 		return render.Literal(m.style.AppendJSON(nil, v))
 	default:
-		return render.Template(string(m.style.AppendText(nil, v)))
+		return m.template(string(m.style.AppendText(nil, v)), path, key)
 	}
 }
 
 // tokenForm is what render takes for a token.
 var tokenForm = regexp.MustCompile(`\{\{[^{}]*\}\}`)
 
-func (m *mapperCompiler) template(v bson.RawValue, path, key string) render.Node {
-	text, ok := v.StringValueOK()
-	if !ok {
-		text, _ = v.SymbolOK()
-	}
+func (m *mapperCompiler) template(text, path, key string) render.Node {
 	if m.count(path, 0, 0, len(text)); m.full {
 		return render.Node{}
 	}
@@ -151,6 +144,7 @@ func (m *mapperCompiler) template(v bson.RawValue, path, key string) render.Node
 		m.creds.secret(text)
 	}
 	m.checkJSON(text, path)
+	m.checkSyntax(text, rest, path)
 	return render.Template(text)
 }
 

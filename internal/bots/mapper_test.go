@@ -23,7 +23,7 @@ func TestMapper(t *testing.T) {
 		{Key: "when", Value: when}, {Key: "id", Value: id}, {Key: "nan", Value: math.NaN()}, {Key: "bin", Value: []byte{1, 2}},
 		{Key: "json", Value: `{"k": 1.0}`}, {Key: "a.b", Value: "dot"}, {Key: "", Value: "no name"},
 	}})
-	if !b.Usable() || len(b.Warnings) != 0 {
+	if !b.Usable() || len(b.Warnings) != 1 || b.Warnings[0].Message != "a key is empty" {
 		t.Fatalf("%v", b.Warnings)
 	}
 	got := string(rendered(b.Push.Mapper, none{}))
@@ -62,7 +62,7 @@ func TestMapperOddities(t *testing.T) {
 	}
 	for text, code := range map[string]Code{
 		"{{a": CodeUnclosed, "x {{": CodeUnclosed, "{{a{{call.b}}": CodeUnclosed, "{{ }}": CodeEmptyName, "{{analysis.}}": CodeEmptyName,
-		"{{{call.X}}}": "", `{"a":{"b":{{call.X}}}}`: "", `{"a":"{{call.X}}"}`: CodeNotJSON, `{"a":"b",}`: CodeNotJSON, `["{{call.X}}"`: CodeNotJSON, `{"a":"b"}`: "", "[b]": "", "{call.X}": "", "}}": "", "": "",
+		"{{{call.X}}}": "", `{"a":{"b":{{call.X}}}}`: "", `{"a":"{{call.X}}"}`: CodeNotJSON, `{"a":"b",}`: CodeNotJSON, `["{{call.X}}"`: CodeNotJSON, `{"a":"b"}`: "", "[b]": "", "{call.X}": CodeOtherSyntax, "}}": "", "": "",
 	} {
 		b := withPush(t, m{"key_mapper": m{"k": m{"i": text}}})
 		if w := find(b, "k.i"); w.Code != code || !b.Usable() {

@@ -224,6 +224,9 @@ func (c *compiler) unknownKeys(doc bson.Raw) {
 		if slices.Contains(pushKeys, e.Key()) {
 			continue
 		}
+		if len(c.bot.Warnings) >= maxWarnings { // to look for the nearest name is dear
+			return
+		}
 		level, near := LevelInfo, nearest(e.Key(), pushKeys)
 		if near != "" {
 			level = LevelWarning

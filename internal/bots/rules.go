@@ -48,7 +48,7 @@ func (c *compiler) preset(doc bson.Raw) preset {
 	return found
 }
 
-// auth reads the credential that is added to each try.
+// auth reads the credential that is added to each attempt.
 func (c *compiler) auth(doc bson.Raw, p *Push, creds *credentials) {
 	text := c.json(doc, "auth")
 	if text == nil {

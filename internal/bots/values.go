@@ -30,9 +30,9 @@ func elements(doc bson.Raw) []bson.RawElement {
 	all, _ := doc.Elements() // what is whole is returned beside the error
 	seen := make(map[string]bool, len(all))
 	return slices.DeleteFunc(all, func(e bson.RawElement) bool {
-		again := seen[e.Key()]
+		double := seen[e.Key()]
 		seen[e.Key()] = true
-		return again
+		return double
 	})
 }
 

@@ -44,6 +44,7 @@ const (
 	CodeUnknownNamespace Code = "unknown_namespace" // the prefix is none of the six
 	CodeFlatName         Code = "flat_name"         // without prefix, but exists only under analysis, result or qc
 	CodeNotRendered      Code = "not_rendered"      // a token where none is rendered
+	CodeOtherSyntax      Code = "other_syntax"      // the template of another tool, a name without braces, an odd key
 	CodeNotJSON          Code = "not_json"          // begins like JSON and is sent as text
 )
 

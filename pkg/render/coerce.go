@@ -51,10 +51,10 @@ func (c *compactor) value(depth int) bool {
 // apart in ASCII.
 func (c *compactor) container(open byte, depth int) bool {
 	shut := open + 2
-	c.take()
+	c.copyByte()
 	c.space()
 	if c.peek() == shut {
-		c.take()
+		c.copyByte()
 		return true
 	}
 	for {
@@ -68,9 +68,9 @@ func (c *compactor) container(open byte, depth int) bool {
 		c.space()
 		switch c.peek() {
 		case ',':
-			c.take()
+			c.copyByte()
 		case shut:
-			c.take()
+			c.copyByte()
 			return true
 		default:
 			return false
@@ -87,7 +87,7 @@ func (c *compactor) key() bool {
 	if c.peek() != ':' {
 		return false
 	}
-	c.take()
+	c.copyByte()
 	c.space()
 	return true
 }
@@ -245,8 +245,8 @@ func (c *compactor) peek() byte {
 	return 0
 }
 
-// take copies the next byte.
-func (c *compactor) take() {
+// copyByte copies the next byte.
+func (c *compactor) copyByte() {
 	c.dst = append(c.dst, c.src[c.at])
 	c.at++
 }

@@ -88,7 +88,7 @@ func (m *Mapper) compileFields(fields []Field, path string) []field {
 	place := make(map[string]int, len(fields))
 	last := make([]Field, 0, len(fields))
 	for _, f := range fields {
-		if at, again := place[f.Key]; again {
+		if at, double := place[f.Key]; double {
 			last[at] = f
 			continue
 		}
