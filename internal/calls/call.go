@@ -147,10 +147,12 @@ const (
 	arrayOther                   // something else, which is not ours to replace
 )
 
+// arrayTypes are the fields under which Load asks for the types of the arrays.
+var arrayTypes = map[docField]docField{docLog: docLogType, docEvents: docEventsType}
+
 // array looks at a field by the type that Load asked for, or by the field itself.
 func (c *Call) array(f docField) arrayState {
-	known := map[docField]docField{docLog: docLogType, docEvents: docEventsType}
-	switch v := c.value(f); c.text(known[f]) {
+	switch v := c.value(f); c.text(arrayTypes[f]) {
 	case "array", "missing":
 		return arrayFine
 	case "null":

@@ -116,8 +116,8 @@ var docFieldNames = [docFieldCount]string{
 	docAnsweredAt:           "answered_at",
 	docLog:                  "integration_log",
 	docEvents:               "events",
-	docLogType:              "watcher_integration_log_type",
-	docEventsType:           "watcher_events_type",
+	docLogType:              "_log_type",
+	docEventsType:           "_events_type",
 }
 
 // The fields that may hold a time of the call; the first that is one counts.

@@ -257,6 +257,185 @@ func samples(t *testing.T, reg *prometheus.Registry, name string) uint64 {
 	return 0
 }
 
+// A log or events that are null, on every call of some platforms, take one update
+// like any other, and nothing of the outcome is left out.
+func TestArraysThatAreNull(t *testing.T) {
+	t.Parallel()
+	for name, doc := range map[string]bson.D{
+		"log":    {{Key: "_id", Value: 1}, {Key: "integration_log", Value: nil}},
+		"events": {{Key: "_id", Value: 1}, {Key: "events", Value: nil}},
+		"both":   {{Key: "_id", Value: 1}, {Key: "events", Value: nil}, {Key: "integration_log", Value: nil}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t)
+			d.insert(append(doc, bson.E{Key: "completed_at", Value: recordedAt}))
+			for _, fields := range [][]string{{"completed_at"}, nil} {
+				d.write(bson.D{{Key: "$set", Value: bson.D(doc[1:])}, {Key: "$unset", Value: bson.D{{Key: "post_call_push_result", Value: ""}}}})
+				var call calls.Call
+				err := d.store.Load(t.Context(), calls.Read{IDs: []bson.RawValue{idOf(t, 1)}, Fields: fields}, func(c calls.Call) bool {
+					call = c
+					return true
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				reg := d.recordWith(calls.Delivered(&call, calls.Attempt{Status: calls.StatusOK, At: recordedAt}))
+				if n := samples(t, reg, "watcher_calls_write_outcomes"); n != 1 {
+					t.Errorf("%d writes", n)
+				}
+				if log, events := d.lengths(1); log == 0 || events == 0 {
+					t.Errorf("%d log entries and %d events", log, events)
+				}
+			}
+		})
+	}
+}
+
+// write updates all calls.
+func (d *desk) write(update bson.D) {
+	d.t.Helper()
+	if _, err := d.coll.UpdateMany(d.t.Context(), bson.D{}, update); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// recordWith writes outcomes, and returns what that counted.
+func (d *desk) recordWith(outcomes ...calls.Outcome) *prometheus.Registry {
+	d.t.Helper()
+	reg := prometheus.NewRegistry()
+	r := calls.NewRecorder(d.coll, slog.New(slog.DiscardHandler), reg)
+	for _, o := range outcomes {
+		r.Record(o, func(bool) {})
+	}
+	r.Close()
+	if err := r.Run(d.t.Context()); err != nil {
+		d.t.Fatal(err)
+	}
+	return reg
+}
+
+// Documents that refuse their outcomes, for reasons that nobody listed, hold up no
+// other, and each is given up once.
+func TestDocumentsThatRefuseTheirOutcomesHoldUpNobody(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	// Parallel arrays cannot be indexed: code 171.
+	_, err := d.coll.Indexes().CreateOne(t.Context(), mongo.IndexModel{
+		Keys: bson.D{{Key: "transcript.role", Value: 1}, {Key: "integration_log.status", Value: 1}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const poisoned = 12 // three for each writer
+	r := calls.NewRecorder(d.coll, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	ctx, cancel := context.WithCancel(t.Context())
+	var run sync.WaitGroup
+	run.Go(func() { _ = r.Run(ctx) })
+	defer run.Wait()
+	defer cancel()
+	done := make(chan string, 100)
+	for i := range poisoned {
+		id := fmt.Sprint("bad", i)
+		d.insert(bson.D{{Key: "_id", Value: id}, {Key: "transcript", Value: bson.A{
+			bson.D{{Key: "role", Value: "user"}}, bson.D{{Key: "role", Value: "bot"}},
+		}}})
+		r.Record(finalOutcome(t, id), func(bool) { done <- id })
+	}
+	d.insert(bson.D{{Key: "_id", Value: "good"}})
+	r.Record(finalOutcome(t, "good"), func(bool) { done <- "good" })
+	for range poisoned + 1 {
+		select {
+		case <-done:
+		case <-time.After(20 * time.Second):
+			t.Fatal("an outcome is neither written nor given up")
+		}
+	}
+	if log, events := d.lengths("good"); log != 1 || events != 1 {
+		t.Errorf("the other call has %d log entries and %d events", log, events)
+	}
+}
+
+// An outcome that no server takes as a whole, here for its size, is written with
+// less, and the others of its bulk as they are.
+func TestAnOutcomeThatIsTooLargeForTheDriver(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	var outcomes []calls.Outcome
+	for i := range 20 {
+		d.insert(bson.D{{Key: "_id", Value: i}})
+		outcomes = append(outcomes, finalOutcome(t, i))
+	}
+	outcomes[7].DeliveryID = strings.Repeat("x", 50<<20)
+	for i, n := range d.record(outcomes...) {
+		log, _ := d.lengths(i)
+		if want := 1; n != 1 || i != 7 && log != want {
+			t.Errorf("outcome %d was done %d times and has %d log entries", i, n, log)
+		}
+	}
+}
+
+// Whoever wrote last: an ok is the truth about its result. Another replica may
+// have scheduled an attempt meanwhile, given the call up, or a replay may have
+// marked it.
+func TestAnOKIsNotOverruledByWhatCameMeanwhile(t *testing.T) {
+	t.Parallel()
+	for name, between := range map[string]func(*calls.Outcome){
+		"an attempt is scheduled": func(o *calls.Outcome) {
+			o.Transition, o.NextAttemptAt = calls.ToRetry, recordedAt.Add(-time.Minute)
+		},
+		"the last attempt failed": func(o *calls.Outcome) {},
+		"a replay marked it": func(o *calls.Outcome) {
+			o.Transition, o.NextAttemptAt, o.ReplayID = calls.ToDeferred, recordedAt.Add(-time.Minute), "r"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t)
+			d.insert(bson.D{{Key: "_id", Value: 1}, {Key: "completed_at", Value: recordedAt.Add(-time.Second)}})
+			ok := finalOutcome(t, 1)
+			other := ok
+			other.Status, other.Error, other.At = calls.StatusFailed, "no answer", recordedAt.Add(-time.Millisecond)
+			between(&other)
+			d.record(other)
+			d.record(ok)
+			d.record(ok) // its acknowledgement was lost
+			due, err := d.store.Due(t.Context(), calls.DueQuery{Now: recordedAt, Limit: 10})
+			if err != nil || len(due) != 0 {
+				t.Errorf("due: %v, %v", due, err)
+			}
+			doc, err := d.coll.FindOne(t.Context(), bson.D{{Key: "_id", Value: 1}}).Raw()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := doc.Lookup("post_call_push_result", "status").StringValue(); got != "ok" {
+				t.Errorf("the call says %s", got)
+			}
+			if n := strings.Count(doc.Lookup("integration_log").String(), `"status": "ok"`); n != 1 {
+				t.Errorf("the ok is logged %d times", n)
+			}
+			d.record(other) // and later still, what was held back
+			if doc, _ := d.coll.FindOne(t.Context(), bson.D{{Key: "_id", Value: 1}}).Raw(); doc.Lookup("post_call_push_result", "status").StringValue() != "ok" {
+				t.Error("a late failure stands over the ok")
+			}
+		})
+	}
+}
+
+// A call that is due and takes no outcome is due no more: that makes its document
+// smaller.
+func TestADueCallThatIsFullIsNotDueAnyMore(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	doc := bson.D{{Key: "_id", Value: 1}, due(recordedAt), {Key: "filler", Value: ""}}
+	doc[2].Value = strings.Repeat("x", 16<<20-len(marshal(t, doc))-1)
+	d.insert(doc)
+	o := finalOutcome(t, 1)
+	o.Seen = calls.Decode(marshal(t, bson.D{due(recordedAt)})).Pushed
+	d.record(o)
+	if due, err := d.store.Due(t.Context(), calls.DueQuery{Now: recordedAt.Add(time.Hour), Limit: 10}); err != nil || len(due) != 0 {
+		t.Errorf("due: %v, %v", due, err)
+	}
+}
+
 // A recorder that is told to end while MongoDB is away ends, and says nothing is
 // done that is not.
 func TestRecorderEndsWithoutMongoDB(t *testing.T) {

@@ -77,7 +77,7 @@ func (s *Store) load(ctx context.Context, q Read, fn func(Call) bool) error {
 	}
 	cursor, err := coll.Find(ctx,
 		bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: q.IDs}}}},
-		options.Find().SetProjection(projection(q.Fields)).SetBatchSize(int32(min(len(q.IDs), 1000))), //nolint:gosec // bounded
+		options.Find().SetProjection(withTypes(projection(q.Fields))).SetBatchSize(int32(min(len(q.IDs), 1000))), //nolint:gosec // bounded
 	)
 	if err != nil {
 		return err
@@ -98,6 +98,18 @@ func projection(fields []string) bson.D {
 		d = append(d, bson.E{Key: f, Value: 1})
 	}
 	return d
+}
+
+// withTypes adds the types of the arrays that an outcome is added to: they may
+// be large, and an update has to know which of them is null.
+func withTypes(fields bson.D) bson.D {
+	if len(fields) == 0 {
+		return fields // all is read
+	}
+	for f, kind := range arrayTypes {
+		fields = append(fields, bson.E{Key: docFieldNames[kind], Value: bson.D{{Key: "$type", Value: "$" + docFieldNames[f]}}})
+	}
+	return fields
 }
 
 // closeCursor reaches the server even when ctx has ended, so that no cursor

@@ -44,7 +44,7 @@ func TestLoad(t *testing.T) {
 		if len(got) != 2 || !strings.HasPrefix(got[0], "s1 ") || !strings.HasPrefix(got[1], "s2 ") {
 			t.Fatalf("loaded %q", got)
 		}
-		raw, err := bson.Marshal(doc(t, `{"_id": {"$oid": "65f0c0ffee00000000000001"}, "session_id": "s1", "connected_event": {"city": {"pin": 5}}, "transcript": [{"role": "user"}, {"role": "bot"}]}`))
+		raw, err := bson.Marshal(doc(t, `{"_id": {"$oid": "65f0c0ffee00000000000001"}, "session_id": "s1", "connected_event": {"city": {"pin": 5}}, "transcript": [{"role": "user"}, {"role": "bot"}], "_log_type": "missing", "_events_type": "missing"}`))
 		if err != nil {
 			t.Fatal(err)
 		}
