@@ -1,0 +1,197 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/cxbridge/watcher/internal/app/apptest"
+	"github.com/cxbridge/watcher/internal/bots"
+	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/replay"
+)
+
+// The bots' change stream is late, as behind a router: a bot that is stored right
+// before its call is known, and one that is changed is used as it is now.
+func TestABotIsAsNewAsItsCallThoughItsStreamIsLate(t *testing.T) {
+	t.Parallel()
+	r := newRoad(t, "bot")
+	r.server.Local().DelayStreams("bots", time.Hour)
+	w := r.start()
+	r.Call("first", "bot")
+	r.final("first", "ok")
+	const n = 20
+	for i := range n {
+		id := fmt.Sprint("new", i)
+		r.PutBot(apptest.Bot(id, r.url(id)))
+		r.Call(id, id)
+	}
+	for i := range n {
+		r.final(fmt.Sprint("new", i), "ok")
+	}
+	for i := range n {
+		path := fmt.Sprint("moved", i)
+		r.PutBot(apptest.Bot("bot", r.url(path), bson.E{Key: "key_mapper", Value: bson.D{{Key: "n", Value: "{{analysis.field_" + path + "}}"}}}))
+		r.Call(path, "bot", bson.E{Key: "post_call_analysis", Value: bson.D{{Key: "field_" + path, Value: path}}})
+		r.final(path, "ok")
+		if all := r.crm.At("/" + path); len(all) != 1 || !strings.Contains(string(all[0].Body), path) {
+			t.Errorf("%d requests to %s: %+v", len(all), path, all)
+		}
+	}
+	if got := w.metric("watcher_dispatch_skips_total", "reason", "no_config"); got != 0 {
+		t.Errorf("%v calls were skipped as those of no bot", got)
+	}
+}
+
+// The bots are restored from a backup: a drop, a while of nothing, and the same
+// documents again. What was due stays so, what comes waits, and all is pushed.
+func TestBotsThatAreRestored(t *testing.T) {
+	t.Parallel()
+	r := newRoad(t, "bot")
+	r.cfg.RetrySchedule = []time.Duration{time.Second}
+	r.crm.Answers(func(q apptest.Request) apptest.Answer {
+		if q.Number == 1 && !strings.Contains(string(q.Body), "live") {
+			return apptest.Answer{Status: 503}
+		}
+		return apptest.Answer{}
+	})
+	r.start()
+	const n = 4
+	for i := range n {
+		r.Call(fmt.Sprint("due", i), "bot")
+	}
+	waits := func(session string) func() error {
+		return func() error {
+			if o := r.outcomeOf(session); o == nil || o.NextAttemptAt == nil || !strings.Contains(o.errText(), "bot is gone") && o.Attempts == 0 {
+				return fmt.Errorf("%s: %+v", session, o)
+			}
+			return nil
+		}
+	}
+	for i := range n {
+		r.eventually("an attempt is scheduled", waits(fmt.Sprint("due", i)))
+	}
+	must(t, r.Bots.Drop(t.Context()))
+	r.Call("live", "bot")
+	r.eventually("the call waits for its bot", waits("live"))
+	r.PutBot(apptest.Bot("bot", r.url("bot")))
+	for i := range n {
+		r.final(fmt.Sprint("due", i), "ok")
+	}
+	r.final("live", "ok")
+}
+
+// A stop cuts off an attempt that is the only one that its bot allows: that is no
+// failure, and the next start makes it again.
+func TestAnAttemptThatAStopCutsOffIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	r := newRoad(t)
+	r.PutBot(apptest.Bot("bot", r.url("bot"), bson.E{Key: "max_attempts", Value: 1}))
+	r.cfg.ShutdownGrace = 100 * time.Millisecond
+	never := make(chan struct{})
+	defer close(never)
+	r.crm.Answers(func(q apptest.Request) apptest.Answer {
+		if q.Number == 1 {
+			return apptest.Answer{Until: never} // gives up when the sender hangs up
+		}
+		return apptest.Answer{}
+	})
+	w := r.start()
+	r.Call("s", "bot")
+	r.eventually("it is being sent", func() error { return r.requests(1) })
+	w.halt()
+	if o := r.outcomeOf("s"); o != nil {
+		t.Errorf("after the stop: %+v", o)
+	}
+	r.start()
+	if o := r.final("s", "ok"); o.Attempts != 1 {
+		t.Errorf("%+v", o)
+	}
+}
+
+func (r *road) requests(n int) error {
+	if have := len(r.crm.Requests()); have != n {
+		return fmt.Errorf("%d requests of %d", have, n)
+	}
+	return nil
+}
+
+// A replay is asked for while a call is being sent: whatever it marks, the call is
+// pushed once.
+func TestAReplayDuringAnAttemptPushesNothingTwice(t *testing.T) {
+	t.Parallel()
+	r := newRoad(t, "bot")
+	r.neverTwice()
+	release := make(chan struct{})
+	r.crm.Answers(func(q apptest.Request) apptest.Answer { return apptest.Answer{Until: release} })
+	r.start()
+	r.Call("s", "bot")
+	r.eventually("it is being sent", func() error { return r.requests(1) })
+
+	store := calls.NewStore(r.Calls)
+	all, err := bots.ReadAll(t.Context(), r.Bots, bots.Options{})
+	must(t, err)
+	// No positions: the survey cannot tell that the call is on its way, and marks it.
+	survey := replay.Survey{Store: store, Bots: bots.NewSet(all)}
+	ask := replay.Ask{Since: time.Now().Add(-time.Hour), Until: time.Now(), Statuses: replay.DefaultStatuses, Rate: 10}
+	plan, err := survey.Plan(t.Context(), ask, "")
+	must(t, err)
+	record := replay.Record{ID: replay.NewID(time.Now()), Since: ask.Since, Until: ask.Until, Statuses: ask.Statuses, Rate: ask.Rate}
+	record, err = replay.Run(t.Context(), store, replay.NewRecords(r.DB.Collection("watcher_resume"), "default"), record, plan, func(replay.Record) {})
+	must(t, err)
+	if record.Marked != 1 {
+		t.Fatalf("marked %d calls", record.Marked)
+	}
+	close(release)
+	r.final("s", "ok")
+	r.Call("after it", "bot")
+	r.final("after it", "ok")
+	if o := r.outcomeOf("s"); o.NextAttemptAt != nil {
+		t.Errorf("it is due again: %+v", o)
+	}
+	must(t, r.requests(2))
+}
+
+// A document that is full takes no outcome: a call that is due on it is not pushed
+// for ever.
+func TestADueCallWhoseDocumentIsFullEnds(t *testing.T) {
+	t.Parallel()
+	const most = 16 << 20
+	r := newRoad(t)
+	r.PutBot(apptest.Bot("bot", r.url("bot"), bson.E{Key: "retry_when", Value: bson.D{{Key: "status", Value: 409}}}))
+	r.cfg.RetrySchedule = []time.Duration{2 * time.Second, 100 * time.Millisecond} // three attempts
+	r.crm.Answers(func(q apptest.Request) apptest.Answer {
+		if q.Number == 1 {
+			return apptest.Answer{Status: 503}
+		}
+		return apptest.Answer{Status: 409} // its error text is longer
+	})
+	r.start()
+	r.Call("s", "bot")
+	r.eventually("an attempt is scheduled", func() error {
+		if o := r.outcomeOf("s"); o == nil || o.NextAttemptAt == nil {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	fill := func(n int) {
+		_, err := r.Calls.UpdateOne(t.Context(), bson.D{{Key: "session_id", Value: "s"}},
+			bson.D{{Key: "$set", Value: bson.D{{Key: "latency_samples", Value: strings.Repeat("x", n)}}}})
+		must(t, err)
+	}
+	fill(1)
+	fill(most - len(r.Doc("s")) + 1 - 10)
+	r.eventually("it is due no more", func() error {
+		if o := r.outcomeOf("s"); o.NextAttemptAt != nil {
+			return fmt.Errorf("%+v", o)
+		}
+		return nil
+	})
+	if n := len(r.crm.Requests()); n > 3 {
+		t.Errorf("%d requests for a delivery of three attempts", n)
+	}
+}
