@@ -107,12 +107,10 @@ func (s *show) Run(ctx context.Context, std cli.Streams) error {
 		return errInterrupted
 	case running.Err() != nil && ctx.Err() == nil:
 		return fmt.Errorf("a part of the demo ended: %w", context.Cause(running))
-	case err != nil:
-		return err
-	case !sum.OK():
+	case err == nil && !sum.OK():
 		return cli.ErrSilent // the demo has printed what is wrong
 	}
-	return nil
+	return err
 }
 
 // config is what the watcher of the demo is told. Delays are short, so that a

@@ -197,14 +197,18 @@ func (c *Config) Check() error {
 	if _, err := recording.ParseBaseURL(c.PublicBaseURL); err != nil {
 		bad("public-base-url", "%v", err)
 	}
-	if c.Partitions < 1 || c.Partitions > maxPartitions {
-		bad("partitions", "%d is not from 1 to %d", c.Partitions, maxPartitions)
-	}
-	if c.Concurrency < 1 || c.Concurrency > maxConcurrency {
-		bad("concurrency", "%d is not from 1 to %d", c.Concurrency, maxConcurrency)
-	}
-	if c.DestinationConcurrency < 1 || c.DestinationConcurrency > maxConcurrency {
-		bad("destination-concurrency", "%d is not from 1 to %d", c.DestinationConcurrency, maxConcurrency)
+	for _, n := range []struct {
+		setting            string
+		value, least, most int
+	}{
+		{"partitions", c.Partitions, 1, maxPartitions},
+		{"concurrency", c.Concurrency, 1, maxConcurrency},
+		{"destination-concurrency", c.DestinationConcurrency, 1, maxConcurrency},
+		{"metrics-bot-label", c.MetricsBotLabel, 0, maxBotLabel},
+	} {
+		if n.value < n.least || n.value > n.most {
+			bad(n.setting, "%d is not from %d to %d", n.value, n.least, n.most)
+		}
 	}
 	if len(c.RetrySchedule) > maxRetries {
 		bad("retry-schedule", "has %d delays, more than %d", len(c.RetrySchedule), maxRetries)
@@ -217,9 +221,6 @@ func (c *Config) Check() error {
 	}
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		bad("listen", "%q is not HOST:PORT or :PORT", c.Listen)
-	}
-	if c.MetricsBotLabel < 0 || c.MetricsBotLabel > maxBotLabel {
-		bad("metrics-bot-label", "%d is not from 0 to %d", c.MetricsBotLabel, maxBotLabel)
 	}
 	if c.ShutdownGrace <= 0 || c.ShutdownGrace > maxShutdownGrace {
 		bad("shutdown-grace", "%v is not more than 0 and at most %v", c.ShutdownGrace, maxShutdownGrace)
