@@ -127,7 +127,7 @@ func TestAReplayDuringAnAttemptPushesNothingTwice(t *testing.T) {
 	r := newRoad(t, "bot")
 	r.neverTwice()
 	release := make(chan struct{})
-	r.crm.Answers(func(q apptest.Request) apptest.Answer { return apptest.Answer{Until: release} })
+	r.crm.Answers(func(apptest.Request) apptest.Answer { return apptest.Answer{Until: release} })
 	r.start()
 	r.Call("s", "bot")
 	r.eventually("it is being sent", func() error { return r.requests(1) })

@@ -270,7 +270,7 @@ func TestArraysThatAreNull(t *testing.T) {
 			d := newDesk(t)
 			d.insert(append(doc, bson.E{Key: "completed_at", Value: recordedAt}))
 			for _, fields := range [][]string{{"completed_at"}, nil} {
-				d.write(bson.D{{Key: "$set", Value: bson.D(doc[1:])}, {Key: "$unset", Value: bson.D{{Key: "post_call_push_result", Value: ""}}}})
+				d.write(bson.D{{Key: "$set", Value: doc[1:]}, {Key: "$unset", Value: bson.D{{Key: "post_call_push_result", Value: ""}}}})
 				var call calls.Call
 				err := d.store.Load(t.Context(), calls.Read{IDs: []bson.RawValue{idOf(t, 1)}, Fields: fields}, func(c calls.Call) bool {
 					call = c
@@ -383,7 +383,7 @@ func TestAnOKIsNotOverruledByWhatCameMeanwhile(t *testing.T) {
 		"an attempt is scheduled": func(o *calls.Outcome) {
 			o.Transition, o.NextAttemptAt = calls.ToRetry, recordedAt.Add(-time.Minute)
 		},
-		"the last attempt failed": func(o *calls.Outcome) {},
+		"the last attempt failed": func(*calls.Outcome) {},
 		"a replay marked it": func(o *calls.Outcome) {
 			o.Transition, o.NextAttemptAt, o.ReplayID = calls.ToDeferred, recordedAt.Add(-time.Minute), "r"
 		},

@@ -139,7 +139,7 @@ func (d *Dispatcher) report(it *item, decision Decision, o *calls.Outcome) {
 	case Defer:
 		d.metrics.deferred.Inc()
 		d.logger.Debug("deferred", "bot_id", call.BotID, "call_id", call.Name(), "reason", decision.Reason.String(), "until", decision.Until)
-	case Deliver, Finish, Withdraw:
+	default:
 		d.reportDelivery(call, it.bot, o)
 	}
 }

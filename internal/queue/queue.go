@@ -33,9 +33,6 @@ var _ [classCount]struct{} = [len(classNames)]struct{}{}
 
 func (c Class) String() string { return classNames[c] }
 
-// Classes lists the closed set.
-func Classes() []Class { return []Class{Live, Due, Replay} }
-
 // Owner is what stands behind a job. Its methods must not block, and are called
 // outside of the queue's lock.
 type Owner interface {
