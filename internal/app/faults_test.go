@@ -113,6 +113,44 @@ func TestAnAttemptThatAStopCutsOffIsMadeAgain(t *testing.T) {
 	}
 }
 
+// A read that does not see yet what the stream told of, as behind a router that
+// does not know its shards any more, loses no call.
+func TestReadsThatAreBehindTheStream(t *testing.T) {
+	t.Parallel()
+	r := newRoad(t, "bot")
+	r.start()
+	local := r.server.Local()
+	local.StaleReads("calls", time.Hour)
+	r.Call("s", "bot")
+	r.eventually("it is pushed", func() error { return r.requests(1) })
+	local.StaleReads("calls", 0)
+	r.final("s", "ok")
+}
+
+// A read never sees what a failover may take back.
+func TestReadsThatARollbackTakesBack(t *testing.T) {
+	t.Parallel()
+	r := newRoad(t, "bot")
+	r.start()
+	local := r.server.Local()
+	id := bson.NewObjectID()
+	call := func(name string) bson.D {
+		return bson.D{
+			{Key: "_id", Value: id}, {Key: "session_id", Value: "s"}, {Key: "bot_id", Value: "bot"}, {Key: "completed_at", Value: time.Now().UTC()},
+			{Key: "connected_event", Value: bson.D{{Key: "name", Value: name}}},
+		}
+	}
+	must(t, local.WriteUncommitted(r.server.Database+".calls", call("of nobody")))
+	_, err := r.Calls.InsertOne(t.Context(), call("Asha"))
+	must(t, err)
+	r.eventually("it is pushed", func() error { return r.requests(1) })
+	local.RollBack()
+	r.final("s", "ok")
+	if body := string(r.crm.Requests()[0].Body); strings.Contains(body, "nobody") || !strings.Contains(body, "Asha") {
+		t.Errorf("sent %s", body)
+	}
+}
+
 func (r *road) requests(n int) error {
 	if have := len(r.crm.Requests()); have != n {
 		return fmt.Errorf("%d requests of %d", have, n)

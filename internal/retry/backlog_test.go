@@ -100,3 +100,42 @@ func TestTheBacklogIsCountedNowAndThen(t *testing.T) {
 		<-ended
 	})
 }
+
+// slowFinder takes its time, as without an index on a large collection.
+type slowFinder struct {
+	backlog
+	takes time.Duration
+	looks int
+}
+
+func (s *slowFinder) Due(context.Context, calls.DueQuery) ([]calls.DueCall, error) {
+	<-time.After(s.takes)
+	s.looks++
+	return nil, nil
+}
+
+// A look that takes minutes is not followed by the next at once.
+func TestSlowLooksLeaveMongoDBTimeForOtherThings(t *testing.T) {
+	for _, c := range []struct {
+		takes       time.Duration
+		least, most int
+	}{{0, 3000, 7300}, {time.Minute, 4, 24}} {
+		synctest.Test(t, func(t *testing.T) {
+			f := &slowFinder{takes: c.takes}
+			reg, logger := prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
+			d := dispatch.New(dispatch.Options{Bots: noBots{}, Concurrency: 1, DestinationConcurrency: 1, Logger: logger, Registerer: reg})
+			r := New(Options{Finder: f, Bots: noBots{}, Road: d, Logger: logger, Registerer: reg})
+			in := d.Open(context.Background(), dispatch.Share{}, nil)
+			ctx, cancel := context.WithCancel(context.Background())
+			ended := make(chan struct{})
+			go func() { _ = r.Run(ctx); close(ended) }()
+			time.Sleep(time.Hour)
+			cancel()
+			<-ended
+			in.Stop()
+			if f.looks < c.least || f.looks > c.most {
+				t.Errorf("%d looks of %s in an hour", f.looks, c.takes)
+			}
+		})
+	}
+}

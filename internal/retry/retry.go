@@ -66,6 +66,10 @@ const (
 	leastRest = 50 * time.Millisecond // between two looks
 	turnRest  = 5 * time.Millisecond  // between two looks that take turns among the bots
 	batchSize = 512
+	// A look that takes longer than slowLook is followed by a rest of slowFactor
+	// times the rest of it.
+	slowLook   = 2 * time.Second
+	slowFactor = 4
 	// ageEvery is how often the calls of destinations that are down are looked
 	// through for those that have waited for too long.
 	ageEvery = time.Minute
@@ -122,7 +126,9 @@ func (r *Retrier) Run(ctx context.Context) error {
 			r.metrics.errors.Inc()
 			r.outage.Failed(ctx, err)
 		}
-		timer.Reset(r.pause(now, seen))
+		// Without an index a look reads all calls: MongoDB has the time for other
+		// things in between.
+		timer.Reset(max(r.pause(now, seen), slowFactor*(time.Since(now)-slowLook)))
 	}
 }
 
