@@ -26,8 +26,8 @@ func Delivery() Dashboard {
 	b.graph("Waiting in memory", "Loaded calls that wait for their destination, and calls taken altogether.", look{unit: "short", stacked: true}, 8,
 		query{`sum by (class) (watcher_dispatch_queued_calls{` + sel + `})`, "{{class}}"},
 		query{`sum(watcher_dispatch_pending_calls{` + sel + `})`, "taken"})
-	b.graph("Held back and replayed", "Calls put off without a try, seconds in which only a rate limit held calls up, and replayed calls, each second.", look{unit: "short"}, 8,
-		query{`sum(rate(watcher_dispatch_parked_total{` + sel + `}[$__rate_interval]))`, "put off"},
+	b.graph("Held back and replayed", "Calls deferred without an attempt, seconds in which only a rate limit held calls up, and replayed calls, each second.", look{unit: "short"}, 8,
+		query{`sum(rate(watcher_dispatch_deferred_total{` + sel + `}[$__rate_interval]))`, "deferred"},
 		query{`sum(rate(watcher_dispatch_throttled_seconds_total{` + sel + `}[$__rate_interval]))`, "throttled"},
 		query{`sum by (status) (rate(watcher_dispatch_replayed_calls_total{` + sel + `}[$__rate_interval]))`, "replayed: {{status}}"})
 

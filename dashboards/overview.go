@@ -7,8 +7,8 @@ const sel = `namespace=~"$namespace", instance=~"$instance"`
 func Overview() Dashboard {
 	b := &board{}
 	b.row("Are calls reaching the CRMs?")
-	b.stat("Delivered", "Attempts of the last 15 minutes that a CRM took. No value: nothing was tried.",
-		look{unit: "percentunit", noValue: "nothing tried", max: 1, steps: steps("red", step{0.5, "orange"}, step{0.95, "green"}), links: runbook("watchereverythingfailing")},
+	b.stat("Delivered", "Attempts of the last 15 minutes that a CRM took. No value: nothing was attempted.",
+		look{unit: "percentunit", noValue: "no attempts", max: 1, steps: steps("red", step{0.5, "orange"}, step{0.95, "green"}), links: runbook("watchereverythingfailing")},
 		query{`sum(increase(watcher_push_attempts_total{class="ok", ` + sel + `}[15m])) / (sum(increase(watcher_push_attempts_total{class!="canceled", ` + sel + `}[15m])) > 0)`, ""})
 	b.stat("Reading", "How long ago the slowest stream of the calls last answered. A standby does not read.",
 		look{unit: "s", noValue: "nobody reads", steps: steps("green", step{30, "orange"}, step{60, "red"}), links: runbook("watchernotreading")},
@@ -16,7 +16,7 @@ func Overview() Dashboard {
 	b.stat("Due now", "Tries whose time has come. A few are normal while a CRM is down.",
 		look{unit: "short", steps: steps("green", step{100, "orange"}, step{1000, "red"}), links: runbook("watcherduebackloggrowing")},
 		query{`sum(watcher_dispatch_due_calls{class="due", ` + sel + `})`, ""})
-	b.stat("Oldest due", "How long the oldest due try has been due. It is made when its destination answers again.",
+	b.stat("Oldest due", "How long the oldest due attempt has been due. It is made when its destination answers again.",
 		look{unit: "s", steps: steps("green", step{300, "orange"}, step{900, "red"}), links: runbook("watcheroldestdue")},
 		query{`max(watcher_dispatch_oldest_due_seconds{` + sel + `})`, ""})
 	b.stat("Destinations down", "CRMs that are given up for now and only probed.",
@@ -25,7 +25,7 @@ func Overview() Dashboard {
 	b.stat("Unusable bots", "Bots whose push configuration cannot be used; their calls fail. watcher lint names the faults.",
 		look{unit: "short", steps: steps("green", step{1, "red"}), links: runbook("watcherconfiginvalid")},
 		query{`max(watcher_bots_invalid{` + sel + `})`, ""})
-	b.graph("Outcomes", "Outcomes written onto calls each second. Those with final=false are tried again.",
+	b.graph("Outcomes", "Outcomes written onto calls each second. Those with final=false are attempted again.",
 		look{unit: "ops", stacked: true}, 12,
 		query{`sum by (status, final) (rate(watcher_dispatch_outcomes_total{` + sel + `}[$__rate_interval]))`, "{{status}}, final={{final}}"})
 	b.graph("Attempts by what they came to", "ok: taken. busy: asked to come back. rejected, refused: a final no. unreached: not sent. unknown: sent, but no answer, so it may have arrived. blocked: an address that is not public.",
@@ -49,7 +49,7 @@ func Overview() Dashboard {
 	b.table("Failing attempts by bot", "Attempts of the last hour that did not deliver. Bots are told apart only with --metrics-bot-label.",
 		look{unit: "short", noValue: "start with --metrics-bot-label"}, 12,
 		query{`topk(20, sum by (bot_id, class) (increase(watcher_dispatch_bot_attempts_total{class!~"ok|canceled", ` + sel + `}[1h])))`, ""})
-	b.graph("Destinations by state", "open: given up for now. half_open: one call is tried. held: asked to wait with Retry-After.",
+	b.graph("Destinations by state", "open: given up for now. half_open: one attempt is made. held: asked to wait with Retry-After.",
 		look{unit: "short", stacked: true, links: runbook("watcherbreakeropen")}, 12,
 		query{`sum by (state) (watcher_dispatch_lanes{` + sel + `})`, "{{state}}"})
 
@@ -81,8 +81,9 @@ func Overview() Dashboard {
 	b.graph("Saves and writes", "Saves of the position by outcome, and bulk writes that had to be tried again.",
 		look{unit: "ops", links: runbook("watcherpositionnotsaved")}, 8,
 		query{`sum by (outcome) (rate(watcher_resume_saves_total{` + sel + `}[$__rate_interval]))`, "save: {{outcome}}"},
-		query{`sum(rate(watcher_calls_write_retries_total{` + sel + `}[$__rate_interval]))`, "write tried again"},
-		query{`sum(rate(watcher_dispatch_load_errors_total{` + sel + `}[$__rate_interval]))`, "read tried again"})
+		query{`sum(rate(watcher_calls_write_retries_total{` + sel + `}[$__rate_interval]))`, "written again"},
+		query{`sum(rate(watcher_dispatch_load_errors_total{` + sel + `}[$__rate_interval]))`, "read again"},
+		query{`sum(rate(watcher_retry_read_errors_total{` + sel + `}[$__rate_interval]))`, "look for due calls again"})
 
 	b.row("Which replica owns what?")
 	b.graph("Leases held", "1 where a replica works on a partition, and how many replicas there are.",

@@ -346,7 +346,7 @@ func (a *App) ensureIndexes(ctx context.Context) {
 			return
 		}
 		if !outage.Passing(err) || isRight(err) {
-			a.logger.Warn("an index could not be created; looking for due tries reads more without it", "error", err)
+			a.logger.Warn("an index could not be created; looking for due calls reads more without it", "error", err)
 			return
 		}
 		if backoff.Sleep(ctx, indexRetry) != nil {

@@ -4,7 +4,7 @@
 // It owns the names and shapes of the document's fields, the trigger on its
 // change stream, the text of every stored value, the loading of many calls and
 // the writing of many outcomes. It does not own the bot, the decision to push,
-// the recording link or the schedule of tries.
+// the recording link or the schedule of attempts.
 package calls
 
 import (
@@ -53,9 +53,9 @@ type Pushed struct {
 	CompletedAt   time.Time // of the result that was pushed; zero when unknown
 	Attempts      int       // never negative
 	PushedAt      time.Time // when that outcome was written; zero when unknown
-	NextAttemptAt time.Time // zero when no try is scheduled
-	// FirstAttemptAt is when this result was first tried or put off; zero when no
-	// try is scheduled.
+	NextAttemptAt time.Time // zero when no attempt is scheduled
+	// FirstAttemptAt is when this result was first attempted or deferred; zero when no
+	// attempt is scheduled.
 	FirstAttemptAt time.Time
 	ReplayID       string // of the replay that made the call due again, "" without one
 }
@@ -190,7 +190,7 @@ func millis(v value) time.Time {
 	return time.UnixMilli(t.UnixMilli()).UTC()
 }
 
-// DeliveryID names one result of one call over all tries, restarts and
+// DeliveryID names one result of one call over all attempts, restarts and
 // replicas: the first 32 hex digits of SHA-256 over the id (the 12 bytes of an
 // ObjectId, the UTF-8 bytes of a string, the BSON bytes of anything else)
 // followed by completedAt in milliseconds as decimal text.

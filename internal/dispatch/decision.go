@@ -70,7 +70,7 @@ var reasonTexts = [...][2]string{
 	{"call_unreadable", "the call cannot be read"},
 	{"call_takes_no_outcome", "the call takes no outcome"},
 	{"bot_gone", "the bot is gone"},
-	{"too_large", "the payload is too large"},
+	{"too_large", "the payload is larger than 8 MiB"},
 	{"busy", "the destination is busy"},
 	{"blocked", "the destination does not answer, or asked to wait"},
 	{"too_old", "due for too long, and the destination does not answer"},

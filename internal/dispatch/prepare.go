@@ -19,7 +19,7 @@ type PrepareEnv struct {
 	UserAgent string // "watcher/<version>"; "" adds none
 	// AnalysisSeeds are names under analysis that exist beside the platform's own.
 	AnalysisSeeds []string
-	// Now is the time of system.*. Zero is completed_at, so that every try of a
+	// Now is the time of system.*. Zero is completed_at, so that every attempt of a
 	// delivery, also after a restart, sends the same bytes.
 	Now time.Time
 	// RecordingURL is the link of result.recording_url. It is only looked at

@@ -141,7 +141,7 @@ func (d *Dispatcher) render(it *item, now time.Time) (*push.Request, Decision) {
 	}
 	request, err := Prepare(it.call, it.bot, env)
 	if err != nil {
-		return nil, Decision{Action: Finish, Reason: ReasonTooLarge, Status: calls.StatusFailed, Detail: err.Error()}
+		return nil, Decision{Action: Finish, Reason: ReasonTooLarge, Status: calls.StatusFailed}
 	}
 	request.Redact = redactor(it.call, it.bot, env.RecordingURL)
 	size := int64(len(request.Body) + len(request.URL))

@@ -22,7 +22,7 @@ type Class uint8
 // The classes, the most urgent first.
 const (
 	Live   Class = iota // new
-	Due                 // tried before, or deferred
+	Due                 // attempted before, or deferred
 	Replay              // an operator asked for it
 	classCount
 )
