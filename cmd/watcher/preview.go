@@ -111,6 +111,12 @@ func (o *previewOptions) preview(in *previewInput) *previewOutput {
 	if linkErr != nil {
 		out.Warnings = append(out.Warnings, linkWarnings(linkErr)...)
 	}
+	if bot != nil && bots.NewSet([]*bots.Bot{bot}).Bot(call.Bot) == nil {
+		out.Warnings = append(out.Warnings, bots.Warning{
+			Level: bots.LevelInfo, Key: "bot_id", Code: bots.CodeOtherBot,
+			Message: fmt.Sprintf("the call names the bot %q, and this is %q, which the watcher would not take for it", call.BotID, bot.ID),
+		})
+	}
 	if bot != nil {
 		out.Warnings = append(out.Warnings, bot.Warnings...)
 		out.Warnings = append(out.Warnings, bot.Lint(dispatch.Variables(&call, bot, env), o.config.AnalysisKeys)...)

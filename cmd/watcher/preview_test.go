@@ -282,3 +282,26 @@ func FuzzDocuments(f *testing.F) {
 		}
 	})
 }
+
+func TestPreviewTellsOfAnotherBot(t *testing.T) {
+	const push = `"post_call_push": {"url": "https://x.example", "key_mapper": {"a": "1"}}`
+	const oid = "65f0c0ffee00000000000002"
+	for _, tt := range []struct {
+		call, bot string
+		other     bool
+	}{
+		{`"b"`, `"b"`, false},
+		{`"` + oid + `"`, `{"$oid": "` + oid + `"}`, false},
+		{`{"$oid": "` + oid + `"}`, `"` + oid + `"`, false},
+		{`{"$uuid": "aaaaaaaa-e2bb-4255-8caf-4136c566a962"}`, `{"$uuid": "aaaaaaaa-e2bb-4255-8caf-4136c566a962"}`, false},
+		{`{"$uuid": "aaaaaaaa-e2bb-4255-8caf-4136c566a962"}`, `{"$uuid": "aaaaaaaa-e2bb-4255-8caf-4136c566a963"}`, true},
+		{`"5"`, `5`, true},
+		{`""`, `""`, true},
+		{`null`, `"b"`, true},
+	} {
+		p := preview(t, strings.Replace(previewCall, `"bot_id": "b"`, `"bot_id": `+tt.call, 1), `{"_id": `+tt.bot+`, "timezone": "UTC", `+push+`}`)
+		if other := len(p.Warnings) == 1 && p.Warnings[0]["code"] == "other_bot"; other != tt.other || p.Decision != "push" {
+			t.Errorf("%s and %s: %s, %v", tt.call, tt.bot, p.Decision, p.Warnings)
+		}
+	}
+}

@@ -152,8 +152,8 @@ func (m *mapperCompiler) template(text, path, key string) render.Node {
 // whatever the values are, and one that a value may break.
 func (m *mapperCompiler) checkJSON(text, path string) {
 	trimmed := strings.TrimSpace(text)
-	if trimmed == "" || trimmed[0] != '{' && trimmed[0] != '[' || !strings.Contains(trimmed, `"`) {
-		return
+	if trimmed == "" || trimmed[0] != '{' && trimmed[0] != '[' || !strings.ContainsAny(tokenForm.ReplaceAllLiteralString(trimmed, ""), `":,`) {
+		return // {{x}}, {x} and [x] are no JSON that went wrong
 	}
 	const hint = "an object or a list in key_mapper instead of text"
 	valid := func(value string) bool { return json.Valid([]byte(tokenForm.ReplaceAllLiteralString(trimmed, value))) }

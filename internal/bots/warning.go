@@ -34,6 +34,7 @@ const (
 	CodePrivateAddress Code = "private_address" // not dialled unless the deployment allows it
 	CodeTooLarge       Code = "too_large"       // beyond a limit
 	CodeLongURL        Code = "long_url"        // longer than many servers take; only a preview can tell
+	CodeOtherBot       Code = "other_bot"       // not the bot that the call names; only a preview can tell
 )
 
 // The codes of a token in a mapper.
