@@ -89,7 +89,7 @@ func literalAddr(host string) (netip.Addr, bool) {
 // ASCII, the query without characters that would break the request line.
 func parseURL(text string) (u *url.URL, problem, hint string) {
 	text, _, _ = strings.Cut(text, "#")
-	u, err := url.Parse(escapePath(text))
+	u, err := url.Parse(escapeAddress(text))
 	switch {
 	case err != nil || u.Opaque != "":
 		if host, _, ok := strings.Cut(text, ":"); ok && strings.Contains(host, ".") {
@@ -134,20 +134,27 @@ func asciiHost(u *url.URL) (string, error) {
 	return name, nil
 }
 
-// escapePath percent-encodes what the path of an address may not hold. What is
-// encoded already stays as it is: net/url would decode an escaped slash as soon as
-// there is something beside it to encode.
-func escapePath(text string) string {
+// escapeAddress percent-encodes what the user and the path of an address may not
+// hold. What is encoded already stays as it is: net/url would decode an escaped
+// slash as soon as there is something beside it to encode.
+func escapeAddress(text string) string {
 	scheme, rest, ok := strings.Cut(text, "://")
-	slash := strings.IndexByte(rest, '/')
-	if !ok || slash < 0 {
+	if !ok {
 		return text
 	}
-	path, query, hasQuery := strings.Cut(rest[slash:], "?")
-	if hasQuery {
-		query = "?" + query
+	rest, query, hasQuery := strings.Cut(rest, "?")
+	authority, path, hasPath := strings.Cut(rest, "/")
+	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
+		authority = escape(authority[:at], true) + authority[at:]
 	}
-	return scheme + "://" + rest[:slash] + escape(path, true) + query
+	text = scheme + "://" + authority
+	if hasPath {
+		text += "/" + escape(path, true)
+	}
+	if hasQuery {
+		text += "?" + query
+	}
+	return text
 }
 
 // escape percent-encodes what neither a path nor a query may hold, and percent

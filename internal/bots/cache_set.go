@@ -3,6 +3,7 @@ package bots
 import (
 	"maps"
 	"slices"
+	"sync"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
@@ -12,7 +13,7 @@ import (
 // Set is all bots at one moment. It is immutable.
 type Set struct {
 	byID   map[idKey]*Bot
-	fields []string
+	fields func() []string // made when first needed, as it takes the mappers of all
 	limits map[string]Limits
 }
 
@@ -33,7 +34,11 @@ func NewSet(all []*Bot) *Set {
 }
 
 func newSet(byID map[idKey]*Bot) *Set {
-	return &Set{byID: byID, fields: Fields(slices.Collect(maps.Values(byID))), limits: limitsOf(byID)}
+	return &Set{
+		byID:   byID,
+		fields: sync.OnceValue(func() []string { return Fields(slices.Collect(maps.Values(byID))) }),
+		limits: limitsOf(byID),
+	}
 }
 
 func limitsOf(byID map[idKey]*Bot) map[string]Limits {
@@ -90,7 +95,7 @@ func (s *Set) All() []*Bot { return slices.Collect(maps.Values(s.byID)) }
 
 // Fields are the paths of a call's document that decisions and the mappers of
 // these bots need.
-func (s *Set) Fields() []string { return s.fields }
+func (s *Set) Fields() []string { return s.fields() }
 
 // IDsOf returns the ids of the bots that push to these destinations, in every
 // form in which a call may hold them.
