@@ -2,6 +2,7 @@ package bots
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -119,5 +120,26 @@ func TestWhatIsSaidIsBounded(t *testing.T) {
 	// A fault is kept even if there were warnings enough before.
 	if b := withPush(t, m{"key_mapper": append(repeatKeys(1500, "{{unclosed"), bson.E{Key: "deep", Value: nested(maxDepth+2, "a")})}); b.Usable() {
 		t.Error("the fault behind many warnings is lost")
+	}
+}
+
+// The guide names the limits as they are.
+func TestTheGuideNamesTheLimits(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/delivery.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Join(strings.Fields(string(guide)), " ")
+	for _, want := range []string{
+		fmt.Sprintf("%d MiB for the fields", maxDocument>>20), fmt.Sprintf("%d,%03d keys and %d,000 tokens", maxKeys/1000, maxKeys%1000, maxTokens/1000),
+		fmt.Sprintf("%d KiB for one template, %d KiB for the address", maxTemplate>>10, maxURL>>10), fmt.Sprintf("%d bytes for a header's name and for a time format", maxHeaderName),
+		fmt.Sprintf("%d headers, %d rules with paths of %d bytes, %d values", maxHeaders, maxRules, maxRulePath, maxSecrets), fmt.Sprintf("more than %d MiB", MaxPayload>>20),
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("docs/delivery.md lacks %q", want)
+		}
+	}
+	if maxURL != maxHeaderValue || maxHeaderName != maxTimeFormat {
+		t.Error("the guide names these as one")
 	}
 }
