@@ -227,3 +227,26 @@ func TestPrivateAddresses(t *testing.T) {
 		t.Errorf("allowed: %v", b.Warnings)
 	}
 }
+
+// What is taken for an address can stand in a request line, and is taken for the
+// same address again.
+func FuzzAddress(f *testing.F) {
+	for _, s := range []string{"https://crm.example.com/a%2Fb/c d?q=ü#x", "https://ü:p%40 1@bücher.example:8443", "http://[::1]:80/%", "https://１２７.1/\\"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		u, problem, _ := parseURL(text)
+		if problem != "" {
+			return
+		}
+		once := u.String()
+		if i := strings.IndexFunc(once, func(r rune) bool { return r <= ' ' || r > '~' }); i >= 0 {
+			t.Errorf("%q: %q", text, once)
+		}
+		again, problem, _ := parseURL(once)
+		if problem != "" || again.String() != once {
+			t.Errorf("%q: %q, then %v (%s)", text, once, again, problem)
+		}
+		literalAddr(u.Hostname())
+	})
+}
