@@ -220,8 +220,12 @@ func TestTheRunbookTypesWhatExists(t *testing.T) {
 	if err != nil || len(sources) == 0 {
 		t.Fatalf("no sources of the commands: %v", err)
 	}
+	settings, err := filepath.Glob("../internal/config/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
 	var all strings.Builder
-	for _, file := range sources {
+	for _, file := range append(settings, sources...) {
 		all.WriteString(read(t, file))
 	}
 	blocks := regexp.MustCompile("(?s)```sh\n.*?\n```").FindAllString(read(t, "RUNBOOK.md"), -1)
@@ -234,7 +238,7 @@ func TestTheRunbookTypesWhatExists(t *testing.T) {
 			t.Errorf("there is no command watcher %s", c[1])
 		}
 		for _, flag := range regexp.MustCompile(`--([a-z-]+)`).FindAllStringSubmatch(c[2], -1) {
-			field := regexp.MustCompile(`(?i)\b` + strings.ReplaceAll(flag[1], "-", "") + `\s+(\[\]string|string|bool)`)
+			field := regexp.MustCompile(`(?i)\b` + strings.ReplaceAll(flag[1], "-", "") + `\s+(\[\]string|string|bool|secret\.Text)`)
 			if !field.MatchString(all.String()) {
 				t.Errorf("no command has the flag --%s", flag[1])
 			}

@@ -332,7 +332,7 @@ func TestMongoDBFaultsWhileRunning(t *testing.T) {
 				return apptest.Answer{}
 			})
 			w := r.start()
-			feeding, stop := context.WithTimeout(t.Context(), time.Second)
+			feeding, stop := context.WithCancel(t.Context())
 			defer stop()
 			var n int
 			fed := make(chan error, 1)
@@ -348,6 +348,7 @@ func TestMongoDBFaultsWhileRunning(t *testing.T) {
 				}
 				return nil
 			})
+			time.AfterFunc(time.Second, stop)
 			fault(local, func() {
 				select {
 				case <-time.After(150 * time.Millisecond):

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -70,18 +69,22 @@ func TestWhatIsCutOffIsNoFailureOfItsDestination(t *testing.T) {
 				<-first.Idle()
 				r.mu.Lock()
 				r.answer = func(*push.Request, int) push.Result { return answered(200) }
-				before := len(r.outcomes)
 				r.mu.Unlock()
 				r.store("next", nil)
 				synctest.Wait()
-				if o := r.last(); o.Status != calls.StatusOK || len(r.outcomes) != before+1 {
-					t.Errorf("%d outcomes more, the last %+v", len(r.outcomes)-before, o)
+				if next := r.call("next"); next.Pushed.Status != calls.StatusOK {
+					t.Errorf("the next call is %+v", next.Pushed)
+				}
+				for i := range 8 {
+					if cut := r.call(fmt.Sprint("cut", i)); cut.Pushed.Present {
+						t.Errorf("%s has the outcome %+v", cut.SessionID, cut.Pushed)
+					}
 				}
 				if l := onlyLane(t, r); l.State != queue.Closed || l.Problem.Times != 0 {
 					t.Errorf("%+v", l)
 				}
 				for i := range 8 {
-					if id := fmt.Sprint("cut", i); r.settled[id] != 0 {
+					if id := fmt.Sprint("cut", i); r.settledOf(id) != 0 {
 						t.Errorf("%s is settled, and nobody knows of it", id)
 					}
 				}
@@ -96,8 +99,8 @@ func TestWhatIsCutOffIsNoFailureOfItsDestination(t *testing.T) {
 type largeCalls struct {
 	*road
 	raw    bson.Raw
-	handed atomic.Int64
-	most   atomic.Int64
+	handed int // calls
+	most   int // bytes
 }
 
 func (l *largeCalls) Load(_ context.Context, q calls.Read, fn func(calls.Call) bool) error {
@@ -105,17 +108,17 @@ func (l *largeCalls) Load(_ context.Context, q calls.Read, fn func(calls.Call) b
 	for _, id := range q.IDs {
 		c := calls.Decode(l.raw)
 		c.ID = id
+		if !fn(c) {
+			return nil
+		}
 		l.mu.Lock()
 		settled := 0
 		for _, n := range l.settled {
 			settled += n
 		}
+		l.handed++
+		l.most = max(l.most, (l.handed-settled)*c.Size())
 		l.mu.Unlock()
-		if !fn(c) {
-			return nil
-		}
-		live := l.handed.Add(int64(c.Size())) - int64(settled*c.Size())
-		l.most.Store(max(l.most.Load(), live))
 	}
 	return nil
 }
@@ -135,7 +138,10 @@ func TestTheBytesOfCallsAreBoundedBeforeTheyAreRead(t *testing.T) {
 			r.store(fmt.Sprint("c", i), nil)
 		}
 		time.Sleep(time.Second)
-		if most := large.most.Load(); most > maxBytes {
+		r.mu.Lock()
+		most := large.most
+		r.mu.Unlock()
+		if most > maxBytes {
 			t.Errorf("%d MB of calls were read and not let go of, of %d", most>>20, maxBytes>>20)
 		}
 		close(block)
@@ -172,8 +178,10 @@ func TestAReadThatIsOlderThanItsEventIsMadeAgain(t *testing.T) {
 			submit(id)
 		}
 		time.Sleep(time.Second)
-		if len(r.settled) != 0 {
-			t.Errorf("settled %v without the result", r.settled)
+		for _, id := range append(ids, "deleted") {
+			if r.settledOf(id) != 0 {
+				t.Errorf("%s is settled without the result", id)
+			}
 		}
 		for _, id := range ids { // what the primary has
 			r.write(id, bson.M{"completed_at": completed})
@@ -183,10 +191,35 @@ func TestAReadThatIsOlderThanItsEventIsMadeAgain(t *testing.T) {
 		if n, _ := r.sends(); n != len(ids) {
 			t.Errorf("%d of %d results were pushed", n, len(ids))
 		}
-		if r.settled["deleted"] != 1 {
+		if r.settledOf("deleted") != 1 {
 			t.Error("a call that is gone for good is never settled")
 		}
 	})
+}
+
+func (r *road) settledOf(id string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.settled[id]
+}
+
+func (r *road) sentOf(deliveryID string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sent[deliveryID]
+}
+
+func (r *road) call(id string) calls.Call {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return calls.Decode(marshal(r.t, r.docs[id]))
+}
+
+// dueNow is how many calls stand as due on their documents.
+func (r *road) dueNow() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.due)
 }
 
 // stuckRecorder takes outcomes and writes none.
@@ -273,15 +306,15 @@ func TestACallThatCannotBeDeferredIsSentOnce(t *testing.T) {
 		r.store("full", nil)
 		time.Sleep(3 * time.Minute)
 		synctest.Wait()
-		full := calls.Decode(marshal(t, r.docs["full"]))
+		full := r.call("full")
 		id := full.DeliveryID()
-		if r.settled["full"] != 0 || r.sent[id] != 0 {
-			t.Errorf("settled %d times and sent %d times while the destination wants nothing", r.settled["full"], r.sent[id])
+		if r.settledOf("full") != 0 || r.sentOf(id) != 0 {
+			t.Errorf("settled %d times and sent %d times while the destination wants nothing", r.settledOf("full"), r.sentOf(id))
 		}
 		time.Sleep(20 * time.Minute)
 		synctest.Wait()
-		if r.settled["full"] != 1 || r.sent[id] != 1 {
-			t.Errorf("settled %d times and sent %d times", r.settled["full"], r.sent[id])
+		if r.settledOf("full") != 1 || r.sentOf(id) != 1 {
+			t.Errorf("settled %d times and sent %d times", r.settledOf("full"), r.sentOf(id))
 		}
 	})
 }
@@ -330,8 +363,8 @@ func TestCallsWaitForABotThatIsGone(t *testing.T) {
 		r.store("live", nil)
 		r.store("of a bot that never was", bson.M{"bot_id": "who"})
 		synctest.Wait()
-		if got := r.count(); got[calls.StatusOK] != 0 || r.settled["live"] != 1 || len(r.due) != 2 {
-			t.Errorf("while the bot is gone: %v, settled %v, due %v", got, r.settled, r.due)
+		if got := r.count(); got[calls.StatusOK] != 0 || r.settledOf("live") != 1 || r.dueNow() != 2 {
+			t.Errorf("while the bot is gone: %v, due %v", got, r.dueNow())
 		}
 		r.mu.Lock()
 		r.bots, r.gone = bot, nil
@@ -391,8 +424,8 @@ func TestNothingIsSentWithoutTheRightTo(t *testing.T) {
 		alive = false
 		r.store("b", nil)
 		synctest.Wait()
-		if _, n := r.sends(); n != 1 || r.settled["b"] != 0 || r.intake.Held() != 0 {
-			t.Errorf("%d sends, settled %v, %d held", n, r.settled, r.intake.Held())
+		if _, n := r.sends(); n != 1 || r.settledOf("b") != 0 || r.intake.Held() != 0 {
+			t.Errorf("%d sends, %d held", n, r.intake.Held())
 		}
 		first.Stop()
 		r.stop()
