@@ -107,6 +107,7 @@ func (p *partitions) hold(ctx context.Context, lease *resume.Lease) error {
 	err := stream.RunPartition(ctx, stream.PartitionConfig{
 		Lease: lease,
 		Stream: stream.Config{
+			Namespace:  "watcher",
 			Name:       streamName(lease.Partition()),
 			Collection: p.coll,
 			Pipeline:   calls.Pipeline(),

@@ -54,6 +54,7 @@ type Config struct {
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil: no metrics
+	Namespace  string                // first part of each metric's name; may be empty
 }
 
 // way is how a cursor is opened; also a metric label.
