@@ -153,7 +153,8 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 		return nil, err
 	}
 	a.group, err = resume.NewGroup(resume.GroupConfig{
-		Store: positions, Partitions: cfg.Partitions, Owner: owner(deps), Gone: processGone, Logger: a.logger, Registerer: a.registry,
+		Store: positions, Partitions: cfg.Partitions, Owner: owner(deps), Gone: processGone,
+		Logger: a.logger, Registerer: a.registry, Namespace: "watcher",
 	})
 	if err != nil {
 		return nil, err

@@ -407,3 +407,46 @@ func TestChangedPartitionsLoseNothing(t *testing.T) {
 		t.Errorf("positions %v for 2 partitions", ids)
 	}
 }
+
+// A rolling update that changes the number of partitions, as a Deployment does it: the
+// new replica is ready before the old one is stopped, as its standby, and every call
+// is pushed meanwhile.
+func TestRollingChangeOfPartitions(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ from, to int }{{4, 2}, {1, 3}} {
+		t.Run(fmt.Sprint("from ", c.from, " to ", c.to), func(t *testing.T) {
+			t.Parallel()
+			r := newRoad(t, "bot")
+			r.neverTwice()
+			n := 0
+			store := func() {
+				for range 40 {
+					r.Call(fmt.Sprint("s", n), "bot")
+					n++
+				}
+			}
+			r.cfg.Partitions = c.from
+			old := r.replica("old")
+			r.isHealthy(old, http.StatusOK, admin.StateReady)
+			r.cfg.Partitions = c.to
+			next := r.replica("next")
+			h := r.isHealthy(next, http.StatusOK, admin.StateStandby)
+			for i := range c.from {
+				if who := "old reads " + partitionOf(i, c.from).String(); !strings.Contains(h.Standby, who) {
+					t.Errorf("%q does not say that %s", h.Standby, who)
+				}
+			}
+			store()
+			r.once(n)
+			r.isHealthy(old, http.StatusOK, admin.StateReady)
+			if old.held() != c.from || next.held() != 0 {
+				t.Errorf("the old one reads %d, the new one %d", old.held(), next.held())
+			}
+			store()
+			old.halt()
+			store()
+			r.isHealthy(next, http.StatusOK, admin.StateReady)
+			r.once(n)
+		})
+	}
+}

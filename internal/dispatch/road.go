@@ -107,7 +107,7 @@ func (d *Dispatcher) send(it *item) {
 	d.metrics.queueSeconds.Observe(begun.Sub(it.queued).Seconds())
 	if !it.intake.maySend() {
 		d.queue.Done(&it.job, queue.Report{Health: queue.Interrupted})
-		d.release(it)
+		d.loadLater(it, alivePause)
 		return
 	}
 	request, decision := d.render(it, begun)
@@ -130,6 +130,10 @@ func (d *Dispatcher) send(it *item) {
 	d.metrics.bots.attempted(it.call.BotID, s.result.Class)
 	d.settle(it, decision, s)
 }
+
+// alivePause is for a lease of which it is not certain that it holds, as after the
+// host slept: either it is renewed, or the partition is stopped.
+const alivePause = 500 * time.Millisecond
 
 // render makes the request, and finds room for it.
 func (d *Dispatcher) render(it *item, now time.Time) (*push.Request, Decision) {

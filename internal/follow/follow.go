@@ -167,7 +167,7 @@ func (p *Partitions) Hold(ctx context.Context, lease *resume.Lease) error {
 	part := &partition{
 		o: p.o, metrics: p.metrics,
 		share:  share,
-		intake: p.o.Road.Open(lease.Context(), shareOf(share), nil),
+		intake: p.o.Road.Open(lease.Context(), shareOf(share), lease.Alive),
 		past:   pastOf(lease.Record(), p.first().Position, p.start(), p.ahead),
 	}
 	defer p.forget(share.Index)
@@ -215,7 +215,7 @@ func (p *Partitions) window(ctx context.Context) (resume.Window, bool) {
 
 // streamName is the label of a partition's stream.
 func streamName(p resume.Partition) string {
-	if p.Of <= 1 {
+	if p.Whole() {
 		return "calls"
 	}
 	return fmt.Sprintf("calls-%d", p.Index)
@@ -224,7 +224,7 @@ func streamName(p resume.Partition) string {
 // shareOf is which due calls belong to a partition. A lone one takes all, also
 // those that an earlier version or a hand made due without a slot.
 func shareOf(p resume.Partition) dispatch.Share {
-	if p.Of <= 1 {
+	if p.Whole() {
 		return dispatch.Share{}
 	}
 	from, to := p.Range()
@@ -243,8 +243,8 @@ type partition struct {
 
 // Event implements stream.Handler.
 func (p *partition) Event(ctx context.Context, e stream.Event, done func()) error {
-	if e.Key.Type == 0 || !p.share.Owns(e.Key) {
-		done() // the collection was dropped or renamed, or another share's call
+	if e.Key.Type == 0 {
+		done() // the collection was dropped or renamed
 		return nil
 	}
 	return p.intake.Submit(ctx, dispatch.Event{

@@ -9,6 +9,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/cxbridge/watcher/pkg/backoff"
 )
 
 // Defaults of CheckpointConfig.
@@ -44,10 +46,11 @@ type CheckpointConfig struct {
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil: no metrics
+	Namespace  string                // of the metrics; default none
 }
 
 // Checkpointer saves the watermark of a Tracker under a Lease. It never holds
-// up reading: while the store is away, it tries again with growing pauses, and
+// up reading: while the store is away, it attempts again with growing pauses, and
 // what is pending grows up to the limit of whoever reads.
 type Checkpointer struct {
 	cfg    CheckpointConfig
@@ -75,7 +78,7 @@ func NewCheckpointer(cfg CheckpointConfig) (*Checkpointer, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	metric, err := newCheckpointMetrics(cfg.Registerer, cfg.Lease.Partition().Index)
+	metric, err := newCheckpointMetrics(cfg.Registerer, cfg.Namespace, cfg.Lease.Partition().Index)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +127,7 @@ func (c *Checkpointer) due(now time.Time) bool {
 }
 
 // save stores the watermark if it moved. Failures are logged when they begin
-// and when they end, and returned for Run to judge.
+// and when they end, and returned to Run.
 func (c *Checkpointer) save(ctx context.Context) error {
 	events := c.cfg.Tracker.Events()
 	position, ok := c.cfg.Tracker.Watermark()
@@ -137,7 +140,7 @@ func (c *Checkpointer) save(ctx context.Context) error {
 	now := time.Now()
 	switch {
 	case err == nil:
-		c.metric.saves["saved"].Inc()
+		c.metric.saves.WithLabelValues("saved").Inc()
 		if c.failures > 0 {
 			c.cfg.Logger.InfoContext(ctx, "saving the position again", "failures", c.failures)
 		}
@@ -147,14 +150,15 @@ func (c *Checkpointer) save(ctx context.Context) error {
 			c.events = events
 		}
 	case errors.Is(err, ErrFenced):
-		c.metric.saves["fenced"].Inc()
+		c.metric.saves.WithLabelValues("fenced").Inc()
 		c.metric.fenced.Inc()
 	default:
-		c.metric.saves["failed"].Inc()
+		c.metric.saves.WithLabelValues("failed").Inc()
 		if c.failures == 0 {
 			c.cfg.Logger.WarnContext(ctx, "cannot save the position", "error", err)
 		}
-		c.retryAt = now.Add(min(saveBackoff, c.cfg.Every<<min(c.failures, 6)))
+		pauses := backoff.Backoff{First: c.cfg.Every, Most: saveBackoff}
+		c.retryAt = now.Add(pauses.Pause(c.failures))
 		c.failures++
 	}
 	return err

@@ -14,7 +14,7 @@ import (
 
 // desk is a Checkpointer at work on a memory, in fake time.
 type desk struct {
-	memory  *memory
+	table   *table
 	line    *line
 	lease   *Lease
 	tracker *Tracker
@@ -22,16 +22,22 @@ type desk struct {
 	done    chan error
 }
 
-func newDesk(t *testing.T, change func(*CheckpointConfig)) *desk {
+func must(t *testing.T, err error) {
 	t.Helper()
-	m := newMemory()
-	l := newLine(m, "x", 1, 0)
-	taken, err := l.take(t.Context(), Partition{0, 1}, Record{}, holder{owner: "a", instance: "a", lease: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &desk{memory: m, line: l, tracker: NewTracker(), done: make(chan error, 1)}
-	d.lease = newLease(l, taken, time.Hour, 5*time.Second, time.Now(), func() bool { return false })
+}
+
+func newDesk(t *testing.T, change func(*CheckpointConfig)) *desk {
+	t.Helper()
+	m := newTable()
+	lease, err := m.Hold(t.Context(), Partition{0, 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &desk{table: m, line: newLine(m, 1, 0), lease: lease, tracker: NewTracker(), done: make(chan error, 1)}
+	lease.ledger = d.line
 	cfg := CheckpointConfig{Lease: d.lease, Tracker: d.tracker, Origin: Origin{ReplicaSet: "rs0", Pipeline: "p"}}
 	if change != nil {
 		change(&cfg)
@@ -46,7 +52,7 @@ func newDesk(t *testing.T, change func(*CheckpointConfig)) *desk {
 	return d
 }
 
-func (d *desk) saved() uint32 { return d.memory.look("x").Position.ClusterTime.T }
+func (d *desk) saved() uint32 { return d.table.stored("x").Position.ClusterTime.T }
 
 func (d *desk) end() error {
 	d.stop()
@@ -58,7 +64,7 @@ func (d *desk) end() error {
 func TestCheckpointsAreRareAndTheLastIsAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg := prometheus.NewPedanticRegistry()
-		d := newDesk(t, func(c *CheckpointConfig) { c.Registerer = reg })
+		d := newDesk(t, func(c *CheckpointConfig) { c.Registerer, c.Namespace = reg, "watcher" })
 		open := d.tracker.Track(place(1))
 		for i := 2; i <= 100; i++ { // ten seconds of events
 			d.tracker.Track(place(i))()
@@ -80,7 +86,7 @@ func TestCheckpointsAreRareAndTheLastIsAtTheEnd(t *testing.T) {
 		if err := d.end(); err != nil {
 			t.Fatal(err)
 		}
-		r := d.memory.look("x")
+		r := d.table.stored("x")
 		if r.Position.ClusterTime.T != 151 || r.ReplicaSet != "rs0" || r.Pipeline != "p" || r.SavedAt.IsZero() {
 			t.Errorf("stored %+v", r)
 		}
@@ -92,17 +98,17 @@ func TestCheckpointsAreRareAndTheLastIsAtTheEnd(t *testing.T) {
 
 func mustCounter(t *testing.T, reg prometheus.Registerer, outcome string) prometheus.Counter {
 	t.Helper()
-	m, err := newCheckpointMetrics(reg, 0)
+	m, err := newCheckpointMetrics(reg, "watcher", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return m.saves[outcome]
+	return m.saves.WithLabelValues(outcome)
 }
 
 func TestIdleCheckpointsAreRarer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg := prometheus.NewPedanticRegistry()
-		d := newDesk(t, func(c *CheckpointConfig) { c.Registerer = reg })
+		d := newDesk(t, func(c *CheckpointConfig) { c.Registerer, c.Namespace = reg, "watcher" })
 		for i := 1; i <= 100; i++ {
 			d.tracker.Idle(place(i))
 			wait(time.Second)
@@ -122,7 +128,7 @@ func TestIdleCheckpointsAreRarer(t *testing.T) {
 func TestCheckpointerOutlivesTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg := prometheus.NewPedanticRegistry()
-		d := newDesk(t, func(c *CheckpointConfig) { c.Registerer = reg })
+		d := newDesk(t, func(c *CheckpointConfig) { c.Registerer, c.Namespace = reg, "watcher" })
 		d.line.setCut(true)
 		for i := 1; i <= 60; i++ { // a minute without a store
 			d.tracker.Track(place(i))()
@@ -130,7 +136,7 @@ func TestCheckpointerOutlivesTheStore(t *testing.T) {
 		}
 		failed := testutil.ToFloat64(mustCounter(t, reg, "failed"))
 		if failed < 3 || failed > 12 {
-			t.Errorf("%v tries in a minute without a store", failed)
+			t.Errorf("%v attempts in a minute without a store", failed)
 		}
 		d.line.setCut(false)
 		wait(16 * time.Second)
@@ -148,7 +154,7 @@ func TestCheckpointerStopsWhenItIsFenced(t *testing.T) {
 		d := newDesk(t, nil)
 		d.tracker.Track(place(1))()
 		wait(2 * time.Second)
-		d.memory.reset(Partition{0, 1}, "x", place(7), Reset{ID: "r"})
+		must(t, d.table.Reset(t.Context(), Partition{0, 1}, place(7), Reset{ID: "r"}))
 		d.tracker.Track(place(9))()
 		wait(3 * time.Second)
 		err := <-d.done
@@ -168,14 +174,14 @@ func TestHeadroom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg := prometheus.NewPedanticRegistry()
 		d := newDesk(t, func(c *CheckpointConfig) {
-			c.Registerer = reg
+			c.Registerer, c.Namespace = reg, "watcher"
 			c.Window = func(context.Context) (Window, bool) {
 				return Window{Oldest: bson.Timestamp{T: 100, I: 1}, Newest: bson.Timestamp{T: 500, I: 1}}, true
 			}
 		})
 		d.tracker.Track(place(300))()
 		wait(40 * time.Second)
-		m, err := newCheckpointMetrics(reg, 0)
+		m, err := newCheckpointMetrics(reg, "watcher", 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -191,11 +197,11 @@ func TestHeadroom(t *testing.T) {
 func TestMetricsAreTidy(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	for range 2 { // partitions come and go
-		if _, err := newGroupMetrics(reg, 2); err != nil {
+		if _, err := newGroupMetrics(reg, "watcher", 2); err != nil {
 			t.Fatal(err)
 		}
 		for i := range 2 {
-			if _, err := newCheckpointMetrics(reg, i); err != nil {
+			if _, err := newCheckpointMetrics(reg, "watcher", i); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -2,15 +2,14 @@ package resume
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 )
 
 // Defaults of GroupConfig.
@@ -19,6 +18,12 @@ const (
 	// 1 + 11 + 1 = 13 s after a crash, and outlasts a short election.
 	DefaultLease = 11 * time.Second
 	DefaultBeat  = time.Second
+
+	// beatsEach is how many looks there are to a sign of life: one in two seconds
+	// leaves five chances within a lease, and costs MongoDB half as many writes.
+	beatsEach = 2
+
+	atOnce = 16 // writes of one replica
 )
 
 // HoldFunc works on one partition. ctx ends when it should stop reading; its
@@ -30,8 +35,8 @@ type HoldFunc func(ctx context.Context, lease *Lease) error
 
 // GroupConfig is what a Group needs.
 type GroupConfig struct {
-	Store      *Store
-	Partitions int // shares into which the documents are split; default 1
+	Store      Ledger // a *Store, or a *Memory in tests
+	Partitions int    // shares into which the documents are split; default 1
 
 	// Owner is a readable name for this replica that stays the same when it is
 	// restarted in place, such as the host name. A lease that the same owner
@@ -45,34 +50,34 @@ type GroupConfig struct {
 	// Nil knows of none but a former holder of this very name.
 	Gone func(owner string) bool
 
-	Lease time.Duration // life of a lease without a beat; default DefaultLease
-	Beat  time.Duration // between beats; default DefaultBeat; at most Lease/3
+	Lease time.Duration // life of a replica that shows no sign of it; default DefaultLease
+	Beat  time.Duration // between looks at the others; every second one shows life; default DefaultBeat; at most Lease/6
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil: no metrics
+	Namespace  string                // of the metrics; default none
 }
 
 // Group shares the partitions of one name among the replicas that run a Group
 // for it, and holds this replica's share.
 type Group struct {
-	store  ledger
-	parts  int
-	self   holder
-	gone   func(owner string) bool
-	beat   time.Duration
-	limit  time.Duration // of one write to the store
-	log    *slog.Logger
-	metric *groupMetrics
+	ledger  Ledger
+	parts   int
+	owner   string
+	gone    func(owner string) bool
+	beat    time.Duration
+	limit   time.Duration // of one question to the store
+	log     *slog.Logger
+	metric  *groupMetrics
+	session *session
 
 	// Only Run's goroutine touches these.
 	held   map[int]*holding
-	seen   map[string]sighting
+	watch  watch
 	first  bool // until the first look at the records succeeded
 	warned time.Time
 
 	ended chan ended
-
-	alone atomic.Bool // no other member lived at the last good look
 
 	mu     sync.Mutex
 	status GroupStatus
@@ -93,65 +98,69 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 	if cfg.Store == nil {
 		return nil, errors.New("a group needs a store")
 	}
-	return newGroup(cfg, cfg.Store)
-}
-
-func newGroup(cfg GroupConfig, store ledger) (*Group, error) {
 	cfg.Partitions = max(1, cfg.Partitions)
 	if cfg.Lease <= 0 {
 		cfg.Lease = DefaultLease
 	}
+	slowest := cfg.Lease / (3 * beatsEach)
 	if cfg.Beat <= 0 {
-		cfg.Beat = min(DefaultBeat, cfg.Lease/3)
+		cfg.Beat = min(DefaultBeat, slowest)
 	}
-	if cfg.Beat > cfg.Lease/3 {
-		return nil, fmt.Errorf("beat of %s is too slow for a lease of %s: at most a third", cfg.Beat, cfg.Lease)
+	if cfg.Beat > slowest {
+		return nil, fmt.Errorf("beat of %s is too slow for a lease of %s: at most a sixth", cfg.Beat, cfg.Lease)
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	instance := rand.Text()[:12]
-	if cfg.Owner == "" {
-		cfg.Owner = instance
+	self := member{owner: cfg.Owner, instance: newInstance(), lease: cfg.Lease, partitions: cfg.Partitions}
+	if self.owner == "" {
+		self.owner = self.instance
 	}
-	metric, err := newGroupMetrics(cfg.Registerer, cfg.Partitions)
+	metric, err := newGroupMetrics(cfg.Registerer, cfg.Namespace, cfg.Partitions)
 	if err != nil {
 		return nil, err
 	}
+	limit := cfg.Lease / 5
 	return &Group{
-		store:  store,
-		parts:  cfg.Partitions,
-		gone:   cfg.Gone,
-		self:   holder{owner: cfg.Owner, instance: instance, lease: cfg.Lease},
-		beat:   cfg.Beat,
-		limit:  cfg.Lease / 5,
-		log:    cfg.Logger,
-		metric: metric,
-		held:   make(map[int]*holding),
-		seen:   make(map[string]sighting),
-		first:  true,
-		ended:  make(chan ended, cfg.Partitions),
+		ledger:  cfg.Store,
+		parts:   cfg.Partitions,
+		owner:   self.owner,
+		gone:    cfg.Gone,
+		beat:    cfg.Beat,
+		limit:   limit,
+		log:     cfg.Logger,
+		metric:  metric,
+		session: newSession(cfg.Store, self, beatsEach*cfg.Beat, limit),
+		held:    make(map[int]*holding),
+		watch:   watch{lease: cfg.Lease, most: cfg.Beat + limit},
+		first:   true,
+		ended:   make(chan ended, cfg.Partitions),
 	}, nil
 }
 
 // Run keeps this replica a member and calls hold, each in its own goroutine,
-// for every partition it gets. When ctx ends it stops the readers, goes on
-// renewing until every hold has returned, gives the leases up and leaves. It
-// returns nil then, or the error with which a hold ended.
+// for every partition it gets. When ctx ends it stops the readers, stays a member
+// until every hold has returned, gives each lease up as its hold returns, and leaves.
+// It returns nil then, or the error with which a hold ended.
 func (g *Group) Run(ctx context.Context, hold HoldFunc) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	work := context.WithoutCancel(ctx)
+	work, stopWork := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stopWork(nil)
+	var beats sync.WaitGroup
+	g.session.beat(work)
+	beats.Go(func() { g.session.run(work) })
 	ticker := time.NewTicker(g.beat)
 	defer ticker.Stop()
 	var failure error
 	stopping := ctx.Done()
 	for ctx.Err() == nil || len(g.held) > 0 {
-		g.round(ctx, hold)
+		g.report(g.round(ctx, hold))
 		select {
 		case <-ticker.C:
 		case <-stopping:
 			stopping = nil
+			g.session.leave()
 		case e := <-g.ended:
 			g.drop(e)
 			if e.err != nil && failure == nil {
@@ -160,98 +169,142 @@ func (g *Group) Run(ctx context.Context, hold HoldFunc) error {
 			}
 		}
 	}
-	g.leave(work)
+	stopWork(nil)
+	beats.Wait()
+	g.leave(context.WithoutCancel(ctx))
 	return failure
 }
 
-// round is one beat: show life, look at the others, take and give. Without the
-// store nothing is taken or given; leases that cannot be renewed run out by
-// their own clocks.
-func (g *Group) round(ctx context.Context, hold HoldFunc) {
+// round is one look at the records and what follows from it: dead members are removed,
+// the partitions that the plan gives to this replica are taken if they are free, and
+// those that it gives to another are let go.
+func (g *Group) round(ctx context.Context, hold HoldFunc) error {
 	work := context.WithoutCancel(ctx)
-	err := g.renew(work)
-	if ctx.Err() != nil {
-		return
-	}
-	asked := time.Now()
-	var records []Record
-	if err == nil {
-		records, err = g.look(work)
-	}
+	v, err := g.look(work)
 	if err != nil {
-		// While the store was away nobody could beat: count everyone's silence anew.
-		clear(g.seen)
-		g.fail(err)
-		return
+		return err
 	}
-	live := g.observe(records, asked)
-	g.note(live)
-	if !g.settleLayout(work, live) {
-		return
+	if len(v.gone) > 0 {
+		err := g.each(work, len(v.gone), func(ctx context.Context, i int) error { return g.ledger.remove(ctx, v.gone[i]) })
+		if err != nil {
+			return err
+		}
+		if v, err = g.look(work); err != nil { // one that beat at this moment is not gone
+			return err
+		}
 	}
-	g.share(ctx, live, hold)
+	g.note(v)
+	self, life, err := g.session.current()
+	if err != nil || ctx.Err() != nil { // a replica that drains takes nothing, but sees a reset
+		return err
+	}
+	if _, seen := v.members[self.instance]; !seen {
+		return errNotJoined
+	}
 	g.first = false
+	v, agreed, err := g.agree(work, v, self)
+	if err != nil || !agreed {
+		return err
+	}
+	return g.share(work, v, self, func(before, now Record) {
+		g.begin(ctx, before, newLease(life, g.ledger, now, g.session.certain), hold)
+	})
 }
 
-// renew beats for the member and for each held lease, all at the same time.
-func (g *Group) renew(ctx context.Context) error {
+// look reads the records, and ends the leases that are no longer ours by them.
+func (g *Group) look(ctx context.Context) (view, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, g.limit, errStoreSlow)
 	defer cancel()
-	var wg sync.WaitGroup
-	for _, h := range g.held {
-		wg.Go(func() {
-			if err := h.lease.renew(ctx); errors.Is(err, ErrFenced) {
-				g.metric.fenced.Inc()
-			}
+	self, _, _ := g.session.current()
+	asked := time.Now()
+	records, err := g.ledger.look(ctx)
+	if err != nil {
+		return view{}, err
+	}
+	v := g.observe(records, self, asked)
+	others := len(v.members)
+	if _, found := v.members[self.instance]; found {
+		others--
+	}
+	g.session.setAlone(others == 0)
+	for i, h := range g.held {
+		// A smaller term is news of long ago: a primary that was just elected may
+		// tell what was before.
+		if r := v.partitions[Partition{i, g.parts}]; r.Term > h.lease.Term() {
+			g.metric.fenced.Inc()
+			h.lease.fenced(r)
+		}
+	}
+	return v, nil
+}
+
+// each writes n things, some at once, each within the limit. It returns one of the
+// errors; ErrFenced, when others were quicker, is one.
+func (g *Group) each(ctx context.Context, n int, write func(ctx context.Context, i int) error) error {
+	var all errgroup.Group
+	all.SetLimit(atOnce)
+	for i := range n {
+		all.Go(func() error {
+			ctx, cancel := context.WithTimeoutCause(ctx, g.limit, errStoreSlow)
+			defer cancel()
+			return write(ctx, i)
 		})
 	}
-	err := g.store.beat(ctx, g.self)
-	wg.Wait()
-	return err
+	return all.Wait()
 }
 
-func (g *Group) look(ctx context.Context) ([]Record, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, g.limit, errStoreSlow)
-	defer cancel()
-	return g.store.Records(ctx)
-}
-
-// share takes what the plan gives to this replica and is free, and stops what
-// it gives to another.
-func (g *Group) share(ctx context.Context, live view, hold HoldFunc) {
-	plan := Plan(live.members, live.owners(g.parts))
-	for i, member := range plan {
-		h := g.held[i]
+// share takes what the plan gives to this replica and is free, and lets go of what it
+// gives to another.
+func (g *Group) share(ctx context.Context, v view, self member, begin func(before, now Record)) error {
+	var free, left []Record
+	for i, member := range Plan(v.sharers(g.parts), v.owners(g.parts)) {
+		h, r := g.held[i], v.partitions[Partition{i, g.parts}]
+		owner, ours := v.owner(r), member == self.instance
 		switch {
-		case h != nil && member != g.self.instance:
+		case h != nil && !ours:
 			h.stop(ErrMoved)
-		case h == nil && member == g.self.instance && !live.taken(i, g.parts):
-			g.take(ctx, i, live.record(i, g.parts), hold)
+		case h == nil && ours && (owner == "" || owner == self.instance):
+			free = append(free, r)
+		case h == nil && !ours && owner == self.instance:
+			left = append(left, r) // taken once, but the answer was lost
 		}
 	}
+	acquired := make(chan Record)
+	failed := make(chan error, 1)
+	go func() {
+		defer close(acquired)
+		failed <- g.each(ctx, len(free), func(ctx context.Context, i int) error {
+			r, err := g.ledger.acquire(ctx, free[i], self)
+			if errors.Is(err, ErrFenced) {
+				return nil // another was quicker
+			}
+			if err == nil {
+				acquired <- r
+			}
+			return err
+		})
+	}()
+	for r := range acquired {
+		begin(v.partitions[r.Partition], r)
+	}
+	for _, r := range left {
+		if err := release(ctx, g.ledger, r, g.limit); err != nil {
+			return err
+		}
+	}
+	return <-failed
 }
 
-func (g *Group) take(ctx context.Context, i int, seen Record, hold HoldFunc) {
-	limited, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), g.limit, errStoreSlow)
-	defer cancel()
-	p := Partition{Index: i, Of: g.parts}
-	asked := time.Now()
-	taken, err := g.store.take(limited, p, seen, g.self)
-	if err != nil {
-		if !errors.Is(err, ErrFenced) { // else another was quicker
-			g.fail(err)
-		}
-		return
-	}
-	change, from := "acquired", seen.Owner
-	if seen.Held() {
+// begin works on a partition that was taken.
+func (g *Group) begin(ctx context.Context, before Record, lease *Lease, hold HoldFunc) {
+	i, change := lease.Partition().Index, "acquired"
+	if before.Held() {
 		change = "taken_over"
 	}
-	g.metric.changes[change].Inc()
-	g.metric.hold(i, taken.Term)
-	g.log.InfoContext(ctx, "holding a partition", "partition", p.String(), "term", taken.Term, "change", change, "from", from)
-	// A little less than a standby waits, for clocks that run at other speeds.
-	lease := newLease(g.store, taken, g.self.lease-g.self.lease/20, g.limit, asked, g.alone.Load)
+	g.metric.changes.WithLabelValues(change).Inc()
+	g.metric.hold(i, 1, lease.Term())
+	log := g.log.With("partition", lease.Partition().String(), "term", lease.Term())
+	log.InfoContext(ctx, "holding a partition", "change", change, "from", before.Owner)
 	reading, stop := context.WithCancelCause(ctx)
 	context.AfterFunc(lease.ctx, func() { stop(context.Cause(lease.ctx)) })
 	g.held[i] = &holding{lease: lease, stop: stop}
@@ -261,10 +314,9 @@ func (g *Group) take(ctx context.Context, i int, seen Record, hold HoldFunc) {
 			err = nil // it was told to stop; what it says now follows from that
 		}
 		why := context.Cause(reading)
-		released := lease.release(context.WithoutCancel(ctx))
+		released := lease.release(context.WithoutCancel(ctx), g.limit)
 		stop(nil)
-		g.log.InfoContext(ctx, "let go of a partition", "partition", p.String(), "term", taken.Term,
-			"why", text(why), "release", text(released))
+		log.InfoContext(ctx, "let go of a partition", "why", text(why), "release", text(released))
 		g.ended <- ended{partition: i, err: err}
 	}()
 }
@@ -286,22 +338,20 @@ func (g *Group) drop(e ended) {
 	case errors.Is(cause, ErrLost):
 		change = "lost"
 	}
-	g.metric.changes[change].Inc()
-	g.metric.letGo(e.partition)
+	g.metric.changes.WithLabelValues(change).Inc()
+	g.metric.hold(e.partition, 0, 0)
 	delete(g.held, e.partition)
 }
 
-// leave removes this replica from the members, so that the others need not wait.
+// leave removes this replica from the members. Where that fails, the others see that
+// its beat has stopped.
 func (g *Group) leave(ctx context.Context) {
-	ctx, cancel := context.WithTimeoutCause(ctx, g.limit, errStoreSlow)
-	defer cancel()
-	records, err := g.store.Records(ctx)
+	v, err := g.look(ctx)
 	if err != nil {
-		return // the others see that the beat stopped
+		return
 	}
-	for _, r := range records {
-		if r.Member && r.Instance == g.self.instance {
-			_ = g.store.forget(ctx, r) // same
-		}
+	self, _, _ := g.session.current()
+	if r, found := v.members[self.instance]; found {
+		_ = g.each(ctx, 1, func(ctx context.Context, _ int) error { return g.ledger.remove(ctx, r) }) // see above
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"pgregory.net/rapid"
@@ -19,15 +21,35 @@ import (
 	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
 )
 
-func newCollection(t *testing.T) *mongo.Collection {
+// onEach runs a test on localmongo, and on the cluster that WATCHER_TEST_MONGODB_URI
+// names, in a database of its own.
+func onEach(t *testing.T, test func(t *testing.T, coll *mongo.Collection)) {
+	t.Run("localmongo", func(t *testing.T) {
+		test(t, newCollection(t, localmongotest.Start(t, localmongo.Options{}).URI(), nil))
+	})
+	t.Run("cluster", func(t *testing.T) {
+		uri := os.Getenv("WATCHER_TEST_MONGODB_URI")
+		if uri == "" {
+			t.Skip("WATCHER_TEST_MONGODB_URI is not set")
+		}
+		test(t, newCollection(t, uri, nil))
+	})
+}
+
+func newCollection(t *testing.T, uri string, monitor *event.CommandMonitor) *mongo.Collection {
 	t.Helper()
-	server := localmongotest.Start(t, localmongo.Options{})
-	client, err := mongo.Connect(options.Client().ApplyURI(server.URI()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = client.Disconnect(context.Background()) })
-	return client.Database("test").Collection("resume")
+	client, err := mongo.Connect(options.Client().ApplyURI(uri).SetMonitor(monitor))
+	must(t, err)
+	db := client.Database("watcher_test_" + bson.NewObjectID().Hex())
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := db.Drop(ctx); err != nil {
+			t.Error(err)
+		}
+		_ = client.Disconnect(ctx)
+	})
+	return db.Collection("resume")
 }
 
 func newTestStore(t testing.TB, coll *mongo.Collection, name string) *Store {
@@ -39,59 +61,62 @@ func newTestStore(t testing.TB, coll *mongo.Collection, name string) *Store {
 	return s
 }
 
-// The store and the reference of the lease tests do the same, whatever is asked.
-func TestLedger(t *testing.T) {
-	coll := newCollection(t)
+// The store and the memory do the same, whatever is asked.
+func TestLedgersAgree(t *testing.T) { onEach(t, ledgersAgree) }
+
+func ledgersAgree(t *testing.T, coll *mongo.Collection) {
 	round := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		round++
 		name := fmt.Sprint("x", round)
-		stored := newTestStore(t, coll, name)
-		model := newLine(newMemory(), name, 1, 0)
-		both := []ledger{stored, model}
+		both := []Ledger{newTestStore(t, coll, name), NewMemory(name)}
 		ctx := context.Background()
-		parts := []Partition{{0, 1}, {0, 2}, {1, 2}}
-		holders := []holder{{"a", "ia", time.Second}, {"b", "ib", 2 * time.Second}}
+		ids := []string{name, name + "/0-of-2", name + "/1-of-2", memberID(name, "ia"), layoutID(name)}
+		members := []member{{owner: "a", instance: "ia", lease: time.Second, partitions: 2}, {owner: "b", instance: "ib", leaving: true}}
 		looks := [2][][]Record{{{}}, {{}}} // what was seen at each look, to act on old news
 		for range rapid.IntRange(1, 15).Draw(rt, "steps") {
-			p := rapid.SampledFrom(parts).Draw(rt, "partition")
-			h := rapid.SampledFrom(holders).Draw(rt, "holder")
-			term := rapid.Int64Range(1, 4).Draw(rt, "term")
+			id := rapid.SampledFrom(ids).Draw(rt, "id")
+			_, kind, _ := parseID(name, id)
+			m := rapid.SampledFrom(members).Draw(rt, "member")
+			c := change{what: "test", term: rapid.Int64Range(0, 4).Draw(rt, "term")}
 			look := rapid.IntRange(0, len(looks[0])-1).Draw(rt, "look")
-			op := rapid.IntRange(0, 7).Draw(rt, "op")
+			op := rapid.SampledFrom([][]int{kindPartition: {0, 1, 3, 4, 6}, kindMember: {4, 5}, kindLayout: {0, 2, 4}}[kind]).Draw(rt, "op")
+			switch op {
+			case 0:
+				c.holder = &m
+			case 1:
+				c.saved = &saved{At(time.Unix(100+c.term, 0)), Origin{"rs", "p"}, time.Unix(c.term+1, 0).UTC()}
+			case 2:
+				c.holder, c.layout = &member{}, &layout{partitions: 2, complete: c.term > 2}
+			}
 			var errs [2]error
 			for i, l := range both {
-				seen := find(looks[i][look], p.ID(name))
-				switch op {
-				case 0, 1:
-					_, errs[i] = l.take(ctx, p, seen, h)
-				case 2:
-					errs[i] = l.renew(ctx, p.ID(name), term)
-				case 3:
-					errs[i] = l.release(ctx, p.ID(name), term)
-				case 4:
-					errs[i] = l.save(ctx, p.ID(name), term, At(time.Unix(100+term, 0)), Origin{"rs", "p"}, time.Unix(term, 0).UTC())
-				case 5:
-					errs[i] = l.beat(ctx, h)
-				case 6:
-					if seen.ID != "" {
-						errs[i] = l.forget(ctx, seen)
-					}
-				case 7:
-					errs[i] = l.adopt(ctx, p, Record{Position: At(time.Unix(50, 0)), Pipeline: "q"})
+				seen := find(looks[i][look], id)
+				switch {
+				case op <= 2:
+					errs[i] = l.put(ctx, id, seen, c)
+				case op == 3 && seen.ID != "":
+					_, errs[i] = l.acquire(ctx, seen, m)
+				case op == 4 && seen.ID != "":
+					errs[i] = l.remove(ctx, seen)
+				case op == 5:
+					errs[i] = l.beat(ctx, m, c.term > 1)
+				case op == 6:
+					p, _, _ := parseID(name, id)
+					errs[i] = l.Reset(ctx, p, At(time.Unix(5, 0)), Reset{ID: "r", At: time.Unix(9, 0).UTC()})
 				}
-				records, err := l.Records(ctx)
+				records, err := l.look(ctx)
 				if err != nil {
 					rt.Fatal(err)
 				}
 				looks[i] = append(looks[i], records)
 			}
 			if errors.Is(errs[0], ErrFenced) != errors.Is(errs[1], ErrFenced) || (errs[0] == nil) != (errs[1] == nil) {
-				rt.Fatalf("op %d: the store says %v, the reference %v", op, errs[0], errs[1])
+				rt.Fatalf("op %d: the store says %v, the memory %v", op, errs[0], errs[1])
 			}
 			a, b := lines(looks[0][len(looks[0])-1]), lines(looks[1][len(looks[1])-1])
 			if a != b {
-				rt.Fatalf("op %d: the store has\n%s\nthe reference\n%s", op, a, b)
+				rt.Fatalf("op %d: the store has\n%s\nthe memory\n%s", op, a, b)
 			}
 		}
 	})
@@ -110,28 +135,27 @@ func find(records []Record, id string) Record {
 func lines(records []Record) string {
 	var all []string
 	for _, r := range records {
-		all = append(all, fmt.Sprintf("%s %s %v %q %q term %d beat %d lease %s at %d %q %q saved %d damage %v", r.ID, r.Partition,
-			r.Member, r.Owner, r.Instance, r.Term, r.Beat, r.Lease, r.Position.ClusterTime.T, r.ReplicaSet, r.Pipeline,
-			max(0, r.SavedAt.Unix()), r.Damage))
+		all = append(all, fmt.Sprintf("%s %s %v %q %q term %d beat %d lease %s %d %v %v at %d %q %q saved %d reset %v damage %v", r.ID, r.Partition,
+			r.Member, r.Owner, r.Instance, r.Term, r.Beat, r.Lease, r.Partitions, r.Leaving, r.complete, r.Position.ClusterTime.T,
+			r.ReplicaSet, r.Pipeline, max(0, r.SavedAt.Unix()), r.Reset != nil, r.Damage))
 	}
-	slices.Sort(all)
 	return strings.Join(all, "\n")
 }
 
-func TestOneOfManyTakes(t *testing.T) {
-	coll := newCollection(t)
+func TestOneOfManyAcquires(t *testing.T) { onEach(t, oneOfManyAcquires) }
+
+func oneOfManyAcquires(t *testing.T, coll *mongo.Collection) {
 	s := newTestStore(t, coll, "x")
+	must(t, s.put(t.Context(), "x", Record{}, change{}))
 	for round := range int64(3) {
 		seen, _, err := s.Record(t.Context(), Partition{0, 1})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		var mu sync.Mutex
 		var won []int64
 		var wg sync.WaitGroup
 		for i := range 16 {
 			wg.Go(func() {
-				r, err := s.take(t.Context(), Partition{0, 1}, seen, holder{"o", fmt.Sprint(i), time.Second})
+				r, err := s.acquire(t.Context(), seen, member{owner: "o", instance: fmt.Sprint(i)})
 				mu.Lock()
 				defer mu.Unlock()
 				switch {
@@ -149,19 +173,25 @@ func TestOneOfManyTakes(t *testing.T) {
 	}
 }
 
-func TestNamesDoNotSeeEachOther(t *testing.T) {
-	coll := newCollection(t)
-	for _, name := range []string{"x", "xy", "x0"} {
+func TestNamesDoNotSeeEachOther(t *testing.T) { onEach(t, namesDoNotSeeEachOther) }
+
+func namesDoNotSeeEachOther(t *testing.T, coll *mongo.Collection) {
+	for _, name := range []string{"x", "xy", "x0", "x.", "x-"} {
 		s := newTestStore(t, coll, name)
-		for _, p := range []Partition{{0, 1}, {1, 2}} {
-			if _, err := s.take(t.Context(), p, Record{}, holder{name, name, time.Second}); err != nil {
-				t.Fatal(err)
-			}
+		for _, p := range []Partition{{0, 1}, {1, 2}, {10, 12}} {
+			must(t, s.put(t.Context(), p.ID(name), Record{}, change{holder: &member{owner: name}}))
 		}
+		must(t, s.put(t.Context(), layoutID(name), Record{}, change{layout: &layout{}}))
+		must(t, s.beat(t.Context(), member{owner: name, instance: "i"}, true))
 	}
 	records, err := newTestStore(t, coll, "x").Records(t.Context())
-	if err != nil || len(records) != 2 || records[0].Owner != "x" || records[1].Owner != "x" {
+	if err != nil || len(records) != 4 {
 		t.Errorf("%+v %v", records, err)
+	}
+	for _, r := range records {
+		if r.Owner != "x" {
+			t.Errorf("%+v", r)
+		}
 	}
 	for _, bad := range []string{"", "a/b", "a\x00"} {
 		if _, err := NewStore(coll, bad); err == nil {
@@ -170,15 +200,46 @@ func TestNamesDoNotSeeEachOther(t *testing.T) {
 	}
 }
 
-func TestResetOfAnyRecord(t *testing.T) {
-	coll := newCollection(t)
+// What else is kept under a name is never removed, and each look reads it in vain.
+func TestALookReadsNoOtherRecords(t *testing.T) {
+	var mu sync.Mutex
+	read := 0
+	coll := newCollection(t, localmongotest.Start(t, localmongo.Options{}).URI(), &event.CommandMonitor{
+		Succeeded: func(_ context.Context, e *event.CommandSucceededEvent) {
+			if e.CommandName == "find" || e.CommandName == "getMore" {
+				mu.Lock()
+				defer mu.Unlock()
+				read += len(e.Reply)
+			}
+		}})
+	s := newTestStore(t, coll, "x")
+	must(t, s.put(t.Context(), "x/0-of-2", Record{}, change{}))
+	must(t, s.beat(t.Context(), member{instance: "i"}, true))
+	for _, id := range []string{"x/replay/1", "x/a", "x/:", "x/members2", "x/memb", "x/zz", "x/Z", "x/!"} {
+		_, err := coll.InsertOne(t.Context(), bson.D{{Key: "_id", Value: id}, {Key: "sessions", Value: strings.Repeat("s", 50_000)}})
+		must(t, err)
+	}
+	records, err := s.look(t.Context())
+	if err != nil || len(records) != 2 {
+		t.Errorf("%+v %v", records, err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if read > 5_000 {
+		t.Errorf("one look at %d records reads %d bytes", len(records), read)
+	}
+}
+
+func TestResetOfAnyRecord(t *testing.T) { onEach(t, resetOfAnyRecord) }
+
+func resetOfAnyRecord(t *testing.T, coll *mongo.Collection) {
 	s := newTestStore(t, coll, "x")
 	at := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	tok := token(t, idleToken)
 	for name, doc := range map[string]bson.D{
 		"none":           nil,
-		"held":           {{Key: "term", Value: int64(5)}, {Key: "beat", Value: int64(9)}, {Key: "instance", Value: "i"}},
-		"damaged":        {{Key: "term", Value: "x"}, {Key: "beat", Value: bson.A{}}, {Key: "token", Value: 5}},
+		"held":           {{Key: "term", Value: int64(5)}, {Key: "instance", Value: "i"}},
+		"damaged":        {{Key: "term", Value: "x"}, {Key: "owner", Value: bson.A{}}, {Key: "token", Value: 5}},
 		"without a term": {{Key: "token", Value: bson.D{{Key: "_data", Value: eventToken}}}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -202,11 +263,12 @@ func TestResetOfAnyRecord(t *testing.T) {
 			if err != nil || !ok || r.Damage != nil {
 				t.Fatalf("%+v %v %v", r, ok, err)
 			}
-			if r.Term <= before.Term || r.Held() || TokenText(r.Position.Token) != idleToken || r.Position.ClusterTime.IsZero() ||
+			if r.Term <= before.Term || r.Instance != before.Instance || TokenText(r.Position.Token) != idleToken || r.Position.ClusterTime.IsZero() ||
 				r.Reset == nil || r.Reset.ID == "" || r.Reset.Repush != "all" || !r.Reset.At.Equal(at) {
 				t.Errorf("%+v, reset %+v", r, r.Reset)
 			}
-			if err := s.save(t.Context(), "x", before.Term, At(at), Origin{}, at); !errors.Is(err, ErrFenced) {
+			late := change{term: before.Term, saved: &saved{position: At(at)}}
+			if err := s.put(t.Context(), "x", before, late); !errors.Is(err, ErrFenced) {
 				t.Errorf("a late save under the old term: %v", err)
 			}
 		})
@@ -214,8 +276,10 @@ func TestResetOfAnyRecord(t *testing.T) {
 }
 
 // Two groups on a real store: shared, and taken over after a clean stop.
-func TestGroupsOnAStore(t *testing.T) {
-	s := newTestStore(t, newCollection(t), "x")
+func TestGroupsOnAStore(t *testing.T) { onEach(t, groupsOnAStore) }
+
+func groupsOnAStore(t *testing.T, coll *mongo.Collection) {
+	s := newTestStore(t, coll, "x")
 	type told struct {
 		owner string
 		p     Partition

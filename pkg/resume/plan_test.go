@@ -1,14 +1,10 @@
 package resume
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"testing"
-	"testing/synctest"
-	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
 	"pgregory.net/rapid"
 )
 
@@ -79,92 +75,5 @@ func TestPlanIsBalancedAndMovesLittle(t *testing.T) {
 func TestPlanWithoutMembers(t *testing.T) {
 	if got := Plan(nil, []string{"a", ""}); !slices.Equal(got, []string{"", ""}) {
 		t.Errorf("got %q", got)
-	}
-}
-
-// The oldest of several positions, which all partitions of another number begin
-// at: of those in one second too, and among tokens of one transaction.
-func TestOldestRecord(t *testing.T) {
-	at := func(second, increment uint32, kind string) Position {
-		ts := bson.Timestamp{T: second, I: increment}
-		p := Position{ClusterTime: ts}
-		if kind != "" {
-			raw, err := bson.Marshal(bson.D{{Key: "_data", Value: fmt.Sprintf("82%08X%08X%s", second, increment, kind)}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			p.Token = raw
-		}
-		return p
-	}
-	const idle, event = "2B0229296E04", "2B022C0100296E5A1004"
-	inOrder := []Position{
-		at(7, 1, event), at(8, 1, ""), at(8, 1, idle), at(8, 1, event), at(8, 1, event+"01"), at(8, 2, idle), at(8, 300, event), at(9, 1, idle),
-	}
-	saved := time.Unix(20, 0)
-	rapid.Check(t, func(t *rapid.T) {
-		pick := rapid.SliceOfNDistinct(rapid.IntRange(0, len(inOrder)-1), 1, len(inOrder), rapid.ID).Draw(t, "positions")
-		var records []Record
-		for _, i := range pick {
-			records = append(records, Record{Position: inOrder[i], SavedAt: saved})
-		}
-		records = append(records, Record{}) // never saved: has no say
-		got, ok := oldestRecord(records)
-		if want := inOrder[slices.Min(pick)]; !ok || got.Position.String() != want.String() {
-			t.Fatalf("the oldest of %v is %v, want %v", pick, got.Position, want)
-		}
-	})
-	if _, ok := oldestRecord([]Record{{}}); ok {
-		t.Error("an oldest of none")
-	}
-}
-
-// shortLived is a store that fails after it has removed some records.
-type shortLived struct {
-	*line
-	left int
-}
-
-func (s *shortLived) forget(ctx context.Context, seen Record) error {
-	if s.left--; s.left < 0 {
-		return errAway
-	}
-	return s.line.forget(ctx, seen)
-}
-
-// A change of the number of partitions that ends halfway, wherever that is, is
-// begun again by the next replica, from the same oldest position.
-func TestLayoutMoveThatEndsHalfway(t *testing.T) {
-	for removed := range 5 {
-		synctest.Test(t, func(t *testing.T) {
-			m := newMemory()
-			for i, at := range []uint32{8, 5, 9, 7} { // of which 5 is the oldest
-				p := Partition{i, 4}
-				m.put(Record{ID: p.ID("x"), Partition: p, Term: 1, SavedAt: time.Unix(20, 0),
-					Position: Position{ClusterTime: bson.Timestamp{T: at, I: 1}}})
-			}
-			l := newLine(m, "x", 1, 0)
-			for _, left := range []int{removed, 100} {
-				g, err := newGroup(GroupConfig{Owner: "a", Partitions: 3}, &shortLived{line: l, left: left})
-				if err != nil {
-					t.Fatal(err)
-				}
-				records, err := l.Records(t.Context())
-				if err != nil {
-					t.Fatal(err)
-				}
-				// What the first one took is taken over, as after its lease ran out.
-				g.first = true
-				g.settleLayout(t.Context(), g.observe(records, time.Now()))
-			}
-			for i := range 3 {
-				if at := m.look(Partition{i, 3}.ID("x")).Position.ClusterTime.T; at != 5 {
-					t.Errorf("after %d removed: partition %d begins at %d, the oldest was 5", removed, i, at)
-				}
-			}
-			if len(m.records) != 3 {
-				t.Errorf("after %d removed: %d records are left", removed, len(m.records))
-			}
-		})
 	}
 }

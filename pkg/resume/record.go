@@ -1,69 +1,15 @@
 package resume
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"hash/fnv"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
-
-// Partition is one share of the documents of a stream: the Index-th of Of,
-// counted from 0.
-type Partition struct {
-	Index, Of int
-}
-
-// String is "0-of-4", for logs.
-func (p Partition) String() string { return fmt.Sprintf("%d-of-%d", p.Index, p.Of) }
-
-// ID is the `_id` under which the partition's progress is stored: the name
-// alone while there is one partition, "name/0-of-4" otherwise.
-func (p Partition) ID(name string) string {
-	if p.Of <= 1 {
-		return name
-	}
-	return name + "/" + p.String()
-}
-
-// Slots is the number of slots that documents fall into. A partition is a range
-// of them, so what is stored beside a document stays right when the number of
-// partitions changes.
-const Slots = 4096
-
-// Slot is the slot of a document, from 0 to Slots-1, by its _id: the type and
-// the value are hashed (64-bit FNV-1a, its bits mixed once more because the ids
-// of documents differ in few). The rule must never change: two versions that
-// differ would both, or neither, take a document.
-func Slot(id bson.RawValue) int {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte{byte(id.Type)})
-	_, _ = h.Write(id.Value)
-	sum := h.Sum64()
-	sum ^= sum >> 33
-	sum *= 0xff51afd7ed558ccd // the first step of MurmurHash3's finalizer
-	sum ^= sum >> 33
-	return int(sum % Slots)
-}
-
-// Owns says whether a document with this _id belongs to the partition.
-func (p Partition) Owns(id bson.RawValue) bool {
-	if p.Of <= 1 {
-		return true
-	}
-	from, to := p.Range()
-	slot := Slot(id)
-	return from <= slot && slot < to
-}
-
-// Range is the slots of the partition, without the last.
-func (p Partition) Range() (from, to int) {
-	of := max(p.Of, 1)
-	return p.Index * Slots / of, (p.Index + 1) * Slots / of
-}
 
 // Names of the fields of a stored record.
 const (
@@ -80,7 +26,9 @@ const (
 	fieldBeat        = "beat"
 	fieldLease       = "lease_ms"
 	fieldReset       = "reset"
-	memberPart       = "/member/"
+	fieldPartitions  = "partitions"
+	fieldLeaving     = "leaving"
+	fieldComplete    = "complete"
 )
 
 // Record is one stored document: the progress of a partition and who holds it,
@@ -95,11 +43,14 @@ type Record struct {
 	Pipeline   string // hash of the pipeline that the token came from, "" if unknown
 	SavedAt    time.Time
 
-	Owner    string        // readable name of the holder, "" when nobody holds it
-	Instance string        // the one process that holds it
-	Term     int64         // grows with each change of holder and each reset
-	Beat     int64         // grows while the holder lives
-	Lease    time.Duration // how long the holder lives without a beat
+	Owner    string // readable name of the holder, "" when nobody holds it
+	Instance string // the one process that holds it; it lives while it is a member
+	Term     int64  // grows with each change of holder and each reset
+
+	Beat       int64         // of a member: grows while it lives
+	Lease      time.Duration // of a member: how long it lives without a beat
+	Partitions int           // of a member: the number of partitions that it works in
+	Leaving    bool          // of a member: it drains and is to get nothing more
 
 	Reset *Reset // the last reset by an operator, nil if there was none
 
@@ -107,6 +58,8 @@ type Record struct {
 	// be read stands in the other fields.
 	Damage error
 
+	kind               kind
+	complete           bool          // of the layout: all of its partitions have records
 	seenTerm, seenBeat bson.RawValue // as stored, for compare-and-set
 }
 
@@ -114,7 +67,7 @@ type Record struct {
 type Reset struct {
 	ID     string    // random, tells one reset from the next
 	At     time.Time // when it was asked for
-	Repush string    // what to do with results already pushed; not judged here
+	Repush string    // what to do with results already pushed; decided elsewhere
 	By     string    // who asked, for the log
 }
 
@@ -132,59 +85,51 @@ func (e *CorruptError) Error() string {
 	return fmt.Sprintf("stored position %q: field %s is a %s", e.ID, e.Field, e.Kind)
 }
 
-// parseID takes an `_id` of this name apart.
-func parseID(name, id string) (p Partition, member, ok bool) {
-	if id == name {
-		return Partition{Index: 0, Of: 1}, false, true
-	}
-	rest, found := strings.CutPrefix(id, name)
-	if !found {
-		return Partition{}, false, false
-	}
-	if strings.HasPrefix(rest, memberPart) {
-		return Partition{}, true, true
-	}
-	index, of, found := strings.Cut(strings.TrimPrefix(rest, "/"), "-of-")
-	if !found || rest[0] != '/' {
-		return Partition{}, false, false
-	}
-	i, errIndex := strconv.Atoi(index)
-	n, errOf := strconv.Atoi(of)
-	if errIndex != nil || errOf != nil || i < 0 || n < 2 || i >= n {
-		return Partition{}, false, false
-	}
-	return Partition{Index: i, Of: n}, false, true
-}
-
 // decodeRecord reads a stored document. It never fails: a field of the wrong
 // kind is left out and named in Damage, the others are kept.
 func decodeRecord(name string, raw bson.Raw) (Record, bool) {
 	id, _ := raw.Lookup(fieldID).StringValueOK()
-	partition, member, ok := parseID(name, id)
+	partition, kind, ok := parseID(name, id)
 	if !ok {
 		return Record{}, false
 	}
-	d := decoder{raw: raw, id: id}
+	d := &decoder{raw: raw, id: id}
 	r := Record{
 		ID:         id,
 		Partition:  partition,
-		Member:     member,
-		ReplicaSet: d.text(fieldReplicaSet),
-		Pipeline:   d.text(fieldPipeline),
-		SavedAt:    d.date(fieldSavedAt),
-		Owner:      d.text(fieldOwner),
-		Instance:   d.text(fieldInstance),
-		Term:       d.number(fieldTerm),
-		Beat:       d.number(fieldBeat),
-		Lease:      time.Duration(d.number(fieldLease)) * time.Millisecond,
+		Member:     kind == kindMember,
+		ReplicaSet: field(d, fieldReplicaSet, bson.RawValue.StringValueOK),
+		Pipeline:   field(d, fieldPipeline, bson.RawValue.StringValueOK),
+		SavedAt:    field(d, fieldSavedAt, date),
+		Owner:      field(d, fieldOwner, bson.RawValue.StringValueOK),
+		Instance:   field(d, fieldInstance, bson.RawValue.StringValueOK),
+		Term:       field(d, fieldTerm, bson.RawValue.AsInt64OK),
 		Position: Position{
-			Token:       d.token(),
-			ClusterTime: d.timestamp(fieldClusterTime),
-			WallTime:    d.date(fieldWallTime),
+			Token:       field(d, fieldToken, tokenIn),
+			ClusterTime: field(d, fieldClusterTime, timestamp),
+			WallTime:    field(d, fieldWallTime, date),
 		},
-		Reset:    d.reset(),
+		kind:     kind,
 		seenTerm: copyValue(raw.Lookup(fieldTerm)),
 		seenBeat: copyValue(raw.Lookup(fieldBeat)),
+	}
+	if doc := field(d, fieldReset, bson.RawValue.DocumentOK); doc != nil {
+		inner := &decoder{raw: doc, id: id}
+		r.Reset = &Reset{
+			ID: field(inner, "id", bson.RawValue.StringValueOK), At: field(inner, "at", date),
+			Repush: field(inner, "repush", bson.RawValue.StringValueOK), By: field(inner, "by", bson.RawValue.StringValueOK),
+		}
+		d.faults = append(d.faults, inner.faults...)
+	}
+	if kind != kindPartition {
+		r.Partitions = int(field(d, fieldPartitions, bson.RawValue.AsInt64OK))
+		r.complete = field(d, fieldComplete, bson.RawValue.BooleanOK)
+	}
+	if kind == kindMember {
+		r.Instance = strings.TrimPrefix(id, memberID(name, ""))
+		r.Beat = field(d, fieldBeat, bson.RawValue.AsInt64OK)
+		r.Lease = time.Duration(field(d, fieldLease, bson.RawValue.AsInt64OK)) * time.Millisecond
+		r.Leaving = field(d, fieldLeaving, bson.RawValue.BooleanOK)
 	}
 	if r.Position.ClusterTime.IsZero() {
 		r.Position.ClusterTime, _ = TokenTime(r.Position.Token)
@@ -200,104 +145,71 @@ type decoder struct {
 	faults []error
 }
 
-// value is false for a field that is missing or null.
-func (d *decoder) value(field string) (bson.RawValue, bool) {
-	v, err := d.raw.LookupErr(field)
+// field reads one field; one that is missing or null is the zero value, without a fault.
+func field[T any](d *decoder, name string, read func(bson.RawValue) (T, bool)) T {
+	var zero T
+	v, err := d.raw.LookupErr(name)
 	if err != nil || v.Type == bson.TypeNull || v.Type == bson.TypeUndefined {
-		return bson.RawValue{}, false
+		return zero
 	}
-	return v, true
+	value, ok := read(v)
+	if !ok {
+		d.faults = append(d.faults, &CorruptError{ID: d.id, Field: name, Kind: v.Type})
+		return zero
+	}
+	return value
 }
 
-func (d *decoder) fault(field string, v bson.RawValue) {
-	d.faults = append(d.faults, &CorruptError{ID: d.id, Field: field, Kind: v.Type})
-}
-
-func (d *decoder) text(field string) string {
-	v, ok := d.value(field)
-	if !ok {
-		return ""
-	}
-	text, ok := v.StringValueOK()
-	if !ok {
-		d.fault(field, v)
-	}
-	return text
-}
-
-func (d *decoder) date(field string) time.Time {
-	v, ok := d.value(field)
-	if !ok {
-		return time.Time{}
-	}
+func date(v bson.RawValue) (time.Time, bool) {
 	at, ok := v.TimeOK()
-	if !ok {
-		d.fault(field, v)
-		return time.Time{}
-	}
-	return at.UTC()
+	return at.UTC(), ok
 }
 
-func (d *decoder) number(field string) int64 {
-	v, ok := d.value(field)
-	if !ok {
-		return 0
-	}
-	n, ok := v.AsInt64OK()
-	if !ok {
-		d.fault(field, v)
-	}
-	return n
-}
-
-func (d *decoder) timestamp(field string) bson.Timestamp {
-	v, ok := d.value(field)
-	if !ok {
-		return bson.Timestamp{}
-	}
+func timestamp(v bson.RawValue) (bson.Timestamp, bool) {
 	t, i, ok := v.TimestampOK()
-	if !ok {
-		d.fault(field, v)
-	}
-	return bson.Timestamp{T: t, I: i}
+	return bson.Timestamp{T: t, I: i}, ok
 }
 
-// token accepts only what TokenTime can read: anything else is refused by every
+// tokenIn accepts only what TokenTime can read: anything else is refused by every
 // server, and is better found here.
-func (d *decoder) token() bson.Raw {
-	v, ok := d.value(fieldToken)
-	if !ok {
-		return nil
-	}
+func tokenIn(v bson.RawValue) (bson.Raw, bool) {
 	token, ok := v.DocumentOK()
 	if !ok || token.Validate() != nil {
-		d.fault(fieldToken, v)
-		return nil
+		return nil, false
 	}
-	if _, ok := TokenTime(token); !ok {
-		d.fault(fieldToken, v)
-		return nil
-	}
-	return CloneToken(token)
-}
-
-func (d *decoder) reset() *Reset {
-	v, ok := d.value(fieldReset)
-	if !ok {
-		return nil
-	}
-	doc, ok := v.DocumentOK()
-	if !ok {
-		d.fault(fieldReset, v)
-		return nil
-	}
-	inner := decoder{raw: doc, id: d.id}
-	reset := &Reset{ID: inner.text("id"), At: inner.date("at"), Repush: inner.text("repush"), By: inner.text("by")}
-	d.faults = append(d.faults, inner.faults...)
-	return reset
+	_, ok = TokenTime(token)
+	return CloneToken(token), ok
 }
 
 func copyValue(v bson.RawValue) bson.RawValue {
 	v.Value = append([]byte(nil), v.Value...)
 	return v
+}
+
+// oldestRecord is the record from which nothing of the others is passed over; false when
+// none was ever saved. A second holds thousands of events, so exact places decide.
+func oldestRecord(records []Record) (Record, bool) {
+	var placed []Record
+	for _, r := range records {
+		if r = r.guessed(); !r.Position.IsZero() {
+			placed = append(placed, r)
+		}
+	}
+	if len(placed) == 0 {
+		return Record{}, false
+	}
+	return slices.MinFunc(placed, func(a, b Record) int {
+		return cmp.Or(a.Position.ClusterTime.Compare(b.Position.ClusterTime), CompareTokens(a.Position.Token, b.Position.Token))
+	}), true
+}
+
+// guessed is the record with a place that is surely older than its own, where that
+// cannot be read: what was unsettled at a save had rarely waited for an hour.
+func (r Record) guessed() Record {
+	if r.Damage == nil || !r.Position.IsZero() {
+		return r
+	}
+	known := cmp.Or(r.Position.WallTime, r.SavedAt, time.Now().Add(-23*time.Hour))
+	r.Position = At(known.Add(-time.Hour))
+	return r
 }

@@ -3,6 +3,7 @@ package resume
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -12,14 +13,17 @@ import (
 
 func TestParseID(t *testing.T) {
 	for id, want := range map[string]struct {
-		p      Partition
-		member bool
-		ok     bool
+		p    Partition
+		kind kind
+		ok   bool
 	}{
-		"x":              {Partition{0, 1}, false, true},
-		"x/0-of-4":       {Partition{0, 4}, false, true},
-		"x/3-of-4":       {Partition{3, 4}, false, true},
-		"x/member/abc":   {Partition{}, true, true},
+		"x":              {Partition{0, 1}, kindPartition, true},
+		"x/0-of-4":       {Partition{0, 4}, kindPartition, true},
+		"x/3-of-4":       {Partition{3, 4}, kindPartition, true},
+		"x/member/abc":   {Partition{}, kindMember, true},
+		"x/members":      {Partition{}, kindLayout, true},
+		"x/replay/abc":   {},
+		"x/00-of-4":      {}, // a second name of one partition
 		"x/4-of-4":       {},
 		"x/0-of-1":       {}, // one partition has the name alone
 		"x/-1-of-4":      {},
@@ -32,69 +36,71 @@ func TestParseID(t *testing.T) {
 		"x/":             {},
 		"x/0-of-4-of-12": {},
 	} {
-		p, member, ok := parseID("x", id)
-		if p != want.p || member != want.member || ok != want.ok {
-			t.Errorf("%q: got %v %v %v", id, p, member, ok)
+		p, kind, ok := parseID("x", id)
+		if p != want.p || kind != want.kind || ok != want.ok {
+			t.Errorf("%q: got %v %v %v", id, p, kind, ok)
 		}
-		if ok && !member && p.ID("x") != id {
+		if ok && kind == kindPartition && p.ID("x") != id {
 			t.Errorf("%q: comes back as %q", id, p.ID("x"))
 		}
 	}
 }
 
 func TestDecodeRecordKeepsWhatItCanRead(t *testing.T) {
-	saved := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
-	whole := bson.M{
+	savedAt := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	partition := bson.M{
 		"_id": "x", "token": bson.D{{Key: "_data", Value: idleToken}}, "cluster_time": bson.Timestamp{T: 9, I: 2},
-		"wall_time": saved, "replica_set": "rs0", "pipeline": "ff", "saved_at": saved,
-		"owner": "a", "instance": "i", "term": int64(3), "beat": int32(4), "lease_ms": 9000.0,
-		"reset": bson.D{{Key: "id", Value: "r"}, {Key: "at", Value: saved}, {Key: "repush", Value: "all"}, {Key: "by", Value: "me"}},
+		"wall_time": savedAt, "replica_set": "rs0", "pipeline": "ff", "saved_at": savedAt,
+		"owner": "a", "instance": "i", "term": int64(3),
+		"reset": bson.D{{Key: "id", Value: "r"}, {Key: "at", Value: savedAt}, {Key: "repush", Value: "all"}, {Key: "by", Value: "me"}},
 	}
-	read := func(doc bson.M) Record {
+	member := bson.M{"_id": "x/member/i", "owner": "a", "beat": int32(4), "lease_ms": 9000.0, "partitions": 2, "leaving": true}
+	decode := func(doc bson.M) Record {
 		raw, err := bson.Marshal(doc)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		r, ok := decodeRecord("x", raw)
 		if !ok {
 			t.Fatalf("%v is not a record", doc)
 		}
 		return r
 	}
-	r := read(whole)
-	if r.Damage != nil || r.Term != 3 || r.Beat != 4 || r.Lease != 9*time.Second || !r.Held() ||
+	r := decode(partition)
+	if r.Damage != nil || r.Term != 3 || !r.Held() || r.Member ||
 		r.Position.ClusterTime != (bson.Timestamp{T: 9, I: 2}) || TokenText(r.Position.Token) != idleToken ||
-		!r.SavedAt.Equal(saved) || r.Reset == nil || *r.Reset != (Reset{ID: "r", At: saved, Repush: "all", By: "me"}) {
+		!r.SavedAt.Equal(savedAt) || r.Reset == nil || *r.Reset != (Reset{ID: "r", At: savedAt, Repush: "all", By: "me"}) {
 		t.Fatalf("got %+v", r)
 	}
-	for field := range whole {
-		if field == "_id" {
-			continue
-		}
-		bad := bson.M{}
-		for k, v := range whole {
-			bad[k] = v
-		}
-		bad[field] = bson.Regex{Pattern: "x"}
-		got := read(bad)
-		corrupt, ok := errors.AsType[*CorruptError](got.Damage)
-		if !ok || corrupt.Field != field || corrupt.Kind != bson.TypeRegex {
-			t.Errorf("%s of another kind: damage is %v", field, got.Damage)
-		}
-		if field != "term" && got.Term != 3 || field != "owner" && got.Owner != "a" {
-			t.Errorf("%s of another kind: the rest is lost: %+v", field, got)
-		}
-		delete(bad, field)
-		if got := read(bad); got.Damage != nil {
-			t.Errorf("without %s: damage is %v", field, got.Damage)
+	if r := decode(member); r.Damage != nil || !r.Member || r.Instance != "i" || r.Owner != "a" || r.Beat != 4 ||
+		r.Lease != 9*time.Second || r.Partitions != 2 || !r.Leaving {
+		t.Fatalf("got %+v", r)
+	}
+	for _, whole := range []bson.M{partition, member} {
+		for field := range whole {
+			if field == "_id" {
+				continue
+			}
+			bad := maps.Clone(whole)
+			bad[field] = bson.Regex{Pattern: "x"}
+			got := decode(bad)
+			corrupt, ok := errors.AsType[*CorruptError](got.Damage)
+			if !ok || corrupt.Field != field || corrupt.Kind != bson.TypeRegex {
+				t.Errorf("%s of another kind: damage is %v", field, got.Damage)
+			}
+			if field != "instance" && got.Instance != "i" || field != "owner" && got.Owner != "a" {
+				t.Errorf("%s of another kind: the rest is lost: %+v", field, got)
+			}
+			delete(bad, field)
+			if got := decode(bad); got.Damage != nil {
+				t.Errorf("without %s: damage is %v", field, got.Damage)
+			}
 		}
 	}
 	nonsense := bson.M{"_id": "x", "token": bson.D{{Key: "_data", Value: "hello"}}}
-	if got := read(nonsense); got.Damage == nil || got.Position.Token != nil {
+	if got := decode(nonsense); got.Damage == nil || got.Position.Token != nil {
 		t.Errorf("a token that is none: %+v", got)
 	}
 	timeless := bson.M{"_id": "x", "token": bson.D{{Key: "_data", Value: idleToken}}}
-	if got := read(timeless); got.Position.ClusterTime.T != 1795304493 {
+	if got := decode(timeless); got.Position.ClusterTime.T != 1795304493 {
 		t.Errorf("the time is not taken from the token: %v", got.Position)
 	}
 }

@@ -16,11 +16,14 @@
 //   - A Group holds leases: it makes this replica a member, shares the
 //     partitions among the members, takes over those of a member that stopped,
 //     and calls a function for each partition for as long as it is held here.
+//     Members with another number of partitions stand by.
 //   - A Store is the collection they all stand in, and the door for operators:
-//     Records to look, Reset to move a position.
+//     Records to look, Reset to move a position. A Memory takes its place in tests.
 //
-// No clock is compared with another machine's. A lease is alive while its beat
-// moves, as seen by the observer's own monotonic clock.
+// No clock is compared with another machine's. A member lives while its beat moves,
+// as the others see it by their own monotonic clocks; they then remove its record,
+// if the beat has still not moved. All leases of a member live by that one record,
+// and the member stops to trust it earlier than the others, by its own clocks.
 package resume
 
 import (

@@ -2,11 +2,10 @@ package resume
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
-	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -44,17 +43,18 @@ func NewStore(coll *mongo.Collection, name string) (*Store, error) {
 // Name is the identity under which progress is stored.
 func (s *Store) Name() string { return s.name }
 
-// Records returns all records of the name: partitions, also those of another
-// number of partitions, and members. A damaged one has Damage set.
-func (s *Store) Records(ctx context.Context) ([]Record, error) {
-	// '0' is the byte after '/': the range holds all that starts with "name/".
+// look implements Ledger. It names ranges of ids, each up to the byte that follows, so that
+// what else is kept under "name/", such as the records of replays, is not read.
+func (s *Store) look(ctx context.Context) ([]Record, error) {
+	between := func(from, to string) bson.D { // without to
+		return bson.D{{Key: fieldID, Value: bson.D{{Key: "$gte", Value: s.name + from}, {Key: "$lt", Value: s.name + to}}}}
+	}
 	filter := bson.D{{Key: "$or", Value: bson.A{
-		bson.D{{Key: fieldID, Value: s.name}},
-		bson.D{{Key: fieldID, Value: bson.D{
-			{Key: "$gte", Value: s.name + "/"}, {Key: "$lt", Value: s.name + "0"},
-		}}},
+		byID(s.name), between("/0", "/:"), between(memberPart, "/member0"), byID(layoutID(s.name)),
 	}}}
-	cursor, err := s.coll.Find(ctx, filter)
+	// In the order of ids: a partition is read before the member that holds it, so
+	// the absence of that member is never older than the holding.
+	cursor, err := s.coll.Find(ctx, filter, options.Find().SetSort(bson.D{{Key: fieldID, Value: 1}}))
 	if err != nil {
 		return nil, fmt.Errorf("read the stored positions: %w", err)
 	}
@@ -71,6 +71,13 @@ func (s *Store) Records(ctx context.Context) ([]Record, error) {
 	return records, nil
 }
 
+// Records returns the records of the partitions, also those of another number of
+// partitions, and of the members. A damaged one has Damage set.
+func (s *Store) Records(ctx context.Context) ([]Record, error) {
+	records, err := s.look(ctx)
+	return slices.DeleteFunc(records, func(r Record) bool { return r.kind == kindLayout }), err
+}
+
 // Record returns the record of one partition; false when there is none.
 func (s *Store) Record(ctx context.Context, p Partition) (Record, bool, error) {
 	raw, err := s.coll.FindOne(ctx, byID(p.ID(s.name))).Raw()
@@ -84,178 +91,119 @@ func (s *Store) Record(ctx context.Context, p Partition) (Record, bool, error) {
 	return r, ok, nil
 }
 
-// take makes holder the holder of the record as it was seen: it fails with
-// ErrFenced when the record has moved since. A seen record with an empty ID
-// means that there was none.
-func (s *Store) take(ctx context.Context, p Partition, seen Record, h holder) (Record, error) {
-	return s.takeWith(ctx, p, seen, h, nil)
-}
-
-// takeWith is take with more fields written at the same moment.
-func (s *Store) takeWith(ctx context.Context, p Partition, seen Record, h holder, extra bson.D) (Record, error) {
-	term := nextTerm(seen)
-	set := bson.D{
-		{Key: fieldOwner, Value: h.owner},
-		{Key: fieldInstance, Value: h.instance},
-		{Key: fieldTerm, Value: term},
-		{Key: fieldBeat, Value: int64(0)},
-		{Key: fieldLease, Value: h.lease.Milliseconds()},
-	}
-	set = append(set, extra...)
-	id := p.ID(s.name)
-	if seen.ID == "" {
-		_, err := s.coll.InsertOne(ctx, append(bson.D{{Key: fieldID, Value: id}}, set...))
-		if mongo.IsDuplicateKeyError(err) {
-			return Record{}, ErrFenced
-		}
-		if err != nil {
-			return Record{}, fmt.Errorf("take the lease %s: %w", id, err)
-		}
-		return Record{ID: id, Partition: p, Owner: h.owner, Instance: h.instance, Term: term, Lease: h.lease}, nil
-	}
-	filter := bson.D{
-		{Key: fieldID, Value: id},
-		{Key: fieldTerm, Value: orNull(seen.seenTerm)},
-		{Key: fieldBeat, Value: orNull(seen.seenBeat)},
-	}
+// acquire implements Ledger.
+func (s *Store) acquire(ctx context.Context, seen Record, m member) (Record, error) {
+	set := bson.D{{Key: "$set", Value: change{term: nextTerm(seen), holder: &m}.fields()}}
 	after := options.FindOneAndUpdate().SetReturnDocument(options.After)
-	raw, err := s.coll.FindOneAndUpdate(ctx, filter, bson.D{{Key: "$set", Value: set}}, after).Raw()
+	raw, err := s.coll.FindOneAndUpdate(ctx, asSeen(seen), set, after).Raw()
 	if errors.Is(err, mongo.ErrNoDocuments) {
 		return Record{}, ErrFenced
 	}
 	if err != nil {
-		return Record{}, fmt.Errorf("take the lease %s: %w", id, err)
+		return Record{}, fmt.Errorf("acquire the lease %s: %w", seen.ID, err)
 	}
-	taken, _ := decodeRecord(s.name, raw)
-	return taken, nil
+	acquired, _ := decodeRecord(s.name, raw)
+	return acquired, nil
 }
 
-// renew moves the beat of a lease on.
-func (s *Store) renew(ctx context.Context, id string, term int64) error {
-	return s.update(ctx, "renew the lease", id, term, bson.D{
-		{Key: "$inc", Value: bson.D{{Key: fieldBeat, Value: int64(1)}}},
-	})
-}
-
-// release gives a lease up, so that another can take it at once.
-func (s *Store) release(ctx context.Context, id string, term int64) error {
-	return s.update(ctx, "release the lease", id, term, bson.D{
-		{Key: "$set", Value: bson.D{{Key: fieldOwner, Value: ""}, {Key: fieldInstance, Value: ""}}},
-		{Key: "$inc", Value: bson.D{{Key: fieldBeat, Value: int64(1)}}},
-	})
-}
-
-// save stores a position under the term of the lease.
-func (s *Store) save(ctx context.Context, id string, term int64, p Position, o Origin, now time.Time) error {
-	return s.update(ctx, "save the position", id, term, bson.D{
-		{Key: "$set", Value: append(positionFields(p, o), bson.E{Key: fieldSavedAt, Value: now})},
-	})
-}
-
-func (s *Store) update(ctx context.Context, what, id string, term int64, change bson.D) error {
-	filter := bson.D{{Key: fieldID, Value: id}, {Key: fieldTerm, Value: term}}
-	result, err := s.coll.UpdateOne(ctx, filter, change)
+// put implements Ledger.
+func (s *Store) put(ctx context.Context, id string, seen Record, c change) error {
+	if seen.ID == "" {
+		_, err := s.coll.InsertOne(ctx, append(byID(id), c.fields()...))
+		if mongo.IsDuplicateKeyError(err) {
+			return fmt.Errorf("%s %s: %w", c.what, id, ErrFenced)
+		}
+		if err != nil {
+			return fmt.Errorf("%s %s: %w", c.what, id, err)
+		}
+		return nil
+	}
+	result, err := s.coll.UpdateOne(ctx, asSeen(seen), bson.D{{Key: "$set", Value: c.fields()}})
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", what, id, err)
+		return fmt.Errorf("%s %s: %w", c.what, id, err)
 	}
 	if result.MatchedCount == 0 {
-		return fmt.Errorf("%s %s: %w", what, id, ErrFenced)
+		return fmt.Errorf("%s %s: %w", c.what, id, ErrFenced)
 	}
 	return nil
 }
 
-// beat shows that a member lives; it makes the member's record if need be.
-func (s *Store) beat(ctx context.Context, h holder) error {
-	_, err := s.coll.UpdateOne(ctx, byID(s.memberID(h)), bson.D{
+// beat implements Ledger.
+func (s *Store) beat(ctx context.Context, m member, join bool) error {
+	result, err := s.coll.UpdateOne(ctx, byID(memberID(s.name, m.instance)), bson.D{
 		{Key: "$set", Value: bson.D{
-			{Key: fieldOwner, Value: h.owner},
-			{Key: fieldInstance, Value: h.instance},
-			{Key: fieldLease, Value: h.lease.Milliseconds()},
+			{Key: fieldOwner, Value: m.owner},
+			{Key: fieldInstance, Value: m.instance},
+			{Key: fieldLease, Value: m.lease.Milliseconds()},
+			{Key: fieldPartitions, Value: m.partitions},
+			{Key: fieldLeaving, Value: m.leaving},
 		}},
 		{Key: "$inc", Value: bson.D{{Key: fieldBeat, Value: int64(1)}}},
-	}, options.UpdateOne().SetUpsert(true))
+	}, options.UpdateOne().SetUpsert(join))
 	if err != nil {
 		return fmt.Errorf("show that this replica lives: %w", err)
 	}
+	if result.MatchedCount+result.UpsertedCount == 0 {
+		return fmt.Errorf("show that this replica lives: %w", ErrFenced)
+	}
 	return nil
 }
 
-// forget removes a record as it was seen: a member that left or died, or a
-// partition of a number that is no longer used.
-func (s *Store) forget(ctx context.Context, seen Record) error {
-	filter := bson.D{{Key: fieldID, Value: seen.ID}}
-	if !seen.Member {
-		filter = append(filter, bson.E{Key: fieldTerm, Value: orNull(seen.seenTerm)})
-	}
-	if _, err := s.coll.DeleteOne(ctx, filter); err != nil {
+// remove implements Ledger.
+func (s *Store) remove(ctx context.Context, seen Record) error {
+	if _, err := s.coll.DeleteOne(ctx, asSeen(seen)); err != nil {
 		return fmt.Errorf("remove the record %s: %w", seen.ID, err)
 	}
 	return nil
 }
 
-// adopt gives a partition that has no record of its own a first position.
-func (s *Store) adopt(ctx context.Context, p Partition, from Record) error {
-	fields := positionFields(from.Position, Origin{ReplicaSet: from.ReplicaSet, Pipeline: from.Pipeline})
-	fields = append(fields,
-		bson.E{Key: fieldSavedAt, Value: from.SavedAt},
-		bson.E{Key: fieldOwner, Value: ""},
-		bson.E{Key: fieldInstance, Value: ""},
-		bson.E{Key: fieldBeat, Value: int64(0)},
-	)
-	change := bson.D{{Key: "$set", Value: fields}, {Key: "$inc", Value: bson.D{{Key: fieldTerm, Value: int64(1)}}}}
-	if from.Reset != nil {
-		change[0].Value = append(fields, bson.E{Key: fieldReset, Value: resetFields(*from.Reset)})
+// asSeen finds a record if it has not moved on since it was seen. Where a number
+// could not be read, what stood in its place must still stand there.
+func asSeen(seen Record) bson.D {
+	stored := func(n int64, raw bson.RawValue) any {
+		if n != 0 {
+			return n
+		}
+		return orNull(raw)
 	}
-	_, err := s.coll.UpdateOne(ctx, byID(p.ID(s.name)), change, options.UpdateOne().SetUpsert(true))
-	if err != nil {
-		return fmt.Errorf("give partition %s a position: %w", p, err)
+	filter := append(byID(seen.ID), bson.E{Key: fieldTerm, Value: stored(seen.Term, seen.seenTerm)})
+	if seen.kind == kindMember {
+		filter = append(filter, bson.E{Key: fieldBeat, Value: stored(seen.Beat, seen.seenBeat)})
 	}
-	return nil
+	return filter
 }
 
-// Reset moves the stored position of one partition, on behalf of an operator.
-// It raises the term, so it wins over a running holder: the holder's next beat
-// or save (within a second) is refused, it stops with ErrReset and whoever takes
-// the lease next starts at the new place. A late save of the old position
-// cannot undo it. Reset makes the record if there is none, and mends a damaged
-// one. The zero position means: as if there never was one.
-func (s *Store) Reset(ctx context.Context, p Partition, to Position, reset Reset) error {
-	if reset.ID == "" {
-		reset.ID = rand.Text()
-	}
-	for {
-		seen, exists, err := s.Record(ctx, p)
-		if err != nil {
-			return err
-		}
-		if !exists {
-			seen = Record{}
-		}
-		set := append(positionFields(to, Origin{}),
-			bson.E{Key: fieldSavedAt, Value: reset.At},
-			bson.E{Key: fieldReset, Value: resetFields(reset)})
-		// Refused means that the holder's beat came in between: look again. The
-		// beat comes once a second, so this ends.
-		if _, err = s.takeWith(ctx, p, seen, holder{}, set); !errors.Is(err, ErrFenced) {
-			return err
-		}
-	}
+// Reset implements Ledger.
+func (s *Store) Reset(ctx context.Context, p Partition, to Position, r Reset) error {
+	return reset(ctx, s, p, to, r)
 }
 
-// Origin says where a position came from; a token is good only there.
-type Origin struct {
-	ReplicaSet string // name of the cluster
-	Pipeline   string // hash of the pipeline
+// fields are what a change sets.
+func (c change) fields() bson.D {
+	set := bson.D{{Key: fieldTerm, Value: c.term}}
+	if h := c.holder; h != nil {
+		set = append(set, bson.E{Key: fieldOwner, Value: h.owner}, bson.E{Key: fieldInstance, Value: h.instance})
+	}
+	if p := c.saved; p != nil {
+		set = append(set, positionFields(p.position)...)
+		set = append(set,
+			bson.E{Key: fieldReplicaSet, Value: p.origin.ReplicaSet},
+			bson.E{Key: fieldPipeline, Value: p.origin.Pipeline},
+			bson.E{Key: fieldSavedAt, Value: p.savedAt})
+	}
+	if r := c.reset; r != nil {
+		set = append(set, bson.E{Key: fieldReset, Value: bson.D{
+			{Key: "id", Value: r.ID}, {Key: "at", Value: r.At}, {Key: "repush", Value: r.Repush}, {Key: "by", Value: r.By},
+		}})
+	}
+	if l := c.layout; l != nil {
+		set = append(set, bson.E{Key: fieldPartitions, Value: l.partitions}, bson.E{Key: fieldComplete, Value: l.complete})
+	}
+	return set
 }
 
-func positionFields(p Position, o Origin) bson.D {
-	fields := bson.D{
-		{Key: fieldToken, Value: nil},
-		{Key: fieldClusterTime, Value: nil},
-		{Key: fieldWallTime, Value: nil},
-		{Key: fieldReplicaSet, Value: o.ReplicaSet},
-		{Key: fieldPipeline, Value: o.Pipeline},
-	}
+func positionFields(p Position) bson.D {
+	fields := bson.D{{Key: fieldToken, Value: nil}, {Key: fieldClusterTime, Value: nil}, {Key: fieldWallTime, Value: nil}}
 	if len(p.Token) > 0 {
 		fields[0].Value = p.Token
 	}
@@ -268,27 +216,7 @@ func positionFields(p Position, o Origin) bson.D {
 	return fields
 }
 
-func resetFields(r Reset) bson.D {
-	return bson.D{
-		{Key: "id", Value: r.ID},
-		{Key: "at", Value: r.At},
-		{Key: "repush", Value: r.Repush},
-		{Key: "by", Value: r.By},
-	}
-}
-
 func byID(id string) bson.D { return bson.D{{Key: fieldID, Value: id}} }
-
-func (s *Store) memberID(h holder) string { return s.name + memberPart + h.instance }
-
-// nextTerm is one more than the seen term. A term that cannot be read may have
-// been anything, so the clock gives one that is far above any counted one.
-func nextTerm(seen Record) int64 {
-	if seen.ID != "" && seen.Damage != nil && seen.Term == 0 {
-		return time.Now().Unix()
-	}
-	return seen.Term + 1
-}
 
 func orNull(v bson.RawValue) any {
 	if v.Type == 0 {

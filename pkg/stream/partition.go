@@ -79,7 +79,7 @@ func RunPartition(ctx context.Context, cfg PartitionConfig) error {
 	sink.skip = follower.metric.skip
 	checkpointer, err := resume.NewCheckpointer(resume.CheckpointConfig{
 		Lease: cfg.Lease, Tracker: tracker, Origin: origin, Every: cfg.SaveEvery,
-		Window: cfg.Window, Logger: log, Registerer: cfg.Stream.Registerer,
+		Window: cfg.Window, Logger: log, Registerer: cfg.Stream.Registerer, Namespace: cfg.Stream.Namespace,
 	})
 	if err != nil {
 		return err
