@@ -7,6 +7,8 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"golang.org/x/net/idna"
+
+	"github.com/cxbridge/watcher/pkg/secret"
 )
 
 // url reads the address. Only one that is absent or empty is a choice; all else
@@ -34,7 +36,7 @@ func (c *compiler) url(doc bson.Raw, p *Push, creds *credentials) {
 	}
 	creds.url(u)
 	p.URL = u.String()
-	p.PublicURL = (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
+	p.PublicURL = secret.PublicURL(u, false)
 }
 
 // parseURL returns the address ready for the wire: no fragment, the host in

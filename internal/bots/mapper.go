@@ -109,7 +109,7 @@ func (m *mapperCompiler) template(v bson.RawValue, path, key string) render.Node
 		m.token(LevelWarning, path, firstLine(rest[i:]), CodeUnclosed, `"{{" without "}}" is sent as text`, "")
 	}
 	if rest == text && secret.IsCredential(key) {
-		m.creds.secret(text)
+		m.creds.secret(key, text)
 	}
 	return render.Template(text)
 }
