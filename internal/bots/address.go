@@ -10,6 +10,8 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"golang.org/x/net/idna"
+
+	"github.com/cxbridge/watcher/pkg/secret"
 )
 
 // url reads the address. Only one that is absent or empty is a choice; all else
@@ -42,7 +44,7 @@ func (c *compiler) url(doc bson.Raw, p *Push, creds *credentials) {
 	creds.url(u)
 	c.publicAddress(u)
 	p.URL = u.String()
-	p.PublicURL = (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
+	p.PublicURL = secret.PublicURL(u, false)
 }
 
 // publicAddress warns of a host that is not dialled unless it is allowed. What a

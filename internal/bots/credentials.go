@@ -16,35 +16,32 @@ import (
 // tell destinations apart, and to take the secrets out of texts.
 type credentials struct {
 	identity []string // what tells accounts of one CRM apart
-	values   []secret.Text
+	named    []secret.Named
 }
 
 // any reports whether there is a credential at all.
-func (c *credentials) any() bool { return len(c.identity) > 0 || len(c.values) > 0 }
+func (c *credentials) any() bool { return len(c.identity) > 0 || len(c.named) > 0 }
 
-// secret notes a value that must not be shown.
-func (c *credentials) secret(value string) {
+// secret notes a value that must not be shown, with the name of what holds it.
+func (c *credentials) secret(name, value string) {
 	if value = strings.TrimSpace(value); value != "" {
-		c.values = append(c.values, secret.Text(value))
+		c.named = append(c.named, secret.Named{Name: name, Value: secret.Text(value)})
 	}
 }
 
-// url notes the user information and the query of an address.
+// url notes the user information and the query of an address, and what is secret in its path.
 func (c *credentials) url(u *url.URL) {
 	if u.User != nil {
 		c.identity = append(c.identity, "user:"+u.User.String())
-		password, _ := u.User.Password()
-		c.secret(password)
 	}
 	if u.RawQuery != "" {
 		c.identity = append(c.identity, "query:"+u.RawQuery)
 	}
-	for name, values := range u.Query() {
-		for _, v := range values {
-			if IsCredentialParam(name) {
-				c.secret(v)
-			}
+	for _, n := range secret.FromURL(u, false) {
+		if n.Name == "" { // of the path, which is not public then
+			c.identity = append(c.identity, "path:"+n.Value.Reveal())
 		}
+		c.named = append(c.named, n)
 	}
 }
 
@@ -54,7 +51,9 @@ func (c *credentials) header(name, value string) {
 		return
 	}
 	c.identity = append(c.identity, "header:"+strings.ToLower(name)+":"+value)
-	c.values = append(c.values, secret.FromHeader(value)...)
+	for _, s := range secret.FromHeader(value) {
+		c.named = append(c.named, secret.Named{Name: name, Value: s})
+	}
 }
 
 // auth notes a credential that is added to each attempt.
@@ -62,7 +61,7 @@ func (c *credentials) auth(a *push.Auth) {
 	id := []string{"auth", string(a.Kind), a.Username, a.ClientID, a.TokenURL}
 	for _, s := range a.Secrets() {
 		id = append(id, s.Reveal())
-		c.values = append(c.values, s)
+		c.named = append(c.named, secret.Named{Value: s})
 	}
 	c.identity = append(c.identity, strings.Join(id, "\x00"))
 }

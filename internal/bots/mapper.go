@@ -141,7 +141,7 @@ func (m *mapperCompiler) template(text, path, key string) render.Node {
 		m.token(LevelWarning, path, shorten(line, 40), CodeUnclosed, `"{{" without "}}" is sent as text`, "")
 	}
 	if rest == text && secret.IsCredential(key) {
-		m.creds.secret(text)
+		m.creds.secret(key, text)
 	}
 	m.checkJSON(text, path)
 	m.checkSyntax(text, rest, path)

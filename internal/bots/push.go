@@ -59,8 +59,7 @@ func (c *compiler) push(raw bson.Raw) {
 		creds.values = creds.values[:maxSecrets]
 	}
 	p.Destination = creds.destination(p.PublicURL)
-	p.Secrets = creds.values
-	p.Redact = secret.NewRedactor(creds.values...)
+	p.Redact, p.Secrets = secret.Collect(creds.named)
 	p.NeedsRecording = calls.NeedsRecording(p.Mapper)
 }
 
@@ -210,7 +209,7 @@ func (c *compiler) signing(doc bson.Raw, p *Push, creds *credentials) {
 		return
 	}
 	key := secret.Text(strings.TrimSpace(text))
-	creds.secret(text)
+	creds.secret("signing_secret", text)
 	if _, err := push.SigningKey(key); err != nil {
 		c.fault(at("signing_secret"), CodeBadValue, err.Error(), "")
 		return

@@ -29,10 +29,16 @@ func redactor(call *calls.Call, bot *bots.Bot, link string) push.Redactor {
 
 // Redact implements push.Redactor.
 func (r linkRedactor) Redact(text string) string {
-	text = r.bot.Redact(text)
-	if text == "" {
-		return text
-	}
+	return r.known().Redact(r.bot.Redact(text))
+}
+
+// RedactCut implements push.Redactor.
+func (r linkRedactor) RedactCut(text string) string {
+	return r.known().RedactCut(r.bot.RedactCut(text))
+}
+
+// known is what the link itself gives away.
+func (r linkRedactor) known() *secret.Redactor {
 	found := []secret.Text{secret.Text(r.token)}
 	if u, err := url.Parse(r.link); err == nil && u.RawQuery != "" {
 		for name, values := range u.Query() {
@@ -47,5 +53,5 @@ func (r linkRedactor) Redact(text string) string {
 			}
 		}
 	}
-	return secret.NewRedactor(found...).Redact(text)
+	return secret.NewRedactor(found...)
 }

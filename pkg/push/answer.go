@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 const (
@@ -23,9 +22,6 @@ const (
 	drainWait = 250 * time.Millisecond
 	// bodyWait bounds the wait for a body that no rule needs.
 	bodyWait = 3 * time.Second
-	// snippetWindow is how much of the body may become the snippet: MaxSnippet
-	// characters of 4 bytes, and as much again for secrets that are taken out.
-	snippetWindow = 2 * 4 * MaxSnippet
 )
 
 // answer is a status line with the part of the body that the rules see.
@@ -133,29 +129,4 @@ func readBounded(r io.Reader, expected int64) ([]byte, error) {
 			buf = append(buf, 0)[:len(buf)]
 		}
 	}
-}
-
-// snippet returns the first MaxSnippet characters of a body as text that any
-// store takes: valid UTF-8, no NUL, no secret.
-func snippet(body []byte, redact func(string) string) string {
-	if len(body) > snippetWindow {
-		body = body[:snippetWindow]
-	}
-	text := redact(string(body))
-	if !utf8.ValidString(text) {
-		text = strings.ToValidUTF8(text, string(utf8.RuneError))
-	}
-	if strings.IndexByte(text, 0) >= 0 {
-		text = strings.ReplaceAll(text, "\x00", string(utf8.RuneError))
-	}
-	if len(text) <= MaxSnippet {
-		return text
-	}
-	n := 0
-	for i := range text {
-		if n++; n > MaxSnippet {
-			return text[:i]
-		}
-	}
-	return text
 }

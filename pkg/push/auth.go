@@ -168,20 +168,28 @@ func (a *Auth) Validate() error {
 
 // Secrets returns the values that must not be seen anywhere.
 func (a *Auth) Secrets() []secret.Text {
+	var all []secret.Text
+	for _, n := range a.named() {
+		all = append(all, n.Value)
+	}
+	return all
+}
+
+func (a *Auth) named() []secret.Named {
 	if a == nil {
 		return nil
 	}
-	var all []secret.Text
+	var all []secret.Named
 	for _, p := range a.Params {
-		all = append(all, p.Value)
+		all = append(all, secret.Named(p))
 	}
-	for _, s := range []secret.Text{a.Password, a.ClientSecret} {
-		if s.IsSet() {
-			all = append(all, s)
+	for _, n := range []secret.Named{{Name: "password", Value: a.Password}, {Name: "client_secret", Value: a.ClientSecret}} {
+		if n.Value.IsSet() {
+			all = append(all, n)
 		}
 	}
 	if u, err := url.Parse(a.TokenURL); err == nil {
-		all = append(all, urlSecrets(u)...)
+		all = append(all, secret.FromURL(u, false)...)
 	}
 	return all
 }
@@ -194,13 +202,13 @@ func (t *attempt) authorize() error {
 		if !t.has("Authorization") && t.Auth.kind() == AuthNone {
 			t.set("Authorization", basic(user.Username(), password))
 		}
-		t.secrets = append(t.secrets, secret.Text(password))
+		t.secrets = append(t.secrets, secret.Named{Name: user.Username(), Value: secret.Text(password)})
 		t.url.User = nil
 	}
 	if err := t.Auth.Validate(); err != nil {
 		return err
 	}
-	t.secrets = append(t.secrets, t.Auth.Secrets()...)
+	t.secrets = append(t.secrets, t.Auth.named()...)
 	switch t.Auth.kind() {
 	case AuthNone, AuthOAuth2: // a token is fetched within the exchange's time, later
 	case AuthBasic:
@@ -222,7 +230,7 @@ func basic(user, password string) string {
 
 // setToken puts an OAuth token in place.
 func (t *attempt) setToken(token token) {
-	t.secrets = append(t.secrets, token.value)
+	t.secrets = append(t.secrets, secret.Named{Name: "Authorization", Value: token.value})
 	t.redactor = nil
 	t.set("Authorization", fmt.Sprintf("%s %s", token.scheme, token.value.Reveal()))
 }

@@ -13,6 +13,9 @@ import (
 	"time"
 )
 
+// maxText bounds the text of an error, after secrets were taken out.
+const maxText = 300
+
 // NoAnswerError says why an exchange brought no answer, in plain words. It wraps
 // nothing: the errors of net/http carry URLs with their query strings.
 type NoAnswerError struct {
@@ -83,7 +86,7 @@ func describe(err error, f fate, cause error, timeout time.Duration) string {
 		err = op.Err
 	}
 	line, _, _ := strings.Cut(err.Error(), "\n")
-	return stageName(f.at) + ": " + line[:min(len(line), 200)]
+	return stageName(f.at) + ": " + strings.ToValidUTF8(line, "?")
 }
 
 func stageName(s stage) string {

@@ -18,13 +18,25 @@ var errHeader = errors.New("cannot be sent")
 func CheckHeader(name, value string) error {
 	switch {
 	case !isToken(name):
-		return fmt.Errorf("header name %q: %w", name, errHeader)
+		return fmt.Errorf("header name %q: %w", sayable(name), errHeader)
 	case reserved[strings.ToLower(name)]:
 		return fmt.Errorf("header %s is the sender's to set: %w", name, errHeader)
 	case !isFieldValue(value):
 		return fmt.Errorf("value of header %s: %w", name, errHeader)
 	}
 	return nil
+}
+
+// sayable is the beginning of what stands as a name and is none: people paste a
+// whole line there, with the value.
+func sayable(name string) string {
+	const most = 40
+	for i := range len(name) {
+		if i == most || !isToken(name[i:i+1]) {
+			return name[:i] + "…"
+		}
+	}
+	return name
 }
 
 // reserved are the hop-by-hop and framing fields (RFC 9110 section 7.6.1, RFC

@@ -224,7 +224,7 @@ func tokenRequest(t *attempt, userAgent string, inForm bool) (*attempt, error) {
 	}
 	return &attempt{
 		Request: &Request{Method: http.MethodPost, Body: []byte(form.Encode()), Redact: t.Redact, Success: everyBody},
-		parent:  t.parent, timeout: t.timeout, ends: t.ends, url: u, header: header, secrets: t.Auth.Secrets(),
+		parent:  t.parent, timeout: t.timeout, ends: t.ends, url: u, header: header, secrets: t.Auth.named(),
 	}, nil
 }
 

@@ -56,6 +56,9 @@ type Request struct {
 // Redactor takes secrets out of a text. *secret.Redactor is one.
 type Redactor interface {
 	Redact(text string) string
+	// RedactCut is Redact for the beginning of a text that was cut off, perhaps inside
+	// of a secret.
+	RedactCut(text string) string
 }
 
 // DefaultTimeout is the default and the cap of a whole exchange (docs/contract.md, section 6).

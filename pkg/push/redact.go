@@ -1,7 +1,9 @@
 package push
 
 import (
-	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/cxbridge/watcher/pkg/secret"
 )
@@ -14,52 +16,70 @@ func (t *attempt) redact(text string) string {
 	}
 	if t.Redact != nil {
 		text = t.Redact.Redact(text)
-		if len(t.secrets) == 0 {
-			return text
-		}
 	}
+	return t.known().Redact(text)
+}
+
+// redactCut is redact for the beginning of a text that was cut off.
+func (t *attempt) redactCut(text string) string {
+	if text == "" {
+		return text
+	}
+	if t.Redact != nil {
+		text = t.Redact.RedactCut(text)
+	}
+	return t.known().RedactCut(text)
+}
+
+// known is the redactor of this attempt. Of a request with its own redactor it knows
+// what is found by its place alone.
+func (t *attempt) known() *secret.Redactor {
 	if t.redactor == nil {
-		values := t.secrets
-		if t.Redact == nil {
-			values = append(values[:len(values):len(values)], t.guess()...)
+		found := slices.Clip(t.secrets)
+		for _, n := range t.guess() {
+			if t.Redact == nil || !secret.ByValue(n.Value.Reveal()) {
+				found = append(found, n)
+			}
 		}
-		t.redactor = secret.NewRedactor(values...)
+		t.redactor, _ = secret.Collect(found)
 	}
-	return t.redactor.Redact(text)
+	return t.redactor
 }
 
 // guess finds the credentials of a request by the names of headers and query
-// parameters.
-func (t *attempt) guess() []secret.Text {
-	var found []secret.Text
+// parameters, and by the look of its path.
+func (t *attempt) guess() []secret.Named {
+	found := secret.FromURL(t.url, false)
 	for name, values := range t.Header {
 		if secret.IsPlainHeader(name) {
 			continue
 		}
 		for _, v := range values {
-			found = append(found, secret.FromHeader(v)...)
-		}
-	}
-	return append(found, urlSecrets(t.url)...)
-}
-
-// urlSecrets returns a URL's password and the values of those query parameters
-// whose names are those of credentials.
-func urlSecrets(u *url.URL) []secret.Text {
-	var found []secret.Text
-	if password, ok := u.User.Password(); ok {
-		found = append(found, secret.Text(password))
-	}
-	if u.RawQuery == "" {
-		return found
-	}
-	for name, values := range u.Query() {
-		if !secret.IsCredential(name) {
-			continue
-		}
-		for _, v := range values {
-			found = append(found, secret.Text(v))
+			for _, s := range secret.FromHeader(v) {
+				found = append(found, secret.Named{Name: name, Value: s})
+			}
 		}
 	}
 	return found
+}
+
+// snippet returns the first MaxSnippet characters of an answer's body as text that
+// any store takes: valid UTF-8, no NUL, no secret. Secrets go first, over all that
+// was read, so that none is cut and then not known.
+func (t *attempt) snippet(a *answer) string {
+	text := string(a.body)
+	if a.cut == whole {
+		text = t.redact(text)
+	} else {
+		text = t.redactCut(text)
+	}
+	text = text[:min(len(text), MaxSnippet*utf8.UTFMax)]
+	text = strings.ReplaceAll(strings.ToValidUTF8(text, string(utf8.RuneError)), "\x00", string(utf8.RuneError))
+	n := 0
+	for i := range text {
+		if n++; n > MaxSnippet {
+			return text[:i]
+		}
+	}
+	return text
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/cxbridge/watcher/pkg/secret"
@@ -93,7 +94,7 @@ type attempt struct {
 	ends     time.Time
 	url      *url.URL
 	header   http.Header
-	secrets  []secret.Text    // of this attempt alone: signing, auth, token
+	secrets  []secret.Named   // of this attempt alone: signing, auth, token
 	redactor *secret.Redactor // made when first needed
 }
 
@@ -240,7 +241,8 @@ func (t *attempt) failure(ctx context.Context, f fate, err error) Result {
 		res.Class = ClassUnreached
 	}
 	text := describe(err, f, context.Cause(ctx), t.timeout)
-	res.Err = &NoAnswerError{Text: t.redact(text), MayHaveArrived: f.written}
+	text = t.redact(text)
+	res.Err = &NoAnswerError{Text: strings.ToValidUTF8(text[:min(len(text), maxText)], ""), MayHaveArrived: f.written}
 	return res
 }
 
@@ -253,7 +255,7 @@ func (t *attempt) canceled(ctx context.Context) bool {
 // classify makes a Result of an answer. Only a receiver that is busy is asked
 // when to come back: a 202 says so of the work that it has accepted.
 func (t *attempt) classify(a *answer) Result {
-	res := Result{HTTPStatus: a.status, Body: snippet(a.body, t.redact)}
+	res := Result{HTTPStatus: a.status, Body: t.snippet(a)}
 	res.Class, res.Err = t.class(a)
 	if res.Class == ClassBusy {
 		res.RetryAfter = retryAfter(a.header, time.Now())

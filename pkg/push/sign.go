@@ -65,7 +65,7 @@ func (t *attempt) sign(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	t.secrets = append(t.secrets, t.SigningSecret)
+	t.secrets = append(t.secrets, secret.Named{Name: "signing_secret", Value: t.SigningSecret})
 	for _, h := range [...]struct{ name, value string }{
 		{HeaderWebhookID, t.DeliveryID},
 		{HeaderWebhookTimestamp, strconv.FormatInt(now.Unix(), 10)},

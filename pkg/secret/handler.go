@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 )
 
 // Handler is a slog.Handler that passes records on without known secrets: in
 // the message, in the values of attributes and groups, and in errors and other
-// values as they print. Keys are taken to be constants of the program.
+// values as they print. Keys are constants of the program. So are messages and texts
+// of ordinary words alone, as "push ended" and max_attempts: a credential of the same
+// words, which anybody may choose, does not take them out of everybody's log.
 type Handler struct {
 	next   slog.Handler
 	redact func(string) string
@@ -26,7 +29,11 @@ func (h *Handler) Enabled(ctx context.Context, level slog.Level) bool {
 
 // Handle implements slog.Handler.
 func (h *Handler) Handle(ctx context.Context, rec slog.Record) error {
-	clean := slog.NewRecord(rec.Time, rec.Level, h.redact(rec.Message), rec.PC)
+	message := rec.Message
+	if !isPlainText(message) {
+		message = h.redact(message)
+	}
+	clean := slog.NewRecord(rec.Time, rec.Level, message, rec.PC)
 	rec.Attrs(func(a slog.Attr) bool {
 		clean.AddAttrs(h.attr(a))
 		return true
@@ -53,6 +60,9 @@ func (h *Handler) attr(a slog.Attr) slog.Attr {
 	v := a.Value.Resolve()
 	switch v.Kind() {
 	case slog.KindString:
+		if isConstant(v.String()) {
+			return slog.Attr{Key: a.Key, Value: v}
+		}
 		return slog.String(a.Key, h.redact(v.String()))
 	case slog.KindGroup:
 		group := make([]slog.Attr, 0, len(v.Group()))
@@ -87,4 +97,11 @@ func (h *Handler) any(v slog.Value) slog.Value {
 		return slog.StringValue(clean)
 	}
 	return v
+}
+
+// isConstant reports whether a text may be of a closed set: a few ordinary words in
+// small letters, joined by underscores.
+func isConstant(s string) bool {
+	const longest = 32
+	return len(s) <= longest && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz_") == "" && isPlainText(s)
 }

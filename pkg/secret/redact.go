@@ -3,13 +3,11 @@ package secret
 import (
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
-	"html"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/tidwall/btree"
 )
 
 // MinLength is the length in bytes from which a value is looked for. A shorter
@@ -17,18 +15,23 @@ import (
 const MinLength = 6
 
 // Redactor replaces known secret values in any text by Redacted, wherever they
-// stand and however they are written: as they are, URL-encoded, JSON-escaped,
-// HTML-escaped, in hex, in base64, and in base64 behind other bytes, as in basic
-// auth. It goes by value, not by the look of a name, so that a receiver that
-// repeats a credential under any name gives nothing away.
+// stand and however they are written: as they are, in another case, URL-encoded,
+// JSON-escaped, HTML-escaped, several of those on top of each other, in hex, in
+// base64, also when it is broken into lines, and in base64 behind other bytes, as
+// in basic auth. It goes by value, not by the look of a name, so that a receiver
+// that repeats a credential under any name gives nothing away.
 //
-// The zero value knows no secret. It is safe for concurrent use, and values may
-// come and go while it is used.
+// Its time grows with the length of the text, and with the logarithm of the number
+// of values. The zero value knows no secret. It is safe for concurrent use, and
+// values may come and go while it is used.
 type Redactor struct {
-	mu    sync.RWMutex
-	first [4]uint64         // a bit for each byte that a form begins with
-	forms map[uint64][]form // by their first MinLength bytes
-	refs  map[Text]int
+	mu      sync.RWMutex
+	forms   *btree.BTreeG[form] // by their folded text
+	keys    map[uint64]int      // how many forms begin with these MinLength bytes
+	maybe   []uint64            // bits for those, so that most looks into keys are spared
+	longest int                 // length of the longest form there was
+	refs    map[Text]int
+	named   []Named // what is replaced in its place alone
 }
 
 // form is one way to write some secret; several secrets may share one.
@@ -54,13 +57,14 @@ func (r *Redactor) Add(values ...Text) {
 			continue
 		}
 		if r.refs == nil {
-			r.refs, r.forms = map[Text]int{}, map[uint64][]form{}
+			r.refs, r.keys = map[Text]int{}, map[uint64]int{}
+			r.forms = btree.NewBTreeGOptions(func(a, b form) bool { return a.text < b.text }, btree.Options{NoLocks: true})
 		}
 		if r.refs[v]++; r.refs[v] > 1 {
 			continue
 		}
 		for _, text := range formsOf(v.Reveal()) {
-			r.addForm(text)
+			r.change(text, 1)
 		}
 	}
 }
@@ -78,95 +82,127 @@ func (r *Redactor) Remove(values ...Text) {
 		default:
 			delete(r.refs, v)
 			for _, text := range formsOf(v.Reveal()) {
-				r.removeForm(text)
+				r.change(text, -1)
 			}
 		}
 	}
 }
 
-func (r *Redactor) addForm(text string) {
+// change counts a form up or down.
+func (r *Redactor) change(text string, by int) {
+	f, known := r.forms.Get(form{text: text})
+	f.text = text
+	f.refs += by
 	key := keyOf(text)
-	r.first[text[0]>>6] |= 1 << (text[0] & 63)
-	list := r.forms[key]
-	for i := range list {
-		if list[i].text == text {
-			list[i].refs++
-			return
+	switch {
+	case f.refs <= 0:
+		r.forms.Delete(f)
+		if r.keys[key]--; r.keys[key] <= 0 {
+			delete(r.keys, key)
 		}
-	}
-	r.forms[key] = append(list, form{text: text, refs: 1})
-}
-
-// removeForm leaves r.first as it is: a bit too many costs a look-up, no more.
-func (r *Redactor) removeForm(text string) {
-	key := keyOf(text)
-	list := r.forms[key]
-	for i := range list {
-		if list[i].text != text {
-			continue
-		}
-		if list[i].refs--; list[i].refs == 0 {
-			list = slices.Delete(list, i, i+1)
-		}
-		break
-	}
-	if len(list) == 0 {
-		delete(r.forms, key)
 		return
+	case !known:
+		r.keys[key]++
+		r.mark(key)
+		r.longest = max(r.longest, len(text))
 	}
-	r.forms[key] = list
+	r.forms.Set(f)
 }
 
 // Redact returns the text without the known values. A text that holds none is
 // returned as it is, without a copy.
-func (r *Redactor) Redact(text string) string {
-	if r == nil || len(text) < MinLength {
+func (r *Redactor) Redact(text string) string { return r.redact(text, false) }
+
+// RedactCut is Redact for the beginning of a text that was cut off somewhere: the
+// beginning of a value that the end cuts goes as well.
+func (r *Redactor) RedactCut(text string) string { return r.redact(text, true) }
+
+func (r *Redactor) redact(text string, cut bool) string {
+	if r == nil || text == "" {
 		return text
 	}
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if len(r.forms) == 0 {
+	if len(r.keys) == 0 && len(r.named) == 0 {
 		return text
 	}
-	var out strings.Builder
-	kept := 0           // up to here text is in out
-	from, end := -1, -1 // the stretch at hand; values may overlap
-	for i := 0; i+MinLength <= len(text); i++ {
-		n := r.match(text[i:])
-		if n == 0 {
-			continue
-		}
-		if from < 0 || i > end {
-			if from >= 0 {
-				out.WriteString(text[kept:from])
-				out.WriteString(Redacted)
-				kept = end
-			}
-			from = i
-		}
-		end = max(end, i+n)
+	var found spans
+	for l := range layersOf(text) {
+		found = r.search(l, cut, found)
+		found = r.places(l, found)
 	}
-	if from < 0 {
-		return text
-	}
-	out.WriteString(text[kept:from])
-	out.WriteString(Redacted)
-	out.WriteString(text[end:])
-	return out.String()
+	return found.replace(text)
 }
 
-// match returns the length of the longest form that text begins with, or 0.
-func (r *Redactor) match(text string) int {
-	if r.first[text[0]>>6]&(1<<(text[0]&63)) == 0 {
-		return 0
+// search finds the forms in one reading of a text.
+func (r *Redactor) search(l layer, cut bool, found spans) spans {
+	if len(l.text) < MinLength || len(r.keys) == 0 {
+		return found
 	}
-	longest := 0
-	for _, f := range r.forms[keyOf(text)] {
-		if len(f.text) > longest && strings.HasPrefix(text, f.text) {
-			longest = len(f.text)
+	var folded string // made when first needed
+	var key uint64
+	for i := range MinLength - 1 {
+		key = key<<8 | uint64(fold[l.text[i]])
+	}
+	for end := MinLength; end <= len(l.text); end++ {
+		key = (key<<8 | uint64(fold[l.text[end-1]])) & (1<<(8*MinLength) - 1)
+		if word, bit := r.bitOf(key); r.maybe[word]&bit == 0 {
+			continue
+		}
+		if _, ok := r.keys[key]; !ok {
+			continue
+		}
+		if folded == "" {
+			folded = foldText(l.text)
+		}
+		from := end - MinLength
+		if n := r.match(folded[from:], cut); n > 0 {
+			found = append(found, l.span(from, from+n))
 		}
 	}
-	return longest
+	return found
+}
+
+// match returns the length of the longest form that text begins with, or 0. With
+// cut a text that a form begins with is one too.
+func (r *Redactor) match(text string, cut bool) int {
+	text = text[:min(len(text), r.longest)]
+	if cut && len(text) < r.longest {
+		next := ""
+		r.forms.Ascend(form{text: text}, func(f form) bool {
+			next = f.text
+			return false
+		})
+		if strings.HasPrefix(next, text) {
+			return len(text)
+		}
+	}
+	// The longest form that text begins with is not after it in the order, and what
+	// is between the two begins with that form as well.
+	for rest := text; len(rest) >= MinLength; {
+		before := ""
+		r.forms.Descend(form{text: rest}, func(f form) bool {
+			before = f.text
+			return false
+		})
+		if n := common(rest, before); n == len(before) {
+			return n
+		} else {
+			rest = rest[:n]
+		}
+	}
+	return 0
+}
+
+// common returns the length of the beginning that two texts share.
+func common(a, b string) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return n
 }
 
 // keyOf packs the first MinLength bytes of a text that has as many.
@@ -178,25 +214,59 @@ func keyOf(text string) uint64 {
 	return key
 }
 
-// formsOf returns the ways to write a value, each once.
+// mark sets the bit of a key, which stays when its forms go: that costs a look, no
+// more. There are at least 16 bits for each key.
+func (r *Redactor) mark(key uint64) {
+	if len(r.keys)*16 > len(r.maybe)*64 {
+		r.maybe = make([]uint64, max(8, 4*len(r.maybe)))
+		for known := range r.keys {
+			word, bit := r.bitOf(known)
+			r.maybe[word] |= bit
+		}
+	}
+	word, bit := r.bitOf(key)
+	r.maybe[word] |= bit
+}
+
+// bitOf chooses the bit of a key.
+func (r *Redactor) bitOf(key uint64) (word int, bit uint64) {
+	const golden = 0x9e3779b97f4a7c15 // spreads keys that differ in a few bits
+	h := key * golden >> 32
+	return int(h>>6) & (len(r.maybe) - 1), 1 << (h & 63) //nolint:gosec // 26 bits
+}
+
+// fold makes bytes alike that stand for each other: letters of both cases, the two
+// alphabets of base64, and a blank with the plus that a query has for it.
+var fold = func() (table [256]byte) {
+	for i := range table {
+		c := byte(i)
+		switch {
+		case 'A' <= c && c <= 'Z':
+			c += 'a' - 'A'
+		case c == '-' || c == ' ':
+			c = '+'
+		case c == '_':
+			c = '/'
+		}
+		table[i] = c
+	}
+	return table
+}()
+
+func foldText(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		b[i] = fold[c]
+	}
+	return string(b)
+}
+
+// formsOf returns the ways to write a value that are no escaping of each other,
+// folded, each once.
 func formsOf(v string) []string {
-	quoted := strconv.Quote(v)
-	query, path := url.QueryEscape(v), url.PathEscape(v)
-	digits := hex.EncodeToString([]byte(v))
-	all := []string{
-		v, query, path, lowerEscapes(query), lowerEscapes(path),
-		quoted[1 : len(quoted)-1], html.EscapeString(v),
-		digits, strings.ToUpper(digits),
-	}
-	if escaped, err := json.Marshal(v); err == nil {
-		inner := string(escaped[1 : len(escaped)-1])
-		// encoding/json writes <, > and & as \u003c..., other encoders do not.
-		plain := strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(inner)
-		all = append(all, inner, plain, strings.ReplaceAll(plain, "/", `\/`))
-	}
+	all := []string{foldText(v), hex.EncodeToString([]byte(v))}
 	for shift := range 3 {
-		std := base64Core(base64.RawStdEncoding, v, shift)
-		all = append(all, std, strings.NewReplacer("+", "-", "/", "_").Replace(std), url.QueryEscape(std))
+		all = append(all, foldText(base64Core(base64.RawStdEncoding, v, shift)))
 	}
 	slices.Sort(all)
 	return slices.Compact(all)
@@ -211,23 +281,28 @@ func base64Core(enc *base64.Encoding, v string, shift int) string {
 	return text[firstOwn:lastOwn]
 }
 
-// lowerEscapes turns %2F into %2f.
-func lowerEscapes(s string) string {
-	b := []byte(s)
-	for i := 0; i+2 < len(b); i++ {
-		if b[i] == '%' {
-			b[i+1], b[i+2] = lower(b[i+1]), lower(b[i+2])
-			i += 2
-		}
-	}
-	return string(b)
-}
+// spans are parts of a text, from and to.
+type spans [][2]int
 
-func lower(c byte) byte {
-	if 'A' <= c && c <= 'Z' {
-		return c + 'a' - 'A'
+// replace returns the text with each of its parts replaced. Parts that touch are one.
+func (s spans) replace(text string) string {
+	if len(s) == 0 {
+		return text
 	}
-	return c
+	slices.SortFunc(s, func(a, b [2]int) int { return a[0] - b[0] })
+	var out strings.Builder
+	kept := 0
+	for i := 0; i < len(s); {
+		from, to := s[i][0], s[i][1]
+		for i++; i < len(s) && s[i][0] <= to; i++ {
+			to = max(to, s[i][1])
+		}
+		out.WriteString(text[kept:from])
+		out.WriteString(Redacted)
+		kept = to
+	}
+	out.WriteString(text[kept:])
+	return out.String()
 }
 
 // FromHeader returns what is secret in a header value: the value, what follows an

@@ -120,8 +120,8 @@ func TestAddAndRemove(t *testing.T) {
 		t.Errorf("both were removed: %q", got)
 	}
 	r.Remove("second-secret", "second-secret")
-	if got := r.Redact(text); got != text || len(r.forms) != 0 || len(r.refs) != 0 {
-		t.Errorf("all were removed: %q, %d forms", got, len(r.forms))
+	if got := r.Redact(text); got != text || r.forms.Len() != 0 || len(r.keys) != 0 || len(r.refs) != 0 {
+		t.Errorf("all were removed: %q, %d forms", got, r.forms.Len())
 	}
 }
 
@@ -187,6 +187,35 @@ func TestHandler(t *testing.T) {
 	}
 	if strings.Contains(text, "not enabled") {
 		t.Error("the level of the handler behind is not kept to")
+	}
+}
+
+// The words of the program stay, whatever anybody calls a credential.
+func TestHandlerKeepsConstants(t *testing.T) {
+	var out bytes.Buffer
+	log := slog.New(NewHandler(slog.NewTextHandler(&out, nil), NewRedactor("push ended", "max_attempts", "reason", "post_call_push", "hunter2-hunter2")))
+	log.Info("push ended", "reason", "max_attempts", "kind", "post_call_push", "error", "max_attempts, hunter2-hunter2")
+	log.Info("push ended by hunter2-hunter2")
+	text := out.String()
+	for _, want := range []string{`msg="push ended"`, "reason=max_attempts", "kind=post_call_push"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s in %s", want, text)
+		}
+	}
+	if strings.Contains(text, "hunter2") {
+		t.Errorf("it shows in %s", text)
+	}
+}
+
+func BenchmarkRedactAnswer(b *testing.B) {
+	r := NewRedactor("a-token-of-the-bot-1234567", "another/secret+42")
+	text := strings.Repeat(`{"Status":"Success","Message":{"Id":"00000000-0000-0000-0000-000000000000","u":"https:\/\/crm.example.com?a=%20b"}},`, 8)
+	b.ReportAllocs()
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		if r.Redact(text) != text {
+			b.Fatal("something was found")
+		}
 	}
 }
 
