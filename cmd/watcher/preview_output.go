@@ -69,7 +69,7 @@ func (m mask) text(s string) string {
 
 // header hides every value that is not known to be for everyone's eyes.
 func (m mask) header(name, value string) string {
-	if m.off || bots.IsPlainHeader(name) {
+	if m.off || secret.IsPlainHeader(name) {
 		return m.text(value)
 	}
 	return masked
@@ -107,7 +107,7 @@ func (m mask) url(u *url.URL, params int) string {
 func maskParam(pair string) string {
 	name, value, ok := strings.Cut(pair, "=")
 	plain, err := url.QueryUnescape(name)
-	if ok && value != "" && (err != nil || bots.IsCredentialParam(plain)) {
+	if ok && value != "" && (err != nil || secret.IsCredential(plain)) {
 		return name + "=" + masked
 	}
 	return pair

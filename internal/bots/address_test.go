@@ -140,6 +140,34 @@ func TestHeadersThatAreRefused(t *testing.T) {
 	}
 }
 
+// Strangers that push to one address share nothing: neither without a credential,
+// nor with one in the body alone.
+func TestStrangersAtOneAddressAreDestinationsOfTheirOwn(t *testing.T) {
+	bot := func(id string, mapper bson.D) *Bot {
+		raw, err := bson.Marshal(bson.D{{Key: "_id", Value: id}, {Key: "post_call_push", Value: bson.D{
+			{Key: "url", Value: "https://crm.example.com/in"}, {Key: "key_mapper", Value: mapper},
+		}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Compile(raw, Options{})
+	}
+	key := func(v string) bson.D { return bson.D{{Key: "api_key", Value: v}} }
+	for _, c := range []struct {
+		a, b   *Bot
+		shared bool
+	}{
+		{bot("a", nil), bot("b", nil), false},
+		{bot("a", key("k-1234567")), bot("b", key("k-7654321")), false},
+		{bot("a", key("k-1234567")), bot("b", key("k-1234567")), true},
+		{bot("a", nil), bot("a", nil), true},
+	} {
+		if a, b := c.a.Push.Destination, c.b.Push.Destination; (a == b) != c.shared {
+			t.Errorf("%q and %q, shared: want %t", a, b, c.shared)
+		}
+	}
+}
+
 func TestDestination(t *testing.T) {
 	base := m{"url": "https://crm.example.com/hook", "token": "tok-123"}
 	with := func(more bson.M) *Push {

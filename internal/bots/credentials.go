@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
+
 	"github.com/cxbridge/watcher/pkg/push"
 	"github.com/cxbridge/watcher/pkg/secret"
 )
@@ -25,6 +27,7 @@ func (c *credentials) any() bool { return len(c.identity) > 0 || len(c.named) > 
 // secret notes a value that must not be shown, with the name of what holds it.
 func (c *credentials) secret(name, value string) {
 	if value = strings.TrimSpace(value); value != "" {
+		c.identity = append(c.identity, "value:"+name+":"+value)
 		c.named = append(c.named, secret.Named{Name: name, Value: secret.Text(value)})
 	}
 }
@@ -47,7 +50,7 @@ func (c *credentials) url(u *url.URL) {
 
 // header notes a header, unless it is one that says nothing of the sender.
 func (c *credentials) header(name, value string) {
-	if IsPlainHeader(name) {
+	if secret.IsPlainHeader(name) {
 		return
 	}
 	c.identity = append(c.identity, "header:"+strings.ToLower(name)+":"+value)
@@ -67,22 +70,20 @@ func (c *credentials) auth(a *push.Auth) {
 }
 
 // destination is the place with a hash of the identity: enough to tell accounts
-// apart, not to find the credential.
-func (c *credentials) destination(publicURL string) string {
-	if publicURL == "" || len(c.identity) == 0 {
-		return publicURL
+// apart, not to find the credential. Where no credential is known, bots at one place
+// may still be strangers to each other, and each is a destination of its own.
+func (c *credentials) destination(publicURL string, bot bson.RawValue) string {
+	if publicURL == "" {
+		return ""
 	}
-	slices.Sort(c.identity)
+	identity := c.identity
+	if len(identity) == 0 {
+		identity = []string{"bot:" + string(keyOf(bot))}
+	}
+	slices.Sort(identity)
 	h := sha256.New()
-	for _, part := range c.identity {
+	for _, part := range identity {
 		h.Write([]byte(strconv.Itoa(len(part)) + ":" + part)) // lengths, so that parts cannot run into each other
 	}
 	return publicURL + "#" + hex.EncodeToString(h.Sum(nil)[:8])
 }
-
-// IsPlainHeader reports whether a header's value is for everyone's eyes.
-func IsPlainHeader(name string) bool { return secret.IsPlainHeader(name) }
-
-// IsCredentialParam guesses from its name whether a query parameter holds a
-// credential.
-func IsCredentialParam(name string) bool { return secret.IsCredential(name) }

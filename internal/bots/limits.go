@@ -1,6 +1,9 @@
 package bots
 
-import "github.com/cxbridge/watcher/internal/calls"
+import (
+	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/pkg/secret"
+)
 
 // The limits of what a bot may hold (docs/contract.md, section 9), in bytes where
 // nothing else is given. A bot beyond one of them is a bad_config.
@@ -24,7 +27,7 @@ const (
 
 	maxRules    = 50 // success and retry_when
 	maxRulePath = 512
-	maxSecrets  = 200 // values that are taken out of texts
+	maxSecrets  = secret.MaxValues // values that are taken out of texts
 )
 
 // MaxPayload is the largest payload, as a body or as a query, in bytes. What would

@@ -54,11 +54,10 @@ func (c *compiler) push(raw bson.Raw) {
 	c.unknownKeys(doc)
 	c.plainHTTP(p, &creds)
 
-	if len(creds.values) > maxSecrets {
+	if len(creds.named) > maxSecrets {
 		c.fault(at(mapperKey), CodeTooLarge, fmt.Sprintf("there are more than %d values that look like credentials", maxSecrets), "")
-		creds.values = creds.values[:maxSecrets]
 	}
-	p.Destination = creds.destination(p.PublicURL)
+	p.Destination = creds.destination(p.PublicURL, c.bot.RawID)
 	p.Redact, p.Secrets = secret.Collect(creds.named)
 	p.NeedsRecording = calls.NeedsRecording(p.Mapper)
 }

@@ -17,17 +17,12 @@ const (
 	lastMillis  = 253402300799999
 )
 
-// ParseTime reads a stored time: a BSON date, an ISO 8601 string (no zone means
-// UTC) or a number of seconds or milliseconds since 1970, told apart by size.
-// The result is in UTC.
-func ParseTime(v bson.RawValue) (time.Time, bool) {
-	return timeOf(valueOf(v))
-}
-
 // EventTime is the completed_at that an event of Pipeline tells of, as
 // Call.CompletedAt has it; zero when it is none.
 func EventTime(event bson.Raw) time.Time { return millis(fieldOf(event, fieldCompleted)) }
 
+// timeOf reads a stored time: a BSON date, an ISO 8601 string (no zone means UTC) or
+// a number of seconds or milliseconds since 1970, told apart by size. It is in UTC.
 func timeOf(v value) (time.Time, bool) {
 	switch v.Type {
 	case bsoncore.TypeDateTime:

@@ -42,7 +42,7 @@ func (r linkRedactor) known() *secret.Redactor {
 	found := []secret.Text{secret.Text(r.token)}
 	if u, err := url.Parse(r.link); err == nil && u.RawQuery != "" {
 		for name, values := range u.Query() {
-			if !bots.IsCredentialParam(name) {
+			if !secret.IsCredential(name) {
 				continue
 			}
 			for _, v := range values {
