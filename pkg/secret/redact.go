@@ -185,11 +185,11 @@ func (r *Redactor) match(text string, cut bool) int {
 			before = f.text
 			return false
 		})
-		if n := common(rest, before); n == len(before) {
+		n := common(rest, before)
+		if n == len(before) {
 			return n
-		} else {
-			rest = rest[:n]
 		}
+		rest = rest[:n]
 	}
 	return 0
 }
