@@ -28,7 +28,9 @@ func (r *runCmd) Run(ctx context.Context, std cli.Streams) error {
 	if err != nil {
 		return err
 	}
-	// Libraries that know only package log, net/http among them, write here too.
+	// Libraries that know only package log, net/http among them, write here too; at
+	// debug, for net/http repeats what a receiver sends unasked.
+	slog.SetLogLoggerLevel(slog.LevelDebug)
 	slog.SetDefault(watcher.Logger())
 	return watcher.Run(ctx)
 }

@@ -41,10 +41,11 @@ func (c *compiler) url(doc bson.Raw, p *Push, creds *credentials) {
 		c.fault(at("url"), CodeBadURL, problem, hint)
 		return
 	}
-	creds.url(u)
+	secretPath := c.truth(doc, "secret_path", false)
+	creds.url(u, secretPath)
 	c.publicAddress(u)
 	p.URL = u.String()
-	p.PublicURL = secret.PublicURL(u, false)
+	p.PublicURL = secret.PublicURL(u, secretPath)
 }
 
 // publicAddress warns of a host that is not dialled unless it is allowed. What a

@@ -140,6 +140,34 @@ func TestHeadersThatAreRefused(t *testing.T) {
 	}
 }
 
+// A path is shown unless it is a secret: by its host, by its look, or because the bot
+// says so. What is shown instead still tells two bots apart.
+func TestPathsThatAreSecrets(t *testing.T) {
+	shown := func(url string, secretPath any) string {
+		raw, err := bson.Marshal(bson.D{{Key: "_id", Value: "a"}, {Key: "post_call_push", Value: bson.D{
+			{Key: "url", Value: url}, {Key: "secret_path", Value: secretPath},
+		}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := Compile(raw, Options{})
+		if !b.Usable() {
+			t.Errorf("%s: %s", url, b.FaultText())
+		}
+		return b.Push.PublicURL
+	}
+	if got := shown("https://crm.example.com/calls/in", nil); got != "https://crm.example.com/calls/in" {
+		t.Errorf("shown as %s", got)
+	}
+	one, two := shown("https://crm.example.com/calls/in", true), shown("https://crm.example.com/calls/out", "true")
+	if strings.Contains(one, "calls") || strings.Contains(two, "calls") || one == two {
+		t.Errorf("shown as %s and %s", one, two)
+	}
+	if got := shown("https://hooks.zapier.com/hooks/catch/1234567/abcdefg/", false); strings.Contains(got, "abcdefg") {
+		t.Errorf("shown as %s", got)
+	}
+}
+
 // Strangers that push to one address share nothing: neither without a credential,
 // nor with one in the body alone.
 func TestStrangersAtOneAddressAreDestinationsOfTheirOwn(t *testing.T) {

@@ -33,14 +33,14 @@ func (c *credentials) secret(name, value string) {
 }
 
 // url notes the user information and the query of an address, and what is secret in its path.
-func (c *credentials) url(u *url.URL) {
+func (c *credentials) url(u *url.URL, secretPath bool) {
 	if u.User != nil {
 		c.identity = append(c.identity, "user:"+u.User.String())
 	}
 	if u.RawQuery != "" {
 		c.identity = append(c.identity, "query:"+u.RawQuery)
 	}
-	for _, n := range secret.FromURL(u, false) {
+	for _, n := range secret.FromURL(u, secretPath) {
 		if n.Name == "" { // of the path, which is not public then
 			c.identity = append(c.identity, "path:"+n.Value.Reveal())
 		}

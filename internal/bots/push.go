@@ -22,7 +22,7 @@ const pushKey = "post_call_push"
 var pushKeys = []string{
 	"enabled", "url", "method", "headers", "token", "key_mapper",
 	"timeout_seconds", "max_attempts", "max_concurrency", "rate_limit_per_second",
-	"time_format", "signing_secret", "success", "retry_when", "preset", "auth",
+	"time_format", "signing_secret", "secret_path", "success", "retry_when", "preset", "auth",
 }
 
 // push compiles post_call_push. Null is no configuration, as absence is.
@@ -40,7 +40,7 @@ func (c *compiler) push(raw bson.Raw) {
 		return
 	}
 	var creds credentials
-	c.enabled(doc, p)
+	p.Enabled = c.truth(doc, "enabled", true)
 	c.url(doc, p, &creds)
 	c.method(doc, p)
 	c.headers(doc, p, &creds)
@@ -73,17 +73,18 @@ func newPush() *Push {
 	}
 }
 
-func (c *compiler) enabled(doc bson.Raw, p *Push) {
-	v := field(doc, "enabled")
+// truth reads a setting that is true or false; byDefault when it is missing.
+func (c *compiler) truth(doc bson.Raw, key string, byDefault bool) bool {
+	v := field(doc, key)
 	if isMissing(v) {
-		return
+		return byDefault
 	}
 	on, ok := calls.Truth(v)
 	if !ok {
-		c.fault(at("enabled"), CodeBadValue, "is "+typeName(v)+", not true or false", "")
-		return
+		c.fault(at(key), CodeBadValue, "is "+typeName(v)+", not true or false", "")
+		return byDefault
 	}
-	p.Enabled = on
+	return on
 }
 
 func (c *compiler) method(doc bson.Raw, p *Push) {
