@@ -13,8 +13,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/cxbridge/watcher/internal/app"
-	"github.com/cxbridge/watcher/internal/app/apptest"
 	"github.com/cxbridge/watcher/internal/config"
+	"github.com/cxbridge/watcher/internal/demo/apptest"
 	"github.com/cxbridge/watcher/internal/localmongo"
 	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
 	"github.com/cxbridge/watcher/pkg/secret"

@@ -20,7 +20,7 @@ import (
 	"time"
 
 	"github.com/cxbridge/watcher/dashboards"
-	"github.com/cxbridge/watcher/internal/app/apptest"
+	"github.com/cxbridge/watcher/internal/demo/apptest"
 )
 
 // TestAlertsOfARealPrometheus scrapes a watcher at work, breaks its CRM, its

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cxbridge/watcher/internal/app/apptest"
+	"github.com/cxbridge/watcher/internal/demo/apptest"
 )
 
 // A CRM with a certificate of a private authority is trusted with --ca-file, and

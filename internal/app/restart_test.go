@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cxbridge/watcher/internal/app/apptest"
 	"github.com/cxbridge/watcher/internal/config"
+	"github.com/cxbridge/watcher/internal/demo/apptest"
 )
 
 // restarts is how often a watcher is stopped under load.
