@@ -1,7 +1,9 @@
 package calls
 
 import (
+	"bytes"
 	"math"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -66,141 +68,48 @@ func (c *Call) firstTime(fields []docField) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// isoScanner reads an ISO 8601 text from the left.
-type isoScanner struct{ rest []byte }
+// isoForm is a date, or a date and a time after "T" or a blank, to the minute or
+// finer, with any fraction, in the extended or the basic form, with "Z", an offset
+// or no zone, which is UTC. A second of 60 is a leap second.
+var isoForm = regexp.MustCompile(`^(\d{4})(?:-(\d\d)-|(\d\d))(\d\d)` +
+	`(?:[Tt ]([01]\d|2[0-3]):?([0-5]\d)(?::?([0-5]\d|60)([.,]\d+)?)? ?(?:[Zz]|([+-])([01]\d|2[0-3])(?::?([0-5]\d))?)?)?$`)
 
-// parseISO reads a date, or a date and a time after "T" or a blank, to the
-// minute or finer, with any fraction, in the extended or the basic form, with
-// "Z", an offset or no zone.
+// maxISO is the longest text, in bytes, that is looked at as a time.
+const maxISO = 256
+
+// parseISO reads a time in isoForm, with blanks around it. Digits behind the ninth of a fraction are dropped.
 func parseISO(text []byte) (time.Time, bool) {
-	s := isoScanner{trimBlanks(text)}
-	year, ok1 := s.number(4)
-	extended := s.skip("-")
-	month, ok2 := s.number(2)
-	if extended && !s.skip("-") {
+	text = bytes.Trim(text, " ")
+	if len(text) > maxISO {
 		return time.Time{}, false
 	}
-	day, ok3 := s.number(2)
-	if !ok1 || !ok2 || !ok3 || month < 1 || month > 12 {
+	m := isoForm.FindSubmatch(text)
+	if m == nil {
 		return time.Time{}, false
 	}
-	var hour, minute, second, nanos int
-	zone := 0 // seconds east of UTC
-	if len(s.rest) > 0 {
-		var ok bool
-		if hour, minute, second, nanos, ok = s.clock(); !ok {
-			return time.Time{}, false
-		}
-		if zone, ok = s.zone(); !ok {
-			return time.Time{}, false
-		}
+	number := func(group int) int {
+		n, _ := strconv.Atoi(string(m[group])) // digits, or nothing
+		return n
 	}
-	date := time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC)
-	if date.Day() != day || len(s.rest) > 0 { // 31 June
+	month, day := number(2)+number(3), number(4)
+	date := time.Date(number(1), time.Month(month), day, number(5), number(6), number(7), 0, time.UTC)
+	if month < 1 || month > 12 || day < 1 || day > daysIn(number(1), month) {
 		return time.Time{}, false
 	}
-	return date.Add(time.Duration(hour*3600+minute*60+second-zone)*time.Second + time.Duration(nanos)), true
+	var nanos int
+	if fraction := m[8]; len(fraction) > 0 {
+		nanos, _ = strconv.Atoi((string(fraction[1:]) + "00000000")[:9])
+	}
+	east := time.Duration(number(10))*time.Hour + time.Duration(number(11))*time.Minute
+	if string(m[9]) == "-" {
+		east = -east
+	}
+	return date.Add(time.Duration(nanos) - east), true
 }
 
-func (s *isoScanner) clock() (hour, minute, second, nanos int, ok bool) {
-	if !s.skip("Tt ") {
-		return 0, 0, 0, 0, false
-	}
-	hour, ok1 := s.number(2)
-	s.skip(":")
-	minute, ok2 := s.number(2)
-	if s.skip(":") || len(s.rest) > 0 && isDigit(s.rest[0]) {
-		if second, ok = s.number(2); !ok {
-			return 0, 0, 0, 0, false
-		}
-		if nanos, ok = s.fraction(); !ok {
-			return 0, 0, 0, 0, false
-		}
-	}
-	ok = ok1 && ok2 && hour < 24 && minute < 60 && second <= 60 // a leap second
-	return hour, minute, second, nanos, ok
-}
-
-// fraction reads an optional fraction of a second; digits behind the ninth are
-// dropped.
-func (s *isoScanner) fraction() (nanos int, ok bool) {
-	if !s.skip(".,") {
-		return 0, true
-	}
-	unit, digits := 100_000_000, 0
-	for len(s.rest) > 0 && isDigit(s.rest[0]) {
-		nanos += int(s.rest[0]-'0') * unit
-		unit /= 10
-		digits++
-		s.rest = s.rest[1:]
-	}
-	return nanos, digits > 0
-}
-
-// zone reads "Z", "+05:30", "+0530", "+05" or nothing, which is UTC.
-func (s *isoScanner) zone() (seconds int, ok bool) {
-	s.skip(" ")
-	if len(s.rest) == 0 || s.skip("Zz") {
-		return 0, true
-	}
-	sign := 1
-	if s.skip("-") {
-		sign = -1
-	} else if !s.skip("+") {
-		return 0, false
-	}
-	hour, ok := s.number(2)
-	if !ok || hour > 23 {
-		return 0, false
-	}
-	minute := 0
-	if len(s.rest) > 0 {
-		s.skip(":")
-		if minute, ok = s.number(2); !ok || minute > 59 {
-			return 0, false
-		}
-	}
-	return sign * (hour*3600 + minute*60), true
-}
-
-// number reads exactly n digits.
-func (s *isoScanner) number(n int) (int, bool) {
-	if len(s.rest) < n {
-		return 0, false
-	}
-	value := 0
-	for _, b := range s.rest[:n] {
-		if !isDigit(b) {
-			return 0, false
-		}
-		value = value*10 + int(b-'0')
-	}
-	s.rest = s.rest[n:]
-	return value, true
-}
-
-// skip steps over one byte of a set.
-func (s *isoScanner) skip(set string) bool {
-	if len(s.rest) == 0 {
-		return false
-	}
-	for i := range len(set) {
-		if s.rest[0] == set[i] {
-			s.rest = s.rest[1:]
-			return true
-		}
-	}
-	return false
+// daysIn is the length of a month: the day before the first of the next.
+func daysIn(year, month int) int {
+	return time.Date(year, time.Month(month)+1, 0, 0, 0, 0, 0, time.UTC).Day()
 }
 
 func isDigit(b byte) bool { return '0' <= b && b <= '9' }
-
-func trimBlanks(b []byte) []byte {
-	for len(b) > 0 && b[0] == ' ' {
-		b = b[1:]
-	}
-	for len(b) > 0 && b[len(b)-1] == ' ' {
-		b = b[:len(b)-1]
-	}
-	return b
-}
