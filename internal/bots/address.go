@@ -18,7 +18,7 @@ import (
 // that cannot be used is a fault. Messages never repeat the address, which may
 // hold credentials.
 func (c *compiler) url(doc bson.Raw, p *Push, creds *credentials) {
-	v := field(doc, "url")
+	v := doc.Lookup("url")
 	text, isText := v.StringValueOK()
 	text = strings.TrimSpace(text)
 	if isMissing(v) || isText && text == "" {

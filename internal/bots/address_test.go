@@ -1,6 +1,7 @@
 package bots
 
 import (
+	"fmt"
 	"math"
 	"net/http"
 	"net/netip"
@@ -51,7 +52,7 @@ func TestURL(t *testing.T) {
 		if b.Usable() || !b.Push.HasURL || w.Code != CodeBadURL || b.Push.URL != "" {
 			t.Errorf("%q: url %q, %v", stored, b.Push.URL, b.Warnings)
 		}
-		if strings.Contains(w.String(), "pass-word") {
+		if strings.Contains(fmt.Sprint(w), "pass-word") {
 			t.Errorf("%q: the fault shows the password: %s", stored, w)
 		}
 	}

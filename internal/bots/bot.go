@@ -18,12 +18,6 @@ import (
 	"github.com/cxbridge/watcher/pkg/secret"
 )
 
-// The limits of a push that a bot may lower (docs/contract.md, section 2).
-const (
-	// DefaultTimeout is the time for one exchange, and the most a bot may ask for.
-	DefaultTimeout = push.DefaultTimeout
-)
-
 // Bot is one bot document, compiled. It is immutable and safe for concurrent use.
 type Bot struct {
 	ID    string        // _id as calls.IDText gives it
@@ -62,7 +56,7 @@ type Push struct {
 	Header http.Header
 	Mapper *render.Mapper
 
-	Timeout        time.Duration // of one exchange; more than 0, at most DefaultTimeout
+	Timeout        time.Duration // of one exchange; more than 0, at most push.DefaultTimeout
 	MaxAttempts    int           // 0 leaves it to the schedule
 	MaxConcurrency int           // 0 leaves it to the deployment
 	RatePerSecond  float64       // 0 is no limit

@@ -204,7 +204,7 @@ func (c *Cache) read(ctx context.Context, ids []bson.RawValue) error {
 	c.mu.Unlock()
 	found := make(map[idKey]version)
 	err := eachBot(ctx, c.o.Collection, ids, func(raw bson.Raw) {
-		key, hash := keyOf(field(raw, "_id")), c.known.hash(raw)
+		key, hash := keyOf(raw.Lookup("_id")), c.known.hash(raw)
 		c.mu.Lock()
 		b := c.known.same(key, hash)
 		c.mu.Unlock()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/pkg/push"
+	"github.com/cxbridge/watcher/pkg/render"
 )
 
 // Options are the deployment's part of a compilation. The zero value is usable.
@@ -39,7 +40,7 @@ func Compile(raw bson.Raw, o Options) *Bot {
 	c.identity(raw)
 	if size := sizeOf(raw); size > maxDocument {
 		b.oversize = true
-		if !isMissing(field(raw, pushKey)) {
+		if !isMissing(raw.Lookup(pushKey)) {
 			b.Push = newPush()
 			b.Push.HasURL = true
 			c.fault("", CodeTooLarge, fmt.Sprintf("the document has %d bytes of settings, at most %d are taken", size, maxDocument), "")
@@ -47,7 +48,7 @@ func Compile(raw bson.Raw, o Options) *Bot {
 		return b
 	}
 	c.location(raw)
-	b.Auto = calls.DecodeAutoDispositions(ownedField(raw, "auto_dispositions"))
+	b.Auto = calls.DecodeAutoDispositions(raw.Lookup("auto_dispositions"))
 	c.checkAuto(raw)
 	c.push(raw)
 	return b
@@ -81,10 +82,10 @@ func (c *compiler) warn(key string, code Code, message, suggestion string) {
 }
 
 func (c *compiler) identity(raw bson.Raw) {
-	id := field(raw, "_id")
+	id := raw.Lookup("_id")
 	c.bot.RawID = bson.RawValue{Type: id.Type, Value: slices.Clone(id.Value)}
 	c.bot.ID = calls.IDText(id)
-	name, _ := field(raw, "name").StringValueOK()
+	name, _ := raw.Lookup("name").StringValueOK()
 	c.bot.Name = shorten(name, maxName)
 }
 
@@ -93,7 +94,7 @@ func (c *compiler) identity(raw bson.Raw) {
 func sizeOf(raw bson.Raw) int {
 	size := 0
 	for _, e := range botProjection {
-		size += len(field(raw, e.Key).Value)
+		size += len(raw.Lookup(e.Key).Value)
 	}
 	return size
 }
@@ -101,7 +102,7 @@ func sizeOf(raw bson.Raw) int {
 // location reads the timezone. "Local" is a name that Go knows but that would
 // mean the zone of whatever machine this runs on.
 func (c *compiler) location(raw bson.Raw) {
-	v := field(raw, "timezone")
+	v := raw.Lookup("timezone")
 	name, isText := v.StringValueOK()
 	name = strings.TrimSpace(name)
 	const hint = `an IANA name such as "Asia/Kolkata"`
@@ -126,7 +127,7 @@ func (c *compiler) location(raw bson.Raw) {
 // platform's defaults because of their shape.
 func (c *compiler) checkAuto(raw bson.Raw) {
 	const key = "auto_dispositions"
-	v := field(raw, key)
+	v := raw.Lookup(key)
 	if isMissing(v) {
 		return
 	}
@@ -135,15 +136,14 @@ func (c *compiler) checkAuto(raw bson.Raw) {
 		c.warn(key, CodeNotAnObject, "is no object, the platform's defaults are used", "")
 		return
 	}
-	known := []string{"error", "voicemail", "rnr", "timeout", "no_customer_message"}
 	for _, e := range elements(cases) {
 		if len(c.bot.Warnings) >= maxWarnings { // to look for the nearest name is dear
 			return
 		}
 		name := e.Key()
 		at := key + "." + name
-		if !slices.Contains(known, name) {
-			c.add(LevelInfo, at, CodeUnknownKey, "no case has this name", nearest(name, known))
+		if !slices.Contains(calls.AutoCases, name) {
+			c.add(LevelInfo, at, CodeUnknownKey, "no case has this name", render.Nearest(name, calls.AutoCases))
 			continue
 		}
 		fields, ok := e.Value().DocumentOK()
@@ -153,10 +153,9 @@ func (c *compiler) checkAuto(raw bson.Raw) {
 			}
 			continue
 		}
-		names := []string{"DISPOSITION", "SUB_DISPOSITION", "CALLING_REMARKS"}
 		for _, f := range elements(fields) {
-			if !slices.Contains(names, f.Key()) {
-				c.add(LevelInfo, at+"."+f.Key(), CodeUnknownKey, "no field of an auto disposition has this name", nearest(f.Key(), names))
+			if !slices.Contains(calls.AutoFields, f.Key()) {
+				c.add(LevelInfo, at+"."+f.Key(), CodeUnknownKey, "no field of an auto disposition has this name", render.Nearest(f.Key(), calls.AutoFields))
 			}
 		}
 	}

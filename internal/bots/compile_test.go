@@ -240,7 +240,7 @@ func TestAutoDispositions(t *testing.T) {
 	b := Compile(raw(t, m{"_id": "b", "timezone": "UTC", "auto_dispositions": m{
 		"rnr": m{"DISPOSITION": "Own", "OTHER": 1}, "voicemal": m{}, "timeout": 5, "error": nil,
 	}}), Options{})
-	if got := b.Auto.RNR.Disposition; got != "Own" {
+	if got := b.Auto["rnr"]["DISPOSITION"]; got != "Own" {
 		t.Errorf("rnr: %q", got)
 	}
 	for key, code := range map[string]Code{
@@ -281,7 +281,7 @@ func TestCompileKeepsNoPartOfTheDocument(t *testing.T) {
 		doc[i] = 0xff
 	}
 	id, _ := b.RawID.StringValueOK()
-	if b.ID != "bot-id" || id != "bot-id" || b.Name != "name" || b.Auto.RNR.Disposition != "own" || b.Push.Header.Get("Authorization") != "tok-123" {
+	if b.ID != "bot-id" || id != "bot-id" || b.Name != "name" || b.Auto["rnr"]["DISPOSITION"] != "own" || b.Push.Header.Get("Authorization") != "tok-123" {
 		t.Errorf("changed with the document: %+v", b)
 	}
 	if got := string(rendered(b.Push.Mapper, none{})); !strings.Contains(got, `"text"`) || !strings.Contains(got, "7") {
@@ -329,7 +329,7 @@ func FuzzCompile(f *testing.F) {
 				}
 			}
 		}
-		if b.Push.Timeout <= 0 || b.Push.Timeout > DefaultTimeout || b.Push.MaxAttempts < 0 || b.Push.RatePerSecond < 0 {
+		if b.Push.Timeout <= 0 || b.Push.Timeout > push.DefaultTimeout || b.Push.MaxAttempts < 0 || b.Push.RatePerSecond < 0 {
 			t.Errorf("limits: %+v", b.Push)
 		}
 		rendered(b.Push.Mapper, none{})

@@ -31,7 +31,7 @@ func (c *compiler) headers(doc bson.Raw, p *Push, creds *credentials) {
 	for _, e := range given {
 		c.header(e, p, creds)
 	}
-	if text, _ := scalarText(field(doc, "token")); text != "" && p.Header.Get("Authorization") == "" {
+	if text, _ := scalarText(doc.Lookup("token")); text != "" && p.Header.Get("Authorization") == "" {
 		c.add(LevelInfo, at("token"), CodeIgnored, "is not sent, as headers are given and take its place", "")
 	}
 }
@@ -39,7 +39,7 @@ func (c *compiler) headers(doc bson.Raw, p *Push, creds *credentials) {
 // ownHeaders returns the fields of headers; none when it is absent, null or
 // empty. ok is false when it cannot be used.
 func (c *compiler) ownHeaders(doc bson.Raw) (_ []bson.RawElement, ok bool) {
-	v := field(doc, "headers")
+	v := doc.Lookup("headers")
 	if isMissing(v) {
 		return nil, true
 	}
@@ -131,7 +131,7 @@ func (c *compiler) ownedBySender(key, name, text string, p *Push) bool {
 
 // bearer reads the token. Whatever scheme it needs is part of it.
 func (c *compiler) bearer(doc bson.Raw, p *Push, creds *credentials) {
-	v := field(doc, "token")
+	v := doc.Lookup("token")
 	text, ok := scalarText(v)
 	switch {
 	case isMissing(v) || ok && strings.TrimSpace(text) == "":

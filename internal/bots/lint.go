@@ -116,7 +116,7 @@ func (l *linter) open(ns string) bool {
 func (l *linter) foreign(t *render.Token) {
 	prefix, rest, _ := strings.Cut(t.Name, ".")
 	var hint string
-	if near, ok := render.Nearest(prefix, slices.Values(calls.Namespaces.Names)); ok {
+	if near := render.Nearest(prefix, calls.Namespaces.Names); near != "" {
 		hint = braces(near + "." + rest)
 	}
 	level := LevelInfo
@@ -140,7 +140,7 @@ func (l *linter) flat(t *render.Token) {
 	}
 	var hint string
 	for _, ns := range []string{calls.NamespaceSystem, calls.NamespaceCRM, calls.NamespaceCall} {
-		if near, ok := render.Nearest(t.Name, slices.Values(l.known[ns])); ok {
+		if near := render.Nearest(t.Name, l.known[ns]); near != "" {
 			hint = braces(near)
 			if strings.TrimLeftFunc(near, unicode.IsSpace) != near { // blanks before a flat name are none of it
 				hint = braces(ns + "." + near)
@@ -176,7 +176,7 @@ const minStart = 4
 // near suggests the name of the namespace that a field is a misspelling or the
 // start of. Of a path only the first part is looked at.
 func (l *linter) near(ns string, field string) string {
-	if best, ok := render.Nearest(field, slices.Values(l.known[ns])); ok {
+	if best := render.Nearest(field, l.known[ns]); best != "" {
 		return braces(ns + "." + best)
 	}
 	if i, _ := slices.BinarySearch(l.known[ns], field); len(field) >= minStart && i < len(l.known[ns]) && strings.HasPrefix(l.known[ns][i], field) {
@@ -186,7 +186,7 @@ func (l *linter) near(ns string, field string) string {
 	if !ok || l.has(ns, head) {
 		return ""
 	}
-	if best, ok := render.Nearest(head, slices.Values(l.known[ns])); ok {
+	if best := render.Nearest(head, l.known[ns]); best != "" {
 		return braces(ns + "." + best + "." + rest)
 	}
 	return ""

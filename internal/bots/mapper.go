@@ -19,7 +19,7 @@ const mapperKey = "key_mapper"
 // mapper compiles key_mapper. Without one, or with an empty one, the payload is
 // an empty object; that is sent, as only a missing url skips a push.
 func (c *compiler) mapper(doc bson.Raw, p *Push, creds *credentials) {
-	v := field(doc, mapperKey)
+	v := doc.Lookup(mapperKey)
 	fields, ok := v.DocumentOK()
 	switch {
 	case isMissing(v):

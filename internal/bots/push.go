@@ -27,7 +27,7 @@ var pushKeys = []string{
 
 // push compiles post_call_push. Null is no configuration, as absence is.
 func (c *compiler) push(raw bson.Raw) {
-	v := field(raw, pushKey)
+	v := raw.Lookup(pushKey)
 	if isMissing(v) {
 		return
 	}
@@ -68,14 +68,14 @@ func newPush() *Push {
 		Enabled: true,
 		Method:  http.MethodPost,
 		Mapper:  render.Compile(calls.Namespaces, nil),
-		Timeout: DefaultTimeout,
+		Timeout: push.DefaultTimeout,
 		Redact:  secret.NewRedactor(),
 	}
 }
 
 // truth reads a setting that is true or false; byDefault when it is missing.
 func (c *compiler) truth(doc bson.Raw, key string, byDefault bool) bool {
-	v := field(doc, key)
+	v := doc.Lookup(key)
 	if isMissing(v) {
 		return byDefault
 	}
@@ -88,7 +88,7 @@ func (c *compiler) truth(doc bson.Raw, key string, byDefault bool) bool {
 }
 
 func (c *compiler) method(doc bson.Raw, p *Push) {
-	v := field(doc, "method")
+	v := doc.Lookup("method")
 	name, isText := v.StringValueOK()
 	name = strings.TrimSpace(name)
 	switch {
@@ -106,7 +106,7 @@ func (c *compiler) method(doc bson.Raw, p *Push) {
 // timeFormat is a fault and no warning when it cannot be used: a CRM that is
 // sent times it did not ask for takes them wrongly and in silence.
 func (c *compiler) timeFormat(doc bson.Raw) {
-	v := field(doc, "time_format")
+	v := doc.Lookup("time_format")
 	text, isText := v.StringValueOK()
 	switch {
 	case isMissing(v) || isText && strings.TrimSpace(text) == "":
@@ -122,7 +122,7 @@ func (c *compiler) timeFormat(doc bson.Raw) {
 	format, err := calls.ParseTimeFormat(text)
 	if err != nil {
 		names := []string{"iso8601", "datetime", "display", "unix", "unix_ms"}
-		c.fault(at("time_format"), CodeBadFormat, err.Error(), nearest(text, names))
+		c.fault(at("time_format"), CodeBadFormat, err.Error(), render.Nearest(text, names))
 		return
 	}
 	c.bot.Style.Format = format
@@ -132,7 +132,7 @@ func (c *compiler) timeFormat(doc bson.Raw) {
 // push with the usual limits is better than none.
 func (c *compiler) limits(doc bson.Raw, p *Push) {
 	if seconds, ok := c.positive(doc, "timeout_seconds"); ok {
-		if limit := DefaultTimeout.Seconds(); seconds > limit {
+		if limit := push.DefaultTimeout.Seconds(); seconds > limit {
 			c.add(LevelInfo, at("timeout_seconds"), CodeIgnored, fmt.Sprintf("is more than %v seconds, which are used", limit), "")
 			seconds = limit
 		}
@@ -145,7 +145,7 @@ func (c *compiler) limits(doc bson.Raw, p *Push) {
 
 // positive reads a number above zero; ok is false when there is none to use.
 func (c *compiler) positive(doc bson.Raw, key string) (float64, bool) {
-	v := field(doc, key)
+	v := doc.Lookup(key)
 	if isMissing(v) {
 		return 0, false
 	}
@@ -195,7 +195,7 @@ func (c *compiler) countRules(p *Push) {
 }
 
 func (c *compiler) signing(doc bson.Raw, p *Push, creds *credentials) {
-	v := field(doc, "signing_secret")
+	v := doc.Lookup("signing_secret")
 	if isMissing(v) {
 		return
 	}
@@ -226,7 +226,7 @@ func (c *compiler) unknownKeys(doc bson.Raw) {
 		if len(c.bot.Warnings) >= maxWarnings { // to look for the nearest name is dear
 			return
 		}
-		level, near := LevelInfo, nearest(e.Key(), pushKeys)
+		level, near := LevelInfo, render.Nearest(e.Key(), pushKeys)
 		if near != "" {
 			level = LevelWarning
 		}

@@ -8,6 +8,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/cxbridge/watcher/pkg/push"
+	"github.com/cxbridge/watcher/pkg/render"
 )
 
 // rules reads preset, success and retry_when. A rule that cannot be used is a
@@ -35,7 +36,7 @@ func (c *compiler) rules(doc bson.Raw, p *Push) {
 
 // preset looks up what is known of the answers of a CRM by its name.
 func (c *compiler) preset(doc bson.Raw) preset {
-	v := field(doc, "preset")
+	v := doc.Lookup("preset")
 	name, isText := v.StringValueOK()
 	name = strings.ToLower(strings.TrimSpace(name))
 	if isMissing(v) || isText && name == "" {
@@ -43,7 +44,7 @@ func (c *compiler) preset(doc bson.Raw) preset {
 	}
 	found, known := lookupPreset(name)
 	if !known {
-		c.fault(at("preset"), CodeBadValue, "is none of "+strings.Join(presetNames(), ", "), nearest(name, presetNames()))
+		c.fault(at("preset"), CodeBadValue, "is none of "+strings.Join(presetNames(), ", "), render.Nearest(name, presetNames()))
 	}
 	return found
 }
@@ -72,7 +73,7 @@ func (c *compiler) auth(doc bson.Raw, p *Push, creds *credentials) {
 
 // json is a field as JSON; nil when it is missing.
 func (c *compiler) json(doc bson.Raw, key string) []byte {
-	v := field(doc, key)
+	v := doc.Lookup(key)
 	if isMissing(v) {
 		return nil
 	}

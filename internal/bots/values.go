@@ -9,23 +9,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// field returns the first field of this name, or the zero value.
-func field(doc bson.Raw, key string) bson.RawValue {
-	v, err := doc.LookupErr(key)
-	if err != nil {
-		return bson.RawValue{}
-	}
-	return v
-}
-
-// ownedField is field with memory of its own, so that it may outlive doc.
-func ownedField(doc bson.Raw, key string) bson.RawValue {
-	v := field(doc, key)
-	return bson.RawValue{Type: v.Type, Value: slices.Clone(v.Value)}
-}
-
 // elements lists the fields of a document up to the first broken one. A name
-// that comes twice counts the first time, as in field.
+// that comes twice counts the first time, as in Lookup.
 func elements(doc bson.Raw) []bson.RawElement {
 	all, _ := doc.Elements() // what is whole is returned beside the error
 	seen := make(map[string]bool, len(all))

@@ -1,6 +1,9 @@
 package bots
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Level is how much a Warning matters. The set is closed.
 type Level string
@@ -72,19 +75,6 @@ func newWarning(level Level, key, token string, code Code, message, suggestion s
 	}
 }
 
-// String returns the warning as one line.
-func (w Warning) String() string {
-	var b strings.Builder
-	b.WriteString(w.Key)
-	b.WriteString(": ")
-	b.WriteString(w.Message)
-	if w.Suggestion != "" {
-		b.WriteString("; try ")
-		b.WriteString(w.Suggestion)
-	}
-	return b.String()
-}
-
 // FaultText names on one line of at most 1,000 characters what makes every push of
 // this bot impossible, for the outcome on a call and for the log; "" when nothing
 // does.
@@ -99,10 +89,5 @@ func (b *Bot) FaultText() string {
 }
 
 func hasErrors(all []Warning) bool {
-	for i := range all {
-		if all[i].Level == LevelError {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(all, func(w Warning) bool { return w.Level == LevelError })
 }

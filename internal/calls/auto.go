@@ -3,133 +3,75 @@ package calls
 import (
 	"bytes"
 	"cmp"
+	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
 )
 
-// AutoDisposition is the outcome of a call that skipped the LLM analysis. A
-// field that is "" comes from the platform's defaults.
-type AutoDisposition struct {
-	Disposition    string // DISPOSITION
-	SubDisposition string // SUB_DISPOSITION
-	Remarks        string // CALLING_REMARKS
-}
+// AutoDispositions are the outcomes of calls that skipped the LLM analysis, by
+// AutoCases and AutoFields. What is "" or not there comes from the platform's defaults.
+type AutoDispositions map[string]map[string]string
 
-// AutoDispositions are a bot's auto_dispositions, one for each case. The zero
-// value is the platform's defaults.
-type AutoDispositions struct {
-	Error             AutoDisposition
-	Voicemail         AutoDisposition
-	RNR               AutoDisposition
-	Timeout           AutoDisposition
-	NoCustomerMessage AutoDisposition
-}
+// AutoCases are the reasons to skip the analysis, as auto_dispositions names them.
+var AutoCases = []string{"error", "voicemail", "rnr", "timeout", "no_customer_message"}
 
-// The names under analysis that an auto disposition fills.
-const (
-	nameDisposition    = "DISPOSITION"
-	nameSubDisposition = "SUB_DISPOSITION"
-	nameRemarks        = "CALLING_REMARKS"
-)
+// AutoFields are the names under analysis that an auto disposition fills.
+var AutoFields = []string{nameDisposition, "SUB_DISPOSITION", "CALLING_REMARKS"}
 
-// platformDispositions is the platform's table of defaults.
-var platformDispositions = AutoDispositions{
-	Error:             AutoDisposition{"Failed", "fallback", "Call ended due to a system error."},
-	Voicemail:         AutoDisposition{"IVR", "MAIN_MESSAGE", "Voicemail or automated system detected."},
-	RNR:               AutoDisposition{"RNR", "RNR", "Customer picked up but did not respond."},
-	Timeout:           AutoDisposition{"Not Connected", "DSCN_PARTIAL", "Call exceeded maximum duration."},
-	NoCustomerMessage: AutoDisposition{"RNR", "RNR", "Customer picked up but did not respond."},
+const nameDisposition = "DISPOSITION"
+
+// platformDispositions is the platform's table of defaults, in the order of AutoFields.
+var platformDispositions = map[string][3]string{
+	"error":               {"Failed", "fallback", "Call ended due to a system error."},
+	"voicemail":           {"IVR", "MAIN_MESSAGE", "Voicemail or automated system detected."},
+	"rnr":                 {"RNR", "RNR", "Customer picked up but did not respond."},
+	"timeout":             {"Not Connected", "DSCN_PARTIAL", "Call exceeded maximum duration."},
+	"no_customer_message": {"RNR", "RNR", "Customer picked up but did not respond."},
 }
 
 // DecodeAutoDispositions reads a bot's auto_dispositions field. Whatever is
 // missing, empty or of the wrong shape is left to the defaults.
 func DecodeAutoDispositions(v bson.RawValue) AutoDispositions {
-	var a AutoDispositions
-	if v.Type != bson.TypeEmbeddedDocument {
-		return a
-	}
-	for key, v := range elements(v.Value) {
-		switch string(key) {
-		case "error":
-			a.Error = decodeAuto(v)
-		case "voicemail":
-			a.Voicemail = decodeAuto(v)
-		case "rnr":
-			a.RNR = decodeAuto(v)
-		case "timeout":
-			a.Timeout = decodeAuto(v)
-		case "no_customer_message":
-			a.NoCustomerMessage = decodeAuto(v)
+	a := make(AutoDispositions)
+	cases, _ := v.DocumentOK()
+	for name, fields := range elements(cases) {
+		if fields.Type != typeDocument || !slices.Contains(AutoCases, string(name)) {
+			continue
 		}
+		texts := make(map[string]string)
+		for field, text := range elements(fields.Data) {
+			if slices.Contains(AutoFields, string(field)) {
+				texts[string(field)] = string(Style{}.text(nil, text))
+			}
+		}
+		a[string(name)] = texts
 	}
 	return a
 }
 
-func decodeAuto(v value) AutoDisposition {
-	var a AutoDisposition
-	if v.Type != typeDocument {
-		return a
-	}
-	for key, v := range elements(v.Data) {
-		text := func() string { return string(Style{}.text(nil, v)) }
-		switch string(key) {
-		case nameDisposition:
-			a.Disposition = text()
-		case nameSubDisposition:
-			a.SubDisposition = text()
-		case nameRemarks:
-			a.Remarks = text()
-		}
-	}
-	return a
+// text is one of AutoFields in a case; "" for the case "".
+func (a AutoDispositions) text(name, field string) string {
+	return cmp.Or(a[name][field], platformDispositions[name][slices.Index(AutoFields, field)])
 }
 
-// orDefault fills what a bot leaves out.
-func (a AutoDisposition) orDefault(d AutoDisposition) AutoDisposition {
-	return AutoDisposition{
-		Disposition:    cmp.Or(a.Disposition, d.Disposition),
-		SubDisposition: cmp.Or(a.SubDisposition, d.SubDisposition),
-		Remarks:        cmp.Or(a.Remarks, d.Remarks),
-	}
-}
-
-// of returns one of the three fields.
-func (a AutoDisposition) of(field string) string {
-	switch field {
-	case nameDisposition:
-		return a.Disposition
-	case nameSubDisposition:
-		return a.SubDisposition
-	case nameRemarks:
-		return a.Remarks
-	}
-	return ""
-}
-
-// autoDisposition is the first case that applies to the call, empty when none
+// autoCase is the first of AutoCases that applies to the call, "" when none
 // does. A stored DISPOSITION means that the call was analysed: none applies.
-func (c *Call) autoDisposition(bot *AutoDispositions) AutoDisposition {
+func (c *Call) autoCase() string {
 	if stored, ok := lookup(c.value(docAnalysis), nameDisposition); ok && len(Style{}.text(nil, stored)) > 0 {
-		return AutoDisposition{}
+		return ""
 	}
-	platform := &platformDispositions
-	by := string(textBytes(c.value(docDisconnectedBy)))
-	switch by {
-	case "error":
-		return bot.Error.orDefault(platform.Error)
-	case "voicemail":
-		return bot.Voicemail.orDefault(platform.Voicemail)
-	case "RNR":
-		return bot.RNR.orDefault(platform.RNR)
-	}
-	switch {
+	switch by := string(textBytes(c.value(docDisconnectedBy))); {
+	case by == "error" || by == "voicemail":
+		return by
+	case by == "RNR":
+		return "rnr"
 	case c.customerSpoke():
-		return AutoDisposition{}
+		return ""
 	case by == "timeout":
-		return bot.Timeout.orDefault(platform.Timeout)
+		return by
 	}
-	return bot.NoCustomerMessage.orDefault(platform.NoCustomerMessage)
+	return "no_customer_message"
 }
 
 // The roles of a transcript entry that are the customer's.

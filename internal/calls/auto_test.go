@@ -1,6 +1,7 @@
 package calls_test
 
 import (
+	"reflect"
 	"testing"
 
 	"github.com/cxbridge/watcher/internal/calls"
@@ -56,14 +57,13 @@ func TestDecodeAutoDispositionsOfEveryCase(t *testing.T) {
 		"error":{"DISPOSITION":"e"},"voicemail":{"DISPOSITION":"v"},"rnr":{"DISPOSITION":"r"},
 		"timeout":{"DISPOSITION":"t"},"no_customer_message":{"DISPOSITION":"n","SUB_DISPOSITION":"s","CALLING_REMARKS":"c"}}}`).Lookup("a"))
 	want := calls.AutoDispositions{
-		Error: calls.AutoDisposition{Disposition: "e"}, Voicemail: calls.AutoDisposition{Disposition: "v"},
-		RNR: calls.AutoDisposition{Disposition: "r"}, Timeout: calls.AutoDisposition{Disposition: "t"},
-		NoCustomerMessage: calls.AutoDisposition{Disposition: "n", SubDisposition: "s", Remarks: "c"},
+		"error": {"DISPOSITION": "e"}, "voicemail": {"DISPOSITION": "v"}, "rnr": {"DISPOSITION": "r"}, "timeout": {"DISPOSITION": "t"},
+		"no_customer_message": {"DISPOSITION": "n", "SUB_DISPOSITION": "s", "CALLING_REMARKS": "c"},
 	}
-	if got != want {
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	if got := calls.DecodeAutoDispositions(document(t, `{"a":[1]}`).Lookup("a")); got != (calls.AutoDispositions{}) {
+	if got := calls.DecodeAutoDispositions(document(t, `{"a":[1]}`).Lookup("a")); len(got) != 0 {
 		t.Errorf("of an array: got %+v", got)
 	}
 }

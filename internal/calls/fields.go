@@ -77,7 +77,7 @@ func (p paths) addName(name render.Name) {
 		}
 	case NamespaceAnalysis:
 		p.addSub(docAnalysis, name.Field)
-		if isAutoName(name.Field) {
+		if slices.Contains(AutoFields, name.Field) {
 			p.add(docAnalysis, nameDisposition)
 			p.add(docDisconnectedBy, "")
 			p.add(docTranscript, "role")

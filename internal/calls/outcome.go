@@ -31,14 +31,7 @@ const (
 	ToDeferred                    // no attempt was made; the delivery is due later
 	ToFinished                    // it ends without an attempt
 	ToWithdrawn                   // it was due and is not sent any more; what its last attempt said stays
-	transitionCount
 )
-
-var transitionNames = [...]string{"delivered", "retry", "deferred", "finished", "withdrawn"}
-
-var _ [transitionCount]struct{} = [len(transitionNames)]struct{}{}
-
-func (t Transition) String() string { return transitionNames[t] }
 
 // Attempt is one HTTP exchange, as an outcome tells of it.
 type Attempt struct {

@@ -30,7 +30,7 @@ type Env struct {
 type Variables struct {
 	call *Call
 	env  Env
-	auto *AutoDisposition // nil until a name asks for it
+	auto *string // the call's autoCase; nil until a name asks for it
 }
 
 var _ render.Variables = (*Variables)(nil)
@@ -42,10 +42,9 @@ func (c *Call) Variables(env Env) *Variables { return &Variables{call: c, env: e
 // The names that exist for every call although nothing is stored under them.
 var (
 	systemNames   = []string{"current_date", "current_time", "current_datetime", "timezone"}
-	analysisSeeds = []string{
-		nameDisposition, nameSubDisposition, nameRemarks, "callback_requested",
-		"callback_preferred_time_text", "callback_reason", "callback_confidence",
-	}
+	analysisSeeds = append([]string{
+		"callback_requested", "callback_preferred_time_text", "callback_reason", "callback_confidence",
+	}, AutoFields...)
 	qcSeeds = []string{"empathy_score", "compliance_score", "overall_score", "remarks"}
 )
 
@@ -198,16 +197,12 @@ func (v *Variables) analysis(dst []byte, field string) ([]byte, render.Found) {
 	start := len(dst)
 	seed := slices.Contains(analysisSeeds, field) || slices.Contains(v.env.AnalysisSeeds, field)
 	dst, found := v.seeded(dst, docAnalysis, field, seed)
-	if len(dst) > start || !isAutoName(field) {
+	if len(dst) > start || !slices.Contains(AutoFields, field) {
 		return dst, found
 	}
 	if v.auto == nil {
-		auto := v.call.autoDisposition(&v.env.Auto)
-		v.auto = &auto
+		name := v.call.autoCase()
+		v.auto = &name
 	}
-	return append(dst, v.auto.of(field)...), render.Text
-}
-
-func isAutoName(field string) bool {
-	return field == nameDisposition || field == nameSubDisposition || field == nameRemarks
+	return append(dst, v.env.Auto.text(*v.auto, field)...), render.Text
 }

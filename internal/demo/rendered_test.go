@@ -42,7 +42,7 @@ func TestBotsAreSoundButForTheOneMisspeltName(t *testing.T) {
 			case w.Code == bots.CodePlainHTTP: // the CRM is on this machine
 			case w.Level == bots.LevelInfo:
 			default:
-				found = append(found, b.name+": "+w.String())
+				found = append(found, b.name+": "+w.Key+": "+w.Message+" "+w.Suggestion)
 			}
 		}
 	}

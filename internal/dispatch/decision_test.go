@@ -138,7 +138,7 @@ func TestSettle(t *testing.T) {
 			continue
 		}
 		if o.Transition != tc.want || o.Status != tc.status || o.Attempts != tc.attempts || !strings.Contains(o.Error, tc.text) {
-			t.Errorf("%s: %s %s after %d attempts: %q", name, o.Transition, o.Status, o.Attempts, o.Error)
+			t.Errorf("%s: %d %s after %d attempts: %q", name, o.Transition, o.Status, o.Attempts, o.Error)
 		}
 		again := tc.want == calls.ToRetry || tc.want == calls.ToDeferred
 		if o.Final() == again || o.DeliveryID != call.DeliveryID() || o.URL != "https://crm.example.com/in" || o.Method != "POST" || !o.At.Equal(noon) {

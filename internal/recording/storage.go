@@ -26,7 +26,7 @@ type Storage struct {
 // parseStorage reads `minio` of the settings document. Any shape is accepted:
 // what is missing or of the wrong type is not set.
 func parseStorage(settings bson.Raw) Storage {
-	minio, ok := lookup(settings, "minio").DocumentOK()
+	minio, ok := settings.Lookup("minio").DocumentOK()
 	if !ok {
 		return Storage{}
 	}
@@ -35,7 +35,7 @@ func parseStorage(settings bson.Raw) Storage {
 		AccessKey: secret.Text(text(minio, "access_key")),
 		SecretKey: secret.Text(text(minio, "secret_key")),
 		Bucket:    text(minio, "bucket"),
-		Secure:    flag(lookup(minio, "secure")),
+		Secure:    flag(minio.Lookup("secure")),
 	}
 }
 
@@ -94,16 +94,6 @@ func splitEndpoint(s Storage) (hostPort string, secure bool, err error) {
 	return endpoint, secure, nil
 }
 
-// lookup returns a field, or the zero value where there is none or the document
-// is broken.
-func lookup(doc bson.Raw, key string) bson.RawValue {
-	v, err := doc.LookupErr(key)
-	if err != nil {
-		return bson.RawValue{}
-	}
-	return v
-}
-
 // flag is nil for what is neither true nor false.
 func flag(v bson.RawValue) *bool {
 	if on, ok := calls.Truth(v); ok {
@@ -114,6 +104,6 @@ func flag(v bson.RawValue) *bool {
 
 // text returns a field that is a string, without blanks around it.
 func text(doc bson.Raw, key string) string {
-	s, _ := lookup(doc, key).StringValueOK()
+	s, _ := doc.Lookup(key).StringValueOK()
 	return strings.TrimSpace(s)
 }

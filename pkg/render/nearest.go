@@ -1,27 +1,24 @@
 package render
 
-import (
-	"iter"
-	"strings"
-)
+import "strings"
 
-// Nearest finds the known name that a wrong one was most likely meant to be, or
-// says that none is near. Names that differ only in case come first; else the
+// Nearest finds the known name that a wrong one was most likely meant to be; ""
+// when none is near. Names that differ only in case come first; else the
 // distance is counted in letters added, dropped, changed or swapped with their
 // neighbour, and at most a third of the letters, three at the most, may differ.
 // Of two that are as near the first wins.
-func Nearest(name string, known iter.Seq[string]) (string, bool) {
+func Nearest(name string, known []string) string {
 	want := []rune(strings.ToLower(name))
 	best, bestDistance := "", min(3, len(want)/3)+1
-	for k := range known {
+	for _, k := range known {
 		if k == name {
-			return k, true
+			return k
 		}
 		if d := distance(want, []rune(strings.ToLower(k)), bestDistance); d < bestDistance {
 			best, bestDistance = k, d
 		}
 	}
-	return best, best != ""
+	return best
 }
 
 // distance is the optimal string alignment distance of a and b, or limit when
