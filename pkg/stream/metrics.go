@@ -1,12 +1,12 @@
 package stream
 
 import (
-	"errors"
-	"fmt"
 	"math"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	shared "github.com/cxbridge/watcher/pkg/metrics"
 )
 
 // metrics are of one stream; handles are looked up once.
@@ -26,22 +26,22 @@ type metrics struct {
 var operations = []string{"insert", "update", "replace", "delete", "drop", "rename", "dropDatabase", "invalidate", "other"}
 
 func newMetrics(reg prometheus.Registerer, namespace, name string) (*metrics, error) {
-	r := registrar{reg: reg, namespace: namespace}
-	events := r.counter("events_total", "Change events read, by operation.", "stream", "operation")
-	batches := r.counter("batches_total", "Successful polls, by whether they brought events.", "stream", "kind")
-	opens := r.counter("opens_total",
+	r := shared.Registry{Registerer: reg, Namespace: namespace, Subsystem: "stream"}
+	events := r.Counter("events_total", "Change events read, by operation.", "stream", "operation")
+	batches := r.Counter("batches_total", "Successful polls, by whether they brought events.", "stream", "kind")
+	opens := r.Counter("opens_total",
 		"Opens of the stream by the place they began from and how they went.", "stream", "way", "outcome")
-	reopens := r.counter("reopens_total", "Why the stream had to be opened again.", "stream", "reason")
-	gaps := r.counter("gaps_total", "Spans of time whose events may have been missed.", "stream", "reason")
-	skipped := r.counter("events_skipped_total",
+	reopens := r.Counter("reopens_total", "Why the stream had to be opened again.", "stream", "reason")
+	gaps := r.Counter("gaps_total", "Spans of time whose events may have been missed.", "stream", "reason")
+	skipped := r.Counter("events_skipped_total",
 		"Events that were read and not worked on: another partition has the document, or there is none (drop, rename).", "stream", "reason")
-	lag := r.gauge("lag_seconds",
+	lag := r.Gauge("lag_seconds",
 		"How far the read position is behind the server's time, 0 on an idle stream; NaN while unknown or not reading.", "stream")
-	lastPoll := r.gauge("last_poll_timestamp_seconds",
+	lastPoll := r.Gauge("last_poll_timestamp_seconds",
 		"When a poll last succeeded, as Unix time; 0 before the first, NaN once this replica stopped reading.", "stream")
-	open := r.gauge("open_cursors", "1 while the cursor is open and answers.", "stream")
-	if r.err != nil {
-		return nil, r.err
+	open := r.Gauge("open_cursors", "1 while the cursor is open and answers.", "stream")
+	if r.Err() != nil {
+		return nil, r.Err()
 	}
 	m := &metrics{
 		events:      make(map[string]prometheus.Counter),
@@ -120,43 +120,4 @@ func (m *metrics) poll(now time.Time, events int, s *Status) {
 	} else {
 		m.lag.Set(math.NaN())
 	}
-}
-
-// subsystem is the second part of the metrics' names, after the namespace.
-const subsystem = "stream"
-
-// registrar registers vectors, or finds the equal ones of an earlier stream of
-// the same process, and keeps the errors.
-type registrar struct {
-	reg       prometheus.Registerer
-	namespace string
-	err       error
-}
-
-func (r *registrar) counter(name, help string, labels ...string) *prometheus.CounterVec {
-	return registered(r, prometheus.NewCounterVec(prometheus.CounterOpts{
-		Namespace: r.namespace, Subsystem: subsystem, Name: name, Help: help,
-	}, labels))
-}
-
-func (r *registrar) gauge(name, help string, labels ...string) *prometheus.GaugeVec {
-	return registered(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Namespace: r.namespace, Subsystem: subsystem, Name: name, Help: help,
-	}, labels))
-}
-
-func registered[C prometheus.Collector](r *registrar, c C) C {
-	if r.reg == nil {
-		return c
-	}
-	err := r.reg.Register(c)
-	if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
-		if existing, ok := already.ExistingCollector.(C); ok {
-			return existing
-		}
-	}
-	if err != nil {
-		r.err = errors.Join(r.err, fmt.Errorf("register a metric: %w", err))
-	}
-	return c
 }
