@@ -179,22 +179,17 @@ func (d *deployment) oplog(ctx context.Context) {
 
 func (d *deployment) indexes(ctx context.Context) {
 	store := calls.NewStore(d.db.Collection(d.config.CallsCollection))
-	switch has, err := store.HasTimeIndex(ctx); {
-	case err != nil:
-		d.add(verdictWarn, "index completed_at", "%v", err)
-	case !has:
-		d.add(verdictWarn, "index completed_at", "sweeps and replays read every call; create %s on %s", calls.TimeIndex, d.config.CallsCollection)
-	default:
-		d.add(verdictOK, "index completed_at", "sweeps and replays are quick")
+	index := func(what string, has func(context.Context) (bool, error), missing, ok string) {
+		found, err := has(ctx)
+		if err == nil && !found {
+			err = errors.New(missing)
+		}
+		d.need(verdictWarn, what, ok, err)
 	}
-	switch has, err := store.HasDueIndex(ctx); {
-	case err != nil:
-		d.add(verdictWarn, "index for retries", "%v", err)
-	case !has:
-		d.add(verdictWarn, "index for retries", "not there yet; watcher run creates it, if it has the right to")
-	default:
-		d.add(verdictOK, "index for retries", "due calls are found without reading others")
-	}
+	index("index completed_at", store.HasTimeIndex,
+		fmt.Sprintf("sweeps and replays read every call; create %s on %s", calls.TimeIndex, d.config.CallsCollection), "sweeps and replays are quick")
+	index("index for retries", store.HasDueIndex,
+		"not there yet; watcher run creates it, if it has the right to", "due calls are found without reading others")
 }
 
 func (d *deployment) bots(ctx context.Context) {

@@ -137,6 +137,18 @@ func findOne(ctx context.Context, coll *mongo.Collection, filter any, o options.
 	return raw, nil
 }
 
+// findAll returns all documents of a collection in the order of their ids.
+func findAll(ctx context.Context, coll *mongo.Collection, o *options.FindOptionsBuilder) (all []bson.Raw, err error) {
+	cursor, err := coll.Find(ctx, bson.D{}, o.SetSort(bson.D{{Key: "_id", Value: 1}}))
+	if err == nil {
+		err = cursor.All(ctx, &all)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read from %s: %w", coll.Name(), err)
+	}
+	return all, nil
+}
+
 // readDocument reads one Extended JSON document from a file, or from standard
 // input for "-".
 func readDocument(file string, stdin io.Reader) (bson.Raw, error) {

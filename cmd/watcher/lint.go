@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -18,9 +19,9 @@ import (
 )
 
 type lintCmd struct {
-	Bot         []string `placeholder:"FILE" help:"Bots as MongoDB Extended JSON; - is standard input, repeatable. Default: all bots of the database."`
-	Level       string   `default:"warning" placeholder:"LEVEL" help:"The least that is shown: error, warning or info."`
-	Output      string   `default:"table" placeholder:"HOW" help:"table or json."`
+	Bot   []string `placeholder:"FILE" help:"Bots as MongoDB Extended JSON; - is standard input, repeatable. Default: all bots of the database."`
+	Level string   `default:"warning" placeholder:"LEVEL" help:"The least that is shown: error, warning or info."`
+	outputFlag
 	TimeFormat  string   `placeholder:"FORMAT" help:"Format of times where the bot names none."`
 	AnalysisKey []string `placeholder:"NAME" help:"One more analysis.* key that exists; repeatable."`
 	config.Mongo
@@ -41,18 +42,11 @@ func (l *lintCmd) Run(ctx context.Context, std cli.Streams) error {
 	for i, doc := range docs {
 		results[i] = lint(bots.Compile(doc, bots.Options{TimeFormat: format}), l.AnalysisKey, l.levels())
 	}
-	if l.Output == "json" {
-		err = writeJSON(std.Out, results)
-	} else {
-		err = printLint(std.Out, results)
-	}
-	if err != nil {
+	if err := l.print(std.Out, results, func(w io.Writer) error { return printLint(w, results) }); err != nil {
 		return err
 	}
-	for _, r := range results {
-		if r.errors > 0 {
-			return cli.ErrSilent
-		}
+	if slices.ContainsFunc(results, func(r lintResult) bool { return r.errors > 0 }) {
+		return cli.ErrSilent
 	}
 	return nil
 }
@@ -64,26 +58,16 @@ func (l *lintCmd) config() (config.Config, error) {
 	if len(l.Bot) > 0 {
 		c.MongoURI = unusedURI
 	}
-	if l.levels() == nil {
+	if len(l.levels()) == 0 {
 		bad.add("level", fmt.Errorf("%q is not error, warning or info", l.Level))
 	}
-	if l.Output != "table" && l.Output != "json" {
-		bad.add("output", fmt.Errorf("%q is not table or json", l.Output))
-	}
-	return c, checked(&c, bad)
+	return c, checked(&c, append(bad, l.check()...))
 }
 
-// levels are those that are shown; nil for a flag that names none.
-func (l *lintCmd) levels() map[bots.Level]bool {
-	switch l.Level {
-	case "error":
-		return map[bots.Level]bool{bots.LevelError: true}
-	case "warning":
-		return map[bots.Level]bool{bots.LevelError: true, bots.LevelWarning: true}
-	case "info":
-		return map[bots.Level]bool{bots.LevelError: true, bots.LevelWarning: true, bots.LevelInfo: true}
-	}
-	return nil
+// levels are those that are shown; none for a flag that names no level.
+func (l *lintCmd) levels() []bots.Level {
+	all := []bots.Level{bots.LevelError, bots.LevelWarning, bots.LevelInfo}
+	return all[:slices.Index(all, bots.Level(l.Level))+1]
 }
 
 func (l *lintCmd) documents(ctx context.Context, c *config.Config, stdin io.Reader) ([]bson.Raw, error) {
@@ -113,15 +97,7 @@ func storedBots(ctx context.Context, c *config.Config) ([]bson.Raw, error) {
 		return nil, err
 	}
 	defer closeDB()
-	cursor, err := db.Collection(c.BotsCollection).Find(ctx, bson.D{}, options.Find().SetSort(bson.D{{Key: "_id", Value: 1}}))
-	if err != nil {
-		return nil, fmt.Errorf("read from %s: %w", c.BotsCollection, err)
-	}
-	var all []bson.Raw
-	if err := cursor.All(ctx, &all); err != nil {
-		return nil, fmt.Errorf("read from %s: %w", c.BotsCollection, err)
-	}
-	return all, nil
+	return findAll(ctx, db.Collection(c.BotsCollection), options.Find())
 }
 
 // lintResult is what there is to say of one bot.
@@ -135,7 +111,7 @@ type lintResult struct {
 	hidden   int // warnings of a level that is not shown
 }
 
-func lint(b *bots.Bot, seeds []string, shown map[bots.Level]bool) lintResult {
+func lint(b *bots.Bot, seeds []string, shown []bots.Level) lintResult {
 	r := lintResult{BotID: b.ID, Name: b.Name, Warnings: []bots.Warning{}}
 	r.Pushes = b.Push != nil && b.Push.Enabled && b.Push.HasURL
 	r.Usable = b.Push == nil || b.Usable()
@@ -143,7 +119,7 @@ func lint(b *bots.Bot, seeds []string, shown map[bots.Level]bool) lintResult {
 		if w.Level == bots.LevelError {
 			r.errors++
 		}
-		if shown[w.Level] {
+		if slices.Contains(shown, w.Level) {
 			r.Warnings = append(r.Warnings, w)
 		} else {
 			r.hidden++

@@ -61,10 +61,24 @@ func parseMoment(text string, now time.Time) (time.Time, error) {
 	return at, nil
 }
 
-func parseOutput(bad *faults, output string) {
-	if output != "table" && output != "json" {
-		bad.add("output", fmt.Errorf("%q is not table or json", output))
+// outputFlag is how a command prints what it found.
+type outputFlag struct {
+	Output string `default:"table" placeholder:"HOW" help:"table or json."`
+}
+
+func (o outputFlag) check() (bad faults) {
+	if o.Output != "table" && o.Output != "json" {
+		bad.add("output", fmt.Errorf("%q is not table or json", o.Output))
 	}
+	return bad
+}
+
+// print prints a value as JSON, or by table.
+func (o outputFlag) print(w io.Writer, v any, table func(io.Writer) error) error {
+	if o.Output == "json" {
+		return writeJSON(w, v)
+	}
+	return table(w)
 }
 
 // errNotAsked says that there is nobody to ask.
@@ -125,13 +139,9 @@ func asker() string {
 
 // knownNames are the identities under which something is saved.
 func knownNames(ctx context.Context, coll *mongo.Collection) ([]string, error) {
-	cursor, err := coll.Find(ctx, bson.D{}, options.Find().SetProjection(bson.D{{Key: "_id", Value: 1}}).SetSort(bson.D{{Key: "_id", Value: 1}}))
+	docs, err := findAll(ctx, coll, options.Find().SetProjection(bson.D{{Key: "_id", Value: 1}}))
 	if err != nil {
-		return nil, fmt.Errorf("read from %s: %w", coll.Name(), err)
-	}
-	var docs []bson.Raw
-	if err := cursor.All(ctx, &docs); err != nil {
-		return nil, fmt.Errorf("read from %s: %w", coll.Name(), err)
+		return nil, err
 	}
 	var names []string
 	for _, doc := range docs {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"time"
 
@@ -160,16 +161,14 @@ func stillMarking(rate float64) time.Duration {
 }
 
 type replayStatusCmd struct {
-	ID     string `arg:"" help:"Id of the replay."`
-	Output string `default:"table" placeholder:"HOW" help:"table or json."`
+	ID string `arg:"" help:"Id of the replay."`
+	outputFlag
 	operatorFlags
 }
 
 // Run prints what became of the calls of a replay.
 func (r *replayStatusCmd) Run(ctx context.Context, std cli.Streams) error {
-	var bad faults
-	parseOutput(&bad, r.Output)
-	s, err := openReplays(ctx, &r.operatorFlags, bad)
+	s, err := openReplays(ctx, &r.operatorFlags, r.outputFlag.check())
 	if err != nil {
 		return err
 	}
@@ -182,22 +181,17 @@ func (r *replayStatusCmd) Run(ctx context.Context, std cli.Streams) error {
 	if err != nil {
 		return err
 	}
-	if r.Output == "json" {
-		return writeJSON(std.Out, report)
-	}
-	return printReport(std.Out, &report)
+	return r.print(std.Out, report, func(w io.Writer) error { return printReport(w, &report) })
 }
 
 type replayListCmd struct {
-	Output string `default:"table" placeholder:"HOW" help:"table or json."`
+	outputFlag
 	operatorFlags
 }
 
 // Run lists the replays of a name, the newest first.
 func (r *replayListCmd) Run(ctx context.Context, std cli.Streams) error {
-	var bad faults
-	parseOutput(&bad, r.Output)
-	s, err := openReplays(ctx, &r.operatorFlags, bad)
+	s, err := openReplays(ctx, &r.operatorFlags, r.outputFlag.check())
 	if err != nil {
 		return err
 	}
@@ -206,10 +200,7 @@ func (r *replayListCmd) Run(ctx context.Context, std cli.Streams) error {
 	if err != nil {
 		return err
 	}
-	if r.Output == "json" {
-		return writeJSON(std.Out, all)
-	}
-	return printReplays(std.Out, all)
+	return r.print(std.Out, all, func(w io.Writer) error { return printReplays(w, all) })
 }
 
 // replays is what the commands of a replay work on.

@@ -24,17 +24,15 @@ type resumeCmd struct {
 }
 
 type resumeShowCmd struct {
-	Output string `default:"table" placeholder:"HOW" help:"table or json."`
+	outputFlag
 	operatorFlags
 }
 
 // Run prints where each partition stands.
 func (r *resumeShowCmd) Run(ctx context.Context, std cli.Streams) error {
-	var bad faults
-	parseOutput(&bad, r.Output)
 	ctx, cancel := context.WithTimeoutCause(ctx, commandTimeout, errCommandTimeout)
 	defer cancel()
-	db, c, closeDB, err := r.open(ctx, bad)
+	db, c, closeDB, err := r.open(ctx, r.outputFlag.check())
 	if err != nil {
 		return err
 	}
@@ -43,10 +41,7 @@ func (r *resumeShowCmd) Run(ctx context.Context, std cli.Streams) error {
 	if err != nil {
 		return err
 	}
-	if r.Output == "json" {
-		return writeJSON(std.Out, p.output())
-	}
-	return p.print(std.Out)
+	return r.print(std.Out, p.output(), p.print)
 }
 
 // progress is what is saved under a name, and where the server is.
@@ -91,18 +86,18 @@ func readProgress(ctx context.Context, db *mongo.Database, c *config.Config) (*p
 
 // partitionOutput is one partition as --output json prints it. What is unknown is null.
 type partitionOutput struct {
-	Partition   string       `json:"partition"`
-	Position    *time.Time   `json:"position"`
-	Token       string       `json:"token,omitempty"`
-	AgeSeconds  *int64       `json:"age_seconds"`
-	LagSeconds  *int64       `json:"lag_seconds"`
-	Headroom    *int64       `json:"headroom_seconds"`
-	SavedAt     *time.Time   `json:"saved_at"`
-	Owner       string       `json:"owner"`
-	Term        int64        `json:"term"`
-	Reset       *resetOutput `json:"last_reset"`
-	Damage      string       `json:"damage,omitempty"`
-	saved, held bool
+	Partition  string       `json:"partition"`
+	Position   *time.Time   `json:"position"`
+	Token      string       `json:"token,omitempty"`
+	AgeSeconds *int64       `json:"age_seconds"`
+	LagSeconds *int64       `json:"lag_seconds"`
+	Headroom   *int64       `json:"headroom_seconds"`
+	SavedAt    *time.Time   `json:"saved_at"`
+	Owner      string       `json:"owner"`
+	Term       int64        `json:"term"`
+	Reset      *resetOutput `json:"last_reset"`
+	Damage     string       `json:"damage,omitempty"`
+	held       bool
 }
 
 type resetOutput struct {
@@ -138,7 +133,7 @@ func (p *progress) output() progressOutput {
 func (p *progress) partition(r *resume.Record) partitionOutput {
 	out := partitionOutput{
 		Partition: r.Partition.String(), Token: resume.TokenText(r.Position.Token), Owner: r.Owner, Term: r.Term,
-		SavedAt: timeOrNil(r.SavedAt), saved: !r.Position.IsZero(), held: r.Held(),
+		SavedAt: timeOrNil(r.SavedAt), held: r.Held(),
 	}
 	if at := r.Position.Time(); !at.IsZero() {
 		out.Position = &at
