@@ -175,7 +175,7 @@ func TestAReplayDuringAnAttemptPushesNothingTwice(t *testing.T) {
 	must(t, err)
 	// No positions: the survey cannot tell that the call is on its way, and marks it.
 	survey := replay.Survey{Store: store, Bots: bots.NewSet(all)}
-	ask := replay.Ask{Since: time.Now().Add(-time.Hour), Until: time.Now(), Statuses: replay.DefaultStatuses, Rate: 10}
+	ask := replay.Ask{Since: time.Now().Add(-time.Hour), Until: time.Now(), Statuses: []calls.Status{calls.StatusFailed, calls.StatusRejected, replay.Missing}, Rate: 10}
 	plan, err := survey.Plan(t.Context(), ask, "")
 	must(t, err)
 	record := replay.Record{ID: replay.NewID(time.Now()), Since: ask.Since, Until: ask.Until, Statuses: ask.Statuses, Rate: ask.Rate}

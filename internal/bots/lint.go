@@ -40,13 +40,9 @@ type linter struct {
 }
 
 func newLinter(vars *calls.Variables, seeds []string) *linter {
-	l := &linter{vars: vars, known: make(map[string][]string)}
-	names := calls.FixedNames()
+	l := &linter{vars: vars, known: calls.FixedNames()}
 	if vars != nil {
-		names = vars.Names()
-	}
-	for n := range names {
-		l.known[n.Namespace] = append(l.known[n.Namespace], n.Field)
+		l.known = vars.Names()
 	}
 	l.known[calls.NamespaceAnalysis] = append(l.known[calls.NamespaceAnalysis], seeds...)
 	for ns, fields := range l.known { // sorted, so that the nearest name is always the same

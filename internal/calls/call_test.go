@@ -12,6 +12,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/pkg/render"
 )
 
 func TestDeliveryID(t *testing.T) {
@@ -156,8 +157,10 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		call := calls.Decode(raw)
 		vars := call.Variables(calls.Env{})
-		for name := range vars.Names() {
-			vars.AppendText(nil, name)
+		for ns, fields := range vars.Names() {
+			for _, field := range fields {
+				vars.AppendText(nil, render.Name{Namespace: ns, Field: field})
+			}
 		}
 		if body := rendered(mapper, vars); !json.Valid(body) {
 			t.Errorf("not JSON: %s", body)

@@ -1,7 +1,6 @@
 package calls
 
 import (
-	"iter"
 	"maps"
 	"slices"
 
@@ -25,72 +24,49 @@ var Namespaces = render.Namespaces{
 	Fallback: []string{NamespaceSystem, NamespaceCRM, NamespaceCall},
 }
 
-// FixedNames lists the variables that exist for every call: system, result and
-// the platform's seeds. For checking a mapper without a call. The order of the
-// names of one namespace is not fixed.
-func FixedNames() iter.Seq[render.Name] {
-	return func(yield func(render.Name) bool) {
-		_ = namesOf(yield, NamespaceSystem, slices.Values(systemNames)) &&
-			namesOf(yield, NamespaceResult, maps.Keys(resultStored)) &&
-			namesOf(yield, NamespaceResult, maps.Keys(resultMade)) &&
-			namesOf(yield, NamespaceAnalysis, slices.Values(analysisSeeds)) &&
-			namesOf(yield, NamespaceQC, slices.Values(qcSeeds))
+// FixedNames lists the fields of the variables that exist for every call, by
+// namespace: system, result and the platform's seeds. For checking a mapper
+// without a call.
+func FixedNames() map[string][]string {
+	return map[string][]string{
+		NamespaceSystem:   slices.Clone(systemNames),
+		NamespaceResult:   slices.AppendSeq(slices.Collect(maps.Keys(resultStored)), maps.Keys(resultMade)),
+		NamespaceAnalysis: slices.Clone(analysisSeeds),
+		NamespaceQC:       slices.Clone(qcSeeds),
 	}
 }
 
-// namesOf gives the names of one namespace to yield and reports whether to go on.
-func namesOf(yield func(render.Name) bool, ns string, fields iter.Seq[string]) bool {
-	for field := range fields {
-		if field != "" && !yield(render.Name{Namespace: ns, Field: field}) {
-			return false
-		}
+// Names lists the fields of the variables that exist for this call, by namespace:
+// the fixed ones, the seeds and the first level of every stored object, SIP
+// headers under both of their names. A name may come twice. For previews and
+// their warnings.
+func (v *Variables) Names() map[string][]string {
+	names := FixedNames()
+	add := func(ns string, fields []string) { names[ns] = append(names[ns], fields...) }
+	add(NamespaceCRM, v.keys(docCRMData))
+	add(NamespaceCall, v.keys(docConnectedEvent))
+	for _, header := range v.keys(docSIPContext) {
+		add(NamespaceCall, []string{sipPrefix + header, sipPrefix + normalName(header)})
 	}
-	return true
+	if v.call.value(docSIPContext).Type == typeDocument {
+		add(NamespaceCall, []string{sipJSON})
+	}
+	add(NamespaceAnalysis, v.keys(docAnalysis))
+	add(NamespaceAnalysis, v.env.AnalysisSeeds)
+	add(NamespaceQC, v.keys(docQC))
+	return names
 }
 
-// Names lists the variables that exist for this call: the fixed ones, the seeds
-// and the first level of every stored object, SIP headers under both of their
-// names. A name may come twice. For previews and their warnings.
-func (v *Variables) Names() iter.Seq[render.Name] {
-	return func(yield func(render.Name) bool) {
-		for name := range FixedNames() {
-			if !yield(name) {
-				return
-			}
-		}
-		_ = namesOf(yield, NamespaceCRM, v.keys(docCRMData)) &&
-			namesOf(yield, NamespaceCall, v.keys(docConnectedEvent)) &&
-			namesOf(yield, NamespaceCall, v.headerNames()) &&
-			namesOf(yield, NamespaceAnalysis, v.keys(docAnalysis)) &&
-			namesOf(yield, NamespaceAnalysis, slices.Values(v.env.AnalysisSeeds)) &&
-			namesOf(yield, NamespaceQC, v.keys(docQC))
+// keys are the keys of an object of the document that a name can hold.
+func (v *Variables) keys(object docField) (keys []string) {
+	o := v.call.value(object)
+	if o.Type != typeDocument {
+		return nil
 	}
-}
-
-// keys are the keys of an object of the document.
-func (v *Variables) keys(object docField) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		o := v.call.value(object)
-		if o.Type != typeDocument {
-			return
-		}
-		for key := range elements(o.Data) {
-			if !yield(string(key)) {
-				return
-			}
+	for key := range elements(o.Data) {
+		if len(key) > 0 {
+			keys = append(keys, string(key))
 		}
 	}
-}
-
-func (v *Variables) headerNames() iter.Seq[string] {
-	return func(yield func(string) bool) {
-		if v.call.value(docSIPContext).Type != typeDocument || !yield(sipJSON) {
-			return
-		}
-		for key := range v.keys(docSIPContext) {
-			if !yield(sipPrefix+key) || !yield(sipPrefix+normalName(key)) {
-				return
-			}
-		}
-	}
+	return keys
 }

@@ -1,12 +1,10 @@
 package calls
 
 import (
-	"iter"
 	"slices"
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/cxbridge/watcher/pkg/render"
 )
@@ -152,45 +150,23 @@ func lookupHeader(headers value, name string) (value, bool) {
 		return header, true
 	}
 	for key, header := range elements(headers.Data) {
-		if isNormalName(key, name) {
+		if normalName(string(key)) == name {
 			return header, true
 		}
 	}
 	return value{}, false
 }
 
-// isNormalName reports whether name is the normal name of a stored header.
-func isNormalName(stored []byte, name string) bool {
-	at := 0
-	for r := range normalBytes(stored) {
-		if at == len(name) || name[at] != r {
-			return false
-		}
-		at++
-	}
-	return at == len(name)
-}
-
-func normalName(stored string) string {
-	return string(slices.Collect(normalBytes([]byte(stored))))
-}
-
-// normalBytes is a header name in lower case with every character outside
+// normalName is a header name in lower case with every character outside
 // [a-z0-9] as "_".
-func normalBytes(stored []byte) iter.Seq[byte] {
-	return func(yield func(byte) bool) {
-		for len(stored) > 0 {
-			r, size := utf8.DecodeRune(stored)
-			stored = stored[size:]
-			r = unicode.ToLower(r)
-			if (r < 'a' || r > 'z') && (r < '0' || r > '9') {
-				r = '_'
-			}
-			if !yield(byte(r)) { // ASCII by now
-				return
-			}
+func normalName(stored string) string {
+	return strings.Map(func(r rune) rune {
+		r = unicode.ToLower(r)
+		if (r < 'a' || r > 'z') && (r < '0' || r > '9') {
+			return '_'
 		}
-	}
+		return r
+	}, stored)
 }
 
 func (v *Variables) analysis(dst []byte, field string) ([]byte, render.Found) {

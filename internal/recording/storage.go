@@ -1,6 +1,7 @@
 package recording
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -42,22 +43,13 @@ func parseStorage(settings bson.Raw) Storage {
 // override returns s with each field that by sets taken from by, so that flags
 // win over the settings document one by one.
 func (s Storage) override(by Storage) Storage {
-	if by.Endpoint != "" {
-		s.Endpoint = by.Endpoint
+	return Storage{
+		Endpoint:  cmp.Or(by.Endpoint, s.Endpoint),
+		AccessKey: cmp.Or(by.AccessKey, s.AccessKey),
+		SecretKey: cmp.Or(by.SecretKey, s.SecretKey),
+		Bucket:    cmp.Or(by.Bucket, s.Bucket),
+		Secure:    cmp.Or(by.Secure, s.Secure),
 	}
-	if by.AccessKey.IsSet() {
-		s.AccessKey = by.AccessKey
-	}
-	if by.SecretKey.IsSet() {
-		s.SecretKey = by.SecretKey
-	}
-	if by.Bucket != "" {
-		s.Bucket = by.Bucket
-	}
-	if by.Secure != nil {
-		s.Secure = by.Secure
-	}
-	return s
 }
 
 // Configured reports whether all four of endpoint, both keys and bucket are set.

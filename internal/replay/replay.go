@@ -27,9 +27,6 @@ const Missing calls.Status = "missing"
 // Statuses is what a replay can select by, a closed set.
 var Statuses = []calls.Status{Missing, calls.StatusFailed, calls.StatusRejected, calls.StatusOK, calls.StatusSkipped}
 
-// DefaultStatuses are those of a replay that names none.
-var DefaultStatuses = []calls.Status{calls.StatusFailed, calls.StatusRejected, Missing}
-
 // Ask is what an operator asked for. Empty Bots and Sessions are all.
 type Ask struct {
 	Since, Until time.Time // of completed_at, both included

@@ -20,6 +20,9 @@ import (
 	"github.com/cxbridge/watcher/pkg/resume"
 )
 
+// usualStatuses are those of a replay that names none.
+var usualStatuses = []calls.Status{calls.StatusFailed, calls.StatusRejected, Missing}
+
 var noon = time.Date(2026, 6, 5, 12, 0, 0, 0, time.UTC)
 
 // shelf is calls in memory, and what was done to them.
@@ -117,7 +120,7 @@ func TestSurveyCountsWhatWouldBeDone(t *testing.T) {
 		call(t, "flag", bson.M{"skip_post_push": true}),
 		call(t, "no bot", bson.M{"bot_id": "gone"}),
 	}}
-	ask := Ask{Since: noon, Until: noon.Add(time.Hour), Bots: []string{"bot", oid.Hex()}, Statuses: DefaultStatuses, Rate: 1}
+	ask := Ask{Since: noon, Until: noon.Add(time.Hour), Bots: []string{"bot", oid.Hex()}, Statuses: usualStatuses, Rate: 1}
 	survey := Survey{Store: s, Bots: setOf(t, pushes("bot"))}
 	plan, err := survey.Plan(t.Context(), ask, "r")
 	if err != nil {
@@ -167,7 +170,7 @@ func TestSurveyLeavesCallsOnTheirWayAlone(t *testing.T) {
 		s := Survey{Bots: setOf(t, pushes("bot")), Positions: tt.positions, Store: &shelf{calls: []calls.Call{
 			missing, call(t, "failed", result("failed", nil)), call(t, "flag", bson.M{"skip_post_push": true}),
 		}}}
-		plan, err := s.Plan(t.Context(), Ask{Statuses: DefaultStatuses}, "")
+		plan, err := s.Plan(t.Context(), Ask{Statuses: usualStatuses}, "")
 		if err != nil || plan.OnTheWay != tt.onTheWay || plan.Calls() != 2-tt.onTheWay || len(plan.Skips) != 1 {
 			t.Errorf("%s: %+v, %v", tt.name, plan, err)
 		}
@@ -176,7 +179,7 @@ func TestSurveyLeavesCallsOnTheirWayAlone(t *testing.T) {
 
 func TestSurveyIsBounded(t *testing.T) {
 	s := Survey{Store: endless{call(t, "c", nil)}, Bots: setOf(t, pushes("bot"))}
-	if _, err := s.Plan(t.Context(), Ask{Statuses: DefaultStatuses}, ""); !errors.Is(err, ErrTooMany) {
+	if _, err := s.Plan(t.Context(), Ask{Statuses: usualStatuses}, ""); !errors.Is(err, ErrTooMany) {
 		t.Errorf("the survey of endless calls: %v", err)
 	}
 }

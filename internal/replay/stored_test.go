@@ -32,7 +32,7 @@ func TestRecordsStandBesideThePositions(t *testing.T) {
 	records, other := NewRecords(coll, "default"), NewRecords(coll, "default2")
 	want := Record{
 		ID: NewID(noon), State: StateMarking, Since: noon.Add(-time.Hour), Until: noon, Bots: []string{"b"},
-		Statuses: DefaultStatuses, Rate: 2.5, Found: 3, By: "me", StartedAt: noon,
+		Statuses: usualStatuses, Rate: 2.5, Found: 3, By: "me", StartedAt: noon,
 	}
 	if err := records.Save(t.Context(), want); err != nil {
 		t.Fatal(err)
@@ -106,7 +106,7 @@ func TestWhatChangedMeanwhileIsLeftAlone(t *testing.T) {
 		}
 	}
 	survey := Survey{Store: store, Bots: setOf(t, pushes("bot"))}
-	plan, err := survey.Plan(t.Context(), Ask{Since: noon, Until: noon, Statuses: DefaultStatuses}, "")
+	plan, err := survey.Plan(t.Context(), Ask{Since: noon, Until: noon, Statuses: usualStatuses}, "")
 	if err != nil || plan.Calls() != 9 {
 		t.Fatalf("%d calls, %v", plan.Calls(), err)
 	}

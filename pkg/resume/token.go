@@ -22,11 +22,7 @@ var ErrToken = errors.New("not a resume token")
 
 // TokenText is the `_data` of a token, "" when it has none.
 func TokenText(token bson.Raw) string {
-	value, err := token.LookupErr("_data")
-	if err != nil {
-		return ""
-	}
-	text, _ := value.StringValueOK()
+	text, _ := token.Lookup("_data").StringValueOK()
 	return text
 }
 
