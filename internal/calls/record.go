@@ -21,7 +21,7 @@ import (
 // waits for nothing: what arrives while one write is under way makes the next.
 //
 // An error that passes (outage.Passing) puts an outcome back into the queue. Any
-// other error concerns its one document: it is tried with less and less of the
+// other error concerns its one document: it is written with less and less of the
 // outcome, and ends as a line in the log. Neither holds up a writer.
 type Recorder struct {
 	coll    *mongo.Collection
@@ -46,7 +46,7 @@ type entry struct {
 	level    detail // of the next write
 }
 
-// maxUnknown is how often a write is tried again that the server refuses as a
+// maxUnknown is how often a write is made again that the server refuses as a
 // whole for a reason that nobody knows: for about a minute. It may be the server;
 // and if it is the document, it holds up nobody meanwhile.
 const maxUnknown = 10
@@ -228,19 +228,19 @@ func (r *Recorder) later(ctx context.Context, batch []entry, err error) {
 	r.metrics.retries.Inc()
 	r.outage.Failed(ctx, err, slog.Int("calls", len(batch)))
 	failures := 0
-	again := make([]entry, len(batch))
+	retries := make([]entry, len(batch))
 	for i, e := range batch {
 		failures = max(failures, e.failures)
 		e.failures++
-		again[i] = e
+		retries[i] = e
 	}
 	r.mu.Lock()
-	r.waiting += len(again)
+	r.waiting += len(retries)
 	r.mu.Unlock()
 	time.AfterFunc(writePause.Pause(failures), func() {
 		r.mu.Lock()
-		r.waiting -= len(again)
-		r.queue = append(r.queue, again...)
+		r.waiting -= len(retries)
+		r.queue = append(r.queue, retries...)
 		r.mu.Unlock()
 		r.wake.Broadcast()
 	})
@@ -279,7 +279,7 @@ func (r *Recorder) writeLess(ctx context.Context, e entry, refused error) {
 // writeLate cares for those of a batch whose calls say something else by now,
 // see Outcome.Seen: an ok is written all the same, the other attempts are added
 // to the logs of the calls. Those that were written, now or before, stand in the
-// log and are found by that; those that failed are tried with less.
+// log and are found by that; those that failed are written with less.
 func (r *Recorder) writeLate(ctx context.Context, batch []entry, failed map[int]error) error {
 	var truths, logs []mongo.WriteModel
 	for i := range batch {

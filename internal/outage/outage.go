@@ -25,8 +25,8 @@ const (
 	otherCause = 5 * time.Second
 )
 
-// Log is the log of one thing that can fail and that is tried until it works.
-// It is safe for concurrent use; several that try the same share one Log.
+// Log is the log of one thing that can fail and that is repeated until it works.
+// It is safe for concurrent use; several that do the same share one Log.
 type Log struct {
 	logger  *slog.Logger
 	failing string

@@ -97,8 +97,8 @@ func surplus(inside string) string {
 
 // candidates lists where a name looks for its value: the exact name first, then
 // the rest after the prefix in the namespaces to fall back to. A prefix that is no
-// namespace may also be the head of a path, which is tried in the same ones before
-// the rest is. Each is tried with the blanks behind it too, as keys are
+// namespace may also be the head of a path, which is looked for in the same ones before
+// the rest is. Each is looked for with the blanks behind it too, as keys are
 // stored that end with some.
 func (n Namespaces) candidates(name, blanks string) (candidates []Name, exact bool) {
 	add := func(c Name) {

@@ -10,7 +10,7 @@ import (
 type class uint8
 
 const (
-	classRetry     class = iota // try again from the same position
+	classRetry     class = iota // open again at the same position
 	classLost                   // the history after the position is gone
 	classToken                  // the token is of no use; the time may be
 	classOversized              // an event is too large to be returned
@@ -71,7 +71,7 @@ func classify(err error) class {
 	return classRetry
 }
 
-// passes says whether trying the same again is of use. All errors that no server sent
+// passes says whether the same again may work. All errors that no server sent
 // pass, and those that a server calls resumable.
 func (f *Follower) passes(err error) bool {
 	server, ok := errors.AsType[mongo.ServerError](err)

@@ -164,7 +164,7 @@ func modeOf(p resume.Position) openMode {
 }
 
 // Run follows the stream until ctx ends, and returns nil then, or until the
-// sink returns an error, and returns that. Everything else is tried again. It
+// sink returns an error, and returns that. After everything else it opens the stream again. It
 // takes up to MaxAwait to return, so that the cursor can be closed properly.
 func (f *Follower) Run(ctx context.Context) error {
 	defer f.metric.stopped()

@@ -86,7 +86,7 @@ func (f *Follower) recoverFrom(err error) (reason string) {
 	}
 }
 
-// maxUnknown is how often the same position is tried after errors that are not known to
+// maxUnknown is how often the stream is opened at the same position after errors that are not known to
 // pass: with the pauses between it takes more than a minute.
 const maxUnknown = 8
 

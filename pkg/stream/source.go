@@ -165,7 +165,7 @@ func (c *driverCursor) Close(ctx context.Context) error {
 }
 
 // kill frees a cursor on the server; one that is not there is no error. If the
-// server does not answer, the next open tries once more.
+// server does not answer, the next open asks once more.
 func (s *collectionSource) kill(ctx context.Context, id int64) error {
 	err := s.killAll(ctx, []int64{id})
 	if err != nil {
