@@ -212,14 +212,38 @@ func (c *Call) DeliveryID() string {
 	return DeliveryID(c.ID, c.CompletedAt)
 }
 
-// RecordingURL is recording_url as stored, "" without one.
-func (c *Call) RecordingURL() string { return c.text(docRecordingURL) }
+// Recording is what a call says of its recording, each "" where it says nothing.
+type Recording struct {
+	URL   string // recording_url
+	Key   string // recording_key
+	Token string // recording_access_token; a secret
+}
 
-// RecordingKey is recording_key, "" without one.
-func (c *Call) RecordingKey() string { return c.text(docRecordingKey) }
-
-// RecordingToken is recording_access_token, "" without one. It is a secret.
-func (c *Call) RecordingToken() string { return c.text(docRecordingToken) }
+// Recording is what the call says of its recording.
+func (c *Call) Recording() Recording {
+	return Recording{URL: c.text(docRecordingURL), Key: c.text(docRecordingKey), Token: c.text(docRecordingToken)}
+}
 
 // text is a string field; "" when it is missing or no string.
 func (c *Call) text(f docField) string { return stringOf(c.value(f)) }
+
+// Name is what people call the call: its session id, else its document id.
+func (c *Call) Name() string {
+	if c.SessionID != "" {
+		return c.SessionID
+	}
+	return IDText(c.ID)
+}
+
+// Size is how many bytes of the document are held.
+func (c *Call) Size() int { return len(c.Raw) }
+
+// SinceStart is the time from the start of the call until now in seconds, as
+// the call's other events count it; 0 when the document does not say when it
+// started, or says a time to come.
+func (c *Call) SinceStart(now time.Time) float64 {
+	if c.StartedAt.IsZero() || now.Before(c.StartedAt) {
+		return 0
+	}
+	return now.Sub(c.StartedAt).Round(time.Millisecond).Seconds()
+}

@@ -68,8 +68,8 @@ func TestDecode(t *testing.T) {
 	if got, want := c.StartedAt, time.Date(2026, 6, 5, 10, 15, 0, 0, time.UTC); !got.Equal(want) {
 		t.Errorf("started at %v, want %v", got, want)
 	}
-	if c.RecordingURL() != "u" || c.RecordingKey() != "k" || c.RecordingToken() != "t" {
-		t.Errorf("recording: %q %q %q", c.RecordingURL(), c.RecordingKey(), c.RecordingToken())
+	if r := c.Recording(); r != (calls.Recording{URL: "u", Key: "k", Token: "t"}) {
+		t.Errorf("recording: %q", r)
 	}
 	want := calls.Pushed{
 		Present: true, Status: calls.StatusRejected, DeliveryID: "d", Attempts: 3,

@@ -24,7 +24,7 @@ func redactor(call *calls.Call, bot *bots.Bot, link string) push.Redactor {
 	if link == "" {
 		return bot.Push.Redact
 	}
-	return linkRedactor{bot: bot.Push.Redact, link: link, token: call.RecordingToken()}
+	return linkRedactor{bot: bot.Push.Redact, link: link, token: call.Recording().Token}
 }
 
 // Redact implements push.Redactor.

@@ -48,10 +48,6 @@ func Passing(err error) bool {
 	if !ok {
 		return false
 	}
-	for _, label := range []string{"TransientTransactionError", "RetryableWriteError"} {
-		if failed.HasErrorLabel(label) {
-			return true
-		}
-	}
-	return slices.ContainsFunc(passing, failed.HasErrorCode)
+	return failed.HasErrorLabel("TransientTransactionError") || failed.HasErrorLabel("RetryableWriteError") ||
+		slices.ContainsFunc(passing, failed.HasErrorCode)
 }

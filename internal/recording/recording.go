@@ -20,14 +20,6 @@ import (
 // tokenPath is where CXB API serves a recording to whoever holds its token.
 const tokenPath = "/api/v1/public/recordings/"
 
-// stored is what a call document says about its recording. Fields that are
-// missing or not text are empty.
-type stored struct {
-	url   string // recording_url
-	key   string // recording_key
-	token string // recording_access_token
-}
-
 // Options are a deployment's own settings. The zero value is a Linker that passes stored
 // URLs through.
 type Options struct {
@@ -90,26 +82,26 @@ func ParseBaseURL(s string) (string, error) {
 // link; else a pre-signed link that is good for 24 hours from now; else the stored
 // URL. A signed link is another each time.
 func (l *Linker) Link(call *calls.Call) string {
-	return l.link(stored{url: call.RecordingURL(), key: call.RecordingKey(), token: call.RecordingToken()})
+	return l.link(call.Recording())
 }
 
-func (l *Linker) link(s stored) string {
-	if s.key != "" && s.token != "" && l.base != "" {
-		return l.base + tokenPath + url.PathEscape(s.token)
+func (l *Linker) link(r calls.Recording) string {
+	if r.Key != "" && r.Token != "" && l.base != "" {
+		return l.base + tokenPath + url.PathEscape(r.Token)
 	}
-	if s.url == "" || l.signer == nil {
-		return s.url
+	if r.URL == "" || l.signer == nil {
+		return r.URL
 	}
-	key := s.key
+	key := r.Key
 	if key == "" {
-		key = objectKey(s.url, l.signer.host, l.signer.bucket)
+		key = objectKey(r.URL, l.signer.host, l.signer.bucket)
 	}
 	if !validKey(key) {
-		return s.url
+		return r.URL
 	}
 	link, err := l.signer.get(key)
 	if err != nil { // no key of an object
-		return s.url
+		return r.URL
 	}
 	return link
 }

@@ -48,25 +48,25 @@ func TestLinkChoosesTheKind(t *testing.T) {
 		name   string
 		base   string
 		store  Storage
-		stored stored
+		stored calls.Recording
 		want   string // a prefix where it ends in "Signature="
 	}{
-		{"token link", base, store(), stored{url: plain, key: "calls/1.wav", token: "tok_abc-123"}, base + "/api/v1/public/recordings/tok_abc-123"},
-		{"token link without a stored url", base, Storage{}, stored{key: "k", token: "t"}, base + "/api/v1/public/recordings/t"},
-		{"final slash of the base", base + "/", store(), stored{url: plain, key: "k", token: "t"}, base + "/api/v1/public/recordings/t"},
-		{"base with a path", base + "/cx//", store(), stored{key: "k", token: "t"}, base + "/cx/api/v1/public/recordings/t"},
-		{"token that needs escaping", base, store(), stored{key: "k", token: "a/b c?d#e%+é"}, base + "/api/v1/public/recordings/a%2Fb%20c%3Fd%23e%25+%C3%A9"},
-		{"no token: signed", base, store(), stored{url: plain, key: "calls/1.wav"}, signed},
-		{"no key: signed, not by token", base, store(), stored{url: plain, token: "t"}, signed},
-		{"no base: signed", "", store(), stored{url: plain, key: "calls/1.wav", token: "t"}, signed},
-		{"the key wins over the url", "", store(), stored{url: "http://minio:9000/recordings/other.wav", key: "calls/1.wav"}, signed},
-		{"no store: as stored", base, Storage{}, stored{url: plain, key: "calls/1.wav"}, plain},
-		{"a store without a secret key: as stored", "", Storage{Endpoint: "h", AccessKey: "a", Bucket: "recordings"}, stored{url: plain}, plain},
-		{"a key alone is not enough to sign", "", store(), stored{key: "calls/1.wav"}, ""},
-		{"no key to be found: as stored", "", store(), stored{url: "http://localhost:9000/"}, "http://localhost:9000/"},
-		{"key longer than S3 takes: as stored", "", store(), stored{url: plain, key: strings.Repeat("k", 1025)}, plain},
-		{"key that is no text: as stored", "", store(), stored{url: plain, key: "a\xff"}, plain},
-		{"nothing", base, store(), stored{}, ""},
+		{"token link", base, store(), calls.Recording{URL: plain, Key: "calls/1.wav", Token: "tok_abc-123"}, base + "/api/v1/public/recordings/tok_abc-123"},
+		{"token link without a stored url", base, Storage{}, calls.Recording{Key: "k", Token: "t"}, base + "/api/v1/public/recordings/t"},
+		{"final slash of the base", base + "/", store(), calls.Recording{URL: plain, Key: "k", Token: "t"}, base + "/api/v1/public/recordings/t"},
+		{"base with a path", base + "/cx//", store(), calls.Recording{Key: "k", Token: "t"}, base + "/cx/api/v1/public/recordings/t"},
+		{"token that needs escaping", base, store(), calls.Recording{Key: "k", Token: "a/b c?d#e%+é"}, base + "/api/v1/public/recordings/a%2Fb%20c%3Fd%23e%25+%C3%A9"},
+		{"no token: signed", base, store(), calls.Recording{URL: plain, Key: "calls/1.wav"}, signed},
+		{"no key: signed, not by token", base, store(), calls.Recording{URL: plain, Token: "t"}, signed},
+		{"no base: signed", "", store(), calls.Recording{URL: plain, Key: "calls/1.wav", Token: "t"}, signed},
+		{"the key wins over the url", "", store(), calls.Recording{URL: "http://minio:9000/recordings/other.wav", Key: "calls/1.wav"}, signed},
+		{"no store: as stored", base, Storage{}, calls.Recording{URL: plain, Key: "calls/1.wav"}, plain},
+		{"a store without a secret key: as stored", "", Storage{Endpoint: "h", AccessKey: "a", Bucket: "recordings"}, calls.Recording{URL: plain}, plain},
+		{"a key alone is not enough to sign", "", store(), calls.Recording{Key: "calls/1.wav"}, ""},
+		{"no key to be found: as stored", "", store(), calls.Recording{URL: "http://localhost:9000/"}, "http://localhost:9000/"},
+		{"key longer than S3 takes: as stored", "", store(), calls.Recording{URL: plain, Key: strings.Repeat("k", 1025)}, plain},
+		{"key that is no text: as stored", "", store(), calls.Recording{URL: plain, Key: "a\xff"}, plain},
+		{"nothing", base, store(), calls.Recording{}, ""},
 	} {
 		atCompletion(t, tt.name, func(t *testing.T) {
 			got := linker(t, tt.base, tt.store).link(tt.stored)
@@ -102,7 +102,7 @@ func TestLinkOfACall(t *testing.T) {
 func TestALinkIsSignedAnewEachTime(t *testing.T) {
 	atCompletion(t, "a day", func(t *testing.T) {
 		l := linker(t, "", store())
-		s := stored{url: "http://localhost:9000/recordings/calls/1.wav"}
+		s := calls.Recording{URL: "http://localhost:9000/recordings/calls/1.wav"}
 		for _, want := range []string{"X-Amz-Date=20260605T101705Z&X-Amz-Expires=86400", "X-Amz-Date=20260606T111705Z&X-Amz-Expires=86400"} {
 			if got := l.link(s); !strings.Contains(got, want) {
 				t.Errorf("got %s, want %s", got, want)
@@ -215,7 +215,7 @@ func TestEndpoint(t *testing.T) {
 		s := store()
 		s.Endpoint, s.Secure = tt.endpoint, tt.secure
 		l, err := New(Options{Storage: s})
-		got := l.link(stored{url: "stored", key: "k"})
+		got := l.link(calls.Recording{URL: "stored", Key: "k"})
 		switch {
 		case tt.want == "":
 			if err == nil || l.signer != nil || got != "stored" {
@@ -239,7 +239,7 @@ func TestNewNamesAllFaults(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "public base URL") || !strings.Contains(err.Error(), "bucket") {
 			t.Errorf("%q: want both faults, got %v", base, err)
 		}
-		if got := l.link(stored{url: "stored", key: "k", token: "t"}); got != "stored" {
+		if got := l.link(calls.Recording{URL: "stored", Key: "k", Token: "t"}); got != "stored" {
 			t.Errorf("%q: link %q, want the stored one", base, got)
 		}
 	}
@@ -291,7 +291,7 @@ func TestNoNetworkCall(t *testing.T) {
 	for _, endpoint := range []string{"minio.invalid:9000", "s3.eu-west-1.amazonaws.com", "s3.amazonaws.com", "nyc3.digitaloceanspaces.com", "storage.googleapis.com"} {
 		s := store()
 		s.Endpoint = endpoint
-		got := linker(t, "", s).link(stored{url: "x", key: "k"})
+		got := linker(t, "", s).link(calls.Recording{URL: "x", Key: "k"})
 		u, err := url.Parse(got)
 		if err != nil || u.Query().Get("X-Amz-Signature") == "" {
 			t.Errorf("%s: %q, %v", endpoint, got, err)
@@ -310,7 +310,7 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 	s := store()
 	s.SecretKey = secret.Text("very-secret")
 	l := linker(t, "", s)
-	if got := l.link(stored{url: "u", key: "k"}); strings.Contains(got, "very-secret") {
+	if got := l.link(calls.Recording{URL: "u", Key: "k"}); strings.Contains(got, "very-secret") {
 		t.Errorf("the secret key is in the link: %s", got)
 	}
 }
@@ -324,7 +324,7 @@ func FuzzObjectKey(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		got := l.link(stored{url: s})
+		got := l.link(calls.Recording{URL: s})
 		if got == s {
 			return
 		}

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/cxbridge/watcher/internal/calls"
 )
 
 func TestAddressOfALink(t *testing.T) {
@@ -23,7 +25,7 @@ func TestAddressOfALink(t *testing.T) {
 	} {
 		s := Storage{AccessKey: "AK/+= %é", SecretKey: "sé/+", Bucket: "recordings"}.override(tt.s)
 		for _, key := range []string{"calls/1.wav", odd, "a//b"} {
-			got := linker(t, "", s).link(stored{url: "u", key: key})
+			got := linker(t, "", s).link(calls.Recording{URL: "u", Key: key})
 			rest, ok := strings.CutPrefix(got, tt.want)
 			path, query, _ := strings.Cut(rest, "?")
 			plain, err := url.PathUnescape(path)
@@ -39,7 +41,7 @@ func TestALinkNamesItsObject(t *testing.T) {
 	l := linker(t, "", store())
 	rapid.Check(t, func(t *rapid.T) {
 		key := rapid.String().Filter(validKey).Draw(t, "key")
-		u, err := url.Parse(l.link(stored{url: "u", key: key}))
+		u, err := url.Parse(l.link(calls.Recording{URL: "u", Key: key}))
 		if err != nil || u.Path != "/recordings/"+key {
 			t.Fatalf("%q: %v, %v", key, u, err)
 		}
@@ -51,7 +53,7 @@ func BenchmarkLink(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	s := stored{url: "http://localhost:9000/recordings/calls/2026/06/05/1.wav"}
+	s := calls.Recording{URL: "http://localhost:9000/recordings/calls/2026/06/05/1.wav"}
 	b.ReportAllocs()
 	for b.Loop() {
 		l.link(s)

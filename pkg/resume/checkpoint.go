@@ -16,7 +16,7 @@ import (
 // Defaults of CheckpointConfig.
 const (
 	DefaultSaveEvery = time.Second
-	DefaultIdleEvery = 10 * time.Second
+	idleEvery        = 10 * time.Second
 	saveLimit        = 5 * time.Second
 	lastSaveLimit    = 2 * time.Second  // at a stop: the process has little time left
 	saveBackoff      = 10 * time.Second // the longest pause after failed saves
@@ -34,11 +34,10 @@ type CheckpointConfig struct {
 	Tracker *Tracker
 	Origin  Origin // saved beside each position
 
-	// Every is the shortest time between saves while events come; IdleEvery,
-	// while only the empty stream moves on, because each save is itself an entry
-	// in the oplog that moves it on. Defaults 1 s and 10 s.
-	Every     time.Duration
-	IdleEvery time.Duration
+	// Every is the shortest time between saves while events come, default 1 s. While
+	// only the empty stream moves on it is 10 s, because each save is itself an entry
+	// in the oplog that moves it on.
+	Every time.Duration
 
 	// Window is asked twice a minute for the headroom metrics; false when the
 	// server does not tell. nil: not asked.
@@ -71,9 +70,6 @@ func NewCheckpointer(cfg CheckpointConfig) (*Checkpointer, error) {
 	}
 	if cfg.Every <= 0 {
 		cfg.Every = DefaultSaveEvery
-	}
-	if cfg.IdleEvery <= 0 {
-		cfg.IdleEvery = max(DefaultIdleEvery, cfg.Every)
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -123,7 +119,7 @@ func (c *Checkpointer) due(now time.Time) bool {
 	if c.cfg.Tracker.Events() != c.events || c.failures > 0 || c.savedAt.IsZero() {
 		return true
 	}
-	return now.Sub(c.savedAt) >= c.cfg.IdleEvery
+	return now.Sub(c.savedAt) >= max(idleEvery, c.cfg.Every)
 }
 
 // save stores the watermark if it moved. Failures are logged when they begin

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"errors"
+	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 )
@@ -62,10 +63,8 @@ func classify(err error) class {
 		{classDenied, []int{codeUnauthorized, codeAuthFailed, codeAtlasError, codeNoStage, codeStageShape,
 			codeTwoStarts, codeFieldUnknown}},
 	} {
-		for _, code := range known.codes {
-			if server.HasErrorCode(code) {
-				return known.class
-			}
+		if slices.ContainsFunc(known.codes, server.HasErrorCode) {
+			return known.class
 		}
 	}
 	return classRetry
