@@ -3,6 +3,7 @@ package plain
 import (
 	"encoding/hex"
 	"net/netip"
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -39,76 +40,29 @@ func MaskID(id string) string {
 	return Mask(id)
 }
 
+// What maskNumbers looks at: a date with its time, a date that does not go on with
+// more digits, and a number over at most two separators at a time.
+var numberForm = regexp.MustCompile(`(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d*)?)` +
+	`|(\d{4}-\d\d-\d\d)(?:\D|$)` +
+	`|(\+?\p{Nd}(?:[ \-.()]{0,2}\p{Nd})*)`)
+
 func maskNumbers(text string) string {
 	var out strings.Builder
-	for len(text) > 0 {
-		if n := dateLength(text); n > 0 {
-			out.WriteString(text[:n])
-			text = text[n:]
-			continue
+	for {
+		at := numberForm.FindStringSubmatchIndex(text)
+		if at == nil {
+			out.WriteString(text)
+			return out.String()
 		}
-		n := numberLength(text)
-		if n == 0 {
-			_, n = utf8.DecodeRuneInString(text)
-			out.WriteString(text[:n])
-			text = text[n:]
-			continue
+		out.WriteString(text[:at[0]])
+		end := max(at[3], at[5], at[7]) // of the group that matches; the others are -1
+		if at[7] >= 0 {
+			out.WriteString(maskNumber(text[at[0]:end]))
+		} else {
+			out.WriteString(text[at[0]:end])
 		}
-		out.WriteString(maskNumber(text[:n]))
-		text = text[n:]
+		text = text[end:]
 	}
-	return out.String()
-}
-
-// numberLength is the length of the number that a text begins with, or 0. It
-// ends with a digit.
-func numberLength(text string) int {
-	end, separators := 0, 0
-	for i, r := range text {
-		switch {
-		case unicode.IsDigit(r):
-			end, separators = i+utf8.RuneLen(r), 0
-		case i == 0 && r == '+':
-		case strings.ContainsRune(" -.()", r) && end > 0 && separators < 2: // ") " and "-(" are two
-			separators++
-		default:
-			return end
-		}
-	}
-	return end
-}
-
-// dateLength is the length of the date, with its time, that a text begins with.
-func dateLength(text string) int {
-	if !shaped(text, "0000-00-00") {
-		return 0
-	}
-	const date, withTime = len("0000-00-00"), len("0000-00-00T00:00:00")
-	if shaped(text, "0000-00-00T00:00:00") || shaped(text, "0000-00-00 00:00:00") {
-		n := withTime
-		if n < len(text) && text[n] == '.' {
-			for n++; n < len(text) && text[n] >= '0' && text[n] <= '9'; n++ {
-			}
-		}
-		return n
-	}
-	if len(text) > date && text[date] >= '0' && text[date] <= '9' {
-		return 0 // it goes on: no date
-	}
-	return date
-}
-
-// shaped reports whether a text begins as the form does, in which 0 is any digit.
-func shaped(text, form string) bool {
-	if len(text) < len(form) {
-		return false
-	}
-	for i := range len(form) {
-		if digit := text[i] >= '0' && text[i] <= '9'; digit != (form[i] == '0') || !digit && text[i] != form[i] {
-			return false
-		}
-	}
-	return true
 }
 
 func maskNumber(number string) string {
