@@ -137,7 +137,7 @@ func (w *running) readiness() error {
 		return fmt.Errorf("it has ended: %w", w.err)
 	default:
 	}
-	return errors.Join(w.bots.Ready(), w.partitions.Ready())
+	return errors.Join(w.bots.Ready(), w.partitions.LeasesKnown(), w.partitions.CursorsOpen(), w.partitions.PollsSucceed())
 }
 
 // halt stops the watcher and waits for its end.

@@ -16,12 +16,6 @@ import (
 // holds them: by then every lease that was seen has run out.
 const leasesStale = 2 * resume.DefaultLease
 
-// Ready is nil when each partition that this replica holds has an open stream
-// whose polls succeed, or when others hold all of them.
-func (p *Partitions) Ready() error {
-	return errors.Join(p.LeasesKnown(), p.CursorsOpen(), p.PollsSucceed())
-}
-
 // LeasesKnown is nil when it is known who holds which partition.
 func (p *Partitions) LeasesKnown() error {
 	status := p.o.Leases.Status()

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
-
 	"github.com/cxbridge/watcher/pkg/resume"
 )
 
@@ -15,8 +13,7 @@ type Status struct {
 	Open     bool // the cursor is open and its last poll succeeded
 	LastPoll time.Time
 	// Position is right after the last event or empty poll.
-	Position   resume.Position
-	ServerTime bson.Timestamp // the server's time at the last poll
+	Position resume.Position
 	// Lag is the time from the position to the server's; an empty poll for which the
 	// server waited means 0, also where the token stands still.
 	Lag      time.Duration
@@ -62,7 +59,6 @@ func (f *Follower) polled(b Batch, took time.Duration) {
 		s.Opens++
 	}
 	s.Open, s.Err, s.LastPoll = true, nil, now
-	s.ServerTime = b.ServerTime
 	s.Position = f.position
 	if len(b.Token) > 0 {
 		s.Position = positionOf(b.Token)
