@@ -3,14 +3,15 @@
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 IMAGE    ?= watcher:$(VERSION)
-FUZZTIME ?= 30s
+FUZZTIME ?= 60s
 BENCH    ?= .
 CHAOS_SECONDS ?= 600
 CHAOS_SEED ?=
+ABUSE_SECONDS ?= 30
 LINT      = go tool -modfile=tools/go.mod golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fmt bench fuzz chaos cover demo vectors rules dashboards image ci clean
+.PHONY: help build test lint fmt bench fuzz chaos abuse cover demo vectors rules dashboards image ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,12 +36,15 @@ chaos: ## random faults on real processes for CHAOS_SECONDS (600); CHAOS_SEED re
 	WATCHER_CHAOS_SECONDS=$(CHAOS_SECONDS) WATCHER_CHAOS_SEED=$(CHAOS_SEED) \
 	  go test -race -count=1 -timeout 0 -v -run TestNoCallIsLost ./internal/chaos
 
+abuse: ## tenants and CRMs at their worst beside a neighbour, each for ABUSE_SECONDS (30)
+	WATCHER_ABUSE_SECONDS=$(ABUSE_SECONDS) go test -count=1 -timeout 0 -v ./internal/abuse
+
 # go test takes one fuzz target at a time.
-fuzz: ## every fuzz target for FUZZTIME (30s)
+fuzz: ## every fuzz target for FUZZTIME (60s)
 	@set -e; for pkg in $$(go list ./...); do \
 	  for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 	    echo "==> $$pkg $$target"; \
-	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s $$pkg; \
 	  done; \
 	done
 

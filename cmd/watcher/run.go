@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"log/slog"
 
 	"github.com/cxbridge/watcher/internal/admin"
 	"github.com/cxbridge/watcher/internal/app"
@@ -30,7 +29,6 @@ func (r *runCmd) Run(ctx context.Context, std cli.Streams) error {
 	}
 	// Libraries that know only package log, net/http among them, write here too; at
 	// debug, for net/http repeats what a receiver sends unasked.
-	slog.SetLogLoggerLevel(slog.LevelDebug)
-	slog.SetDefault(watcher.Logger())
+	cli.SetLibraryLog(watcher.Logger())
 	return watcher.Run(ctx)
 }

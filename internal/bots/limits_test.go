@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/cxbridge/watcher/internal/calls"
 )
 
 func repeatKeys(n int, value string) bson.D {
@@ -141,5 +143,39 @@ func TestTheGuideNamesTheLimits(t *testing.T) {
 	}
 	if maxURL != maxHeaderValue || maxHeaderName != maxTimeFormat {
 		t.Error("the guide names these as one")
+	}
+}
+
+// The table of docs/security.md has the limits as they are.
+func TestTheTableOfTheLimits(t *testing.T) {
+	table, err := os.ReadFile("../../docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kib := func(n int) string { return fmt.Sprintf("%d KiB", n>>10) }
+	grouped := func(n int) string { return fmt.Sprintf("%d,%03d", n/1000, n%1000) }
+	for _, row := range [][2]string{
+		{"Fields of a bot that are read, together", fmt.Sprintf("%d MiB", maxDocument>>20)},
+		{"Keys of a mapper, nested ones included", grouped(maxKeys)},
+		{"One key with those around it", kib(maxKeyPath)},
+		{"Levels of a mapper", fmt.Sprint(maxDepth)},
+		{"Tokens of a mapper", grouped(maxTokens)},
+		{"One template", kib(maxTemplate)},
+		{"Address", kib(maxURL)},
+		{"Headers", fmt.Sprint(maxHeaders)},
+		{"Name of a header", fmt.Sprintf("%d bytes", maxHeaderName)},
+		{"Value of a header, token, signing secret", kib(maxHeaderValue)},
+		{"`auth`", kib(maxAuth)},
+		{"Time format", fmt.Sprintf("%d bytes", maxTimeFormat)},
+		{"Text of a time", grouped(calls.MaxTimeText) + " bytes"},
+		{"Rules of `success` and `retry_when`", fmt.Sprint(maxRules)},
+		{"Path of a rule", fmt.Sprintf("%d bytes", maxRulePath)},
+		{"Values that look like credentials", fmt.Sprint(maxSecrets)},
+		{"Payload, as a body or as a query", fmt.Sprintf("%d MiB", MaxPayload>>20)},
+		{"Exchange", fmt.Sprintf("%g s", DefaultTimeout.Seconds())},
+	} {
+		if want := fmt.Sprintf("\n| %s | %s |", row[0], row[1]); !strings.Contains(string(table), want) {
+			t.Errorf("docs/security.md lacks %q", want)
+		}
 	}
 }

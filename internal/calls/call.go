@@ -28,7 +28,7 @@ type Call struct {
 	Raw bson.Raw // the document, or the part of it that was loaded
 
 	ID           bson.RawValue
-	SessionID    string
+	SessionID    string        // as far as IDText would give it
 	Bot          bson.RawValue // bot_id as stored; the zero value without one
 	BotID        string        // bot_id as IDText gives it
 	CallType     string
@@ -72,7 +72,7 @@ func Decode(raw bson.Raw) Call {
 	c := Call{Raw: raw}
 	c.index.build(raw)
 	c.ID = rawValue(c.value(docID))
-	c.SessionID = c.text(docSessionID)
+	c.SessionID = bounded(c.text(docSessionID))
 	c.Bot = rawValue(c.value(docBotID))
 	c.BotID = IDText(c.Bot)
 	c.CallType = c.text(docCallType)
@@ -91,13 +91,13 @@ func decodePushed(v value) Pushed {
 	for key, v := range elements(v.Data) {
 		switch string(key) {
 		case "status":
-			p.Status = Status(stringOf(v))
+			p.Status = Status(bounded(stringOf(v)))
 		case "delivery_id":
-			p.DeliveryID = stringOf(v)
+			p.DeliveryID = bounded(stringOf(v))
 		case "pushed_at":
 			p.PushedAt = millis(v)
 		case "replay_id":
-			p.ReplayID = stringOf(v)
+			p.ReplayID = bounded(stringOf(v))
 		case "completed_at":
 			p.CompletedAt = millis(v)
 		case "attempts":

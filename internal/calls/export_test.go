@@ -8,3 +8,12 @@ import (
 
 // ParseTime reads a stored time.
 func ParseTime(v bson.RawValue) (time.Time, bool) { return timeOf(valueOf(v)) }
+
+// Updates are all updates that may write an outcome.
+func (o *Outcome) Updates() []bson.D {
+	all := []bson.D{o.late()}
+	for level := range detailNone {
+		all = append(all, o.update(level))
+	}
+	return all
+}

@@ -17,16 +17,20 @@ const maxIDText = 256
 // as it is, an ObjectId in hex, a UUID in its usual form, a whole number in
 // digits, anything else as Extended JSON; "" for none. Two ids may have one text,
 // so it is nothing to look a document up by.
-func IDText(id bson.RawValue) string {
-	text := idText(id)
-	if len(text) > maxIDText {
-		end := maxIDText - len("…")
-		for end > 0 && !utf8.RuneStart(text[end]) {
-			end--
-		}
-		text = text[:end] + "…"
+func IDText(id bson.RawValue) string { return bounded(idText(id)) }
+
+// bounded is a text of a document that stands in logs and in outcomes: valid
+// UTF-8 and at most maxIDText bytes.
+func bounded(text string) string {
+	text = strings.ToValidUTF8(text, "\ufffd")
+	if len(text) <= maxIDText {
+		return text
 	}
-	return strings.ToValidUTF8(text, "\ufffd")
+	end := maxIDText - len("…")
+	for end > 0 && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + "…"
 }
 
 func idText(id bson.RawValue) string {

@@ -273,7 +273,7 @@ func truthOfNumber(f float64, err error) (on, ok bool) {
 // countOf is a number as a count: whole, not negative, 0 for what is none.
 func countOf(v value) int {
 	if f, ok := v.AsFloat64OK(); ok && f > 0 {
-		return int(min(f, math.MaxInt32))
+		return int(min(f, math.MaxInt32-1)) // one more is written as an int32
 	}
 	return 0
 }

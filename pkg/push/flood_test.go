@@ -2,7 +2,10 @@ package push
 
 import (
 	"bytes"
+	"fmt"
 	"io"
+	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -152,5 +155,23 @@ func TestBudget(t *testing.T) {
 	}
 	if c.reads > 100*readBudget {
 		t.Errorf("100 exchanges may read %d", c.reads)
+	}
+}
+
+// The table of docs/security.md has the limits as they are.
+func TestTheTableOfTheLimits(t *testing.T) {
+	table, err := os.ReadFile("../../docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		fmt.Sprintf("| Headers of an answer | %d KiB |", maxHeaderBytes>>10), fmt.Sprintf("| Body of an answer, unpacked | %d KiB |", maxBody>>10),
+		fmt.Sprintf("| Text of an answer on a call | %d,%03d characters |", MaxSnippet/1000, MaxSnippet%1000),
+		fmt.Sprintf("| Read from a connection for one answer, whatever it is | %d KiB |", readBudget>>10),
+		fmt.Sprintf("| Replies to frames of HTTP/2 in one exchange | %d |", writeBudget),
+	} {
+		if !strings.Contains(string(table), want) {
+			t.Errorf("docs/security.md lacks %q", want)
+		}
 	}
 }
