@@ -18,7 +18,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
-	"github.com/cxbridge/watcher/internal/app/apptest"
+	"github.com/cxbridge/watcher/internal/demo/apptest"
 	"github.com/cxbridge/watcher/internal/demo/world"
 	"github.com/cxbridge/watcher/internal/localmongo"
 	"github.com/cxbridge/watcher/pkg/backoff"

@@ -10,6 +10,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/pkg/push"
 )
 
 func repeatKeys(n int, value string) bson.D {
@@ -172,7 +173,7 @@ func TestTheTableOfTheLimits(t *testing.T) {
 		{"Path of a rule", fmt.Sprintf("%d bytes", maxRulePath)},
 		{"Values that look like credentials", fmt.Sprint(maxSecrets)},
 		{"Payload, as a body or as a query", fmt.Sprintf("%d MiB", MaxPayload>>20)},
-		{"Exchange", fmt.Sprintf("%g s", DefaultTimeout.Seconds())},
+		{"Exchange", fmt.Sprintf("%g s", push.DefaultTimeout.Seconds())},
 	} {
 		if want := fmt.Sprintf("\n| %s | %s |", row[0], row[1]); !strings.Contains(string(table), want) {
 			t.Errorf("docs/security.md lacks %q", want)
