@@ -20,6 +20,9 @@ func (r *runCmd) Run(ctx context.Context, std cli.Streams) error {
 	if r.Pprof != "" {
 		bad.add("pprof", admin.CheckLoopback(r.Pprof))
 	}
+	for _, name := range r.ListenHosts {
+		bad.add("listen-host", admin.CheckHost(name))
+	}
 	if err := checked(&r.Config, bad); err != nil {
 		return err
 	}

@@ -31,6 +31,9 @@ type Options struct {
 	Standby func() string
 	// Source is what the status page shows; nil: there is no page.
 	Source Source
+	// Hosts are the names under which the pages may be asked for, beside localhost
+	// and every address; see CheckHost. The rest is served under every name.
+	Hosts []string
 	// PprofAddr, when not "", serves the profiles of net/http/pprof; see
 	// CheckLoopback for what it may be.
 	PprofAddr string
@@ -44,36 +47,37 @@ type Server struct {
 	profiles *profiles // nil: not served
 	checks   []Check
 	standby  func() string
-	source   Source
-	page     *page
+	pages    *pages // nil: not served
 }
 
 // The limits of a request: everything served here is small and local.
 const (
 	readTimeout  = 5 * time.Second
-	writeTimeout = 30 * time.Second // a profile or a scrape of a loaded process
+	writeTimeout = 30 * time.Second // with the wait for a turn
 	idleTimeout  = 2 * time.Minute
 	closeTimeout = 2 * time.Second
+	maxHeader    = 16 << 10
+	maxScrapes   = 4 // each gathers and writes some hundred kilobytes
 )
 
 // New listens on the addresses, and answers once Run is called.
 func New(o Options) (*Server, error) {
-	s := &Server{checks: o.Checks, standby: o.Standby, source: o.Source}
+	s := &Server{checks: o.Checks, standby: o.Standby}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{
+	mux.Handle("GET /metrics", atMost(maxScrapes, promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{
 		ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
 		// One metric that cannot be gathered must not hide the others at night.
 		ErrorHandling: promhttp.ContinueOnError,
-	}))
+	})))
 	mux.HandleFunc("GET /livez", s.live)
 	mux.HandleFunc("GET /readyz", s.ready)
 	if o.Source != nil {
 		var err error
-		if s.page, err = newPage(); err != nil {
+		if s.pages, err = newPages(o.Source, s.health); err != nil {
 			return nil, err
 		}
-		mux.HandleFunc("GET /{$}", s.html)
-		mux.HandleFunc("GET /status.json", s.json)
+		mux.HandleFunc("GET /{$}", knownHost(o.Hosts, s.pages.html))
+		mux.HandleFunc("GET /status.json", knownHost(o.Hosts, s.pages.json))
 	}
 	s.http = newHTTP(mux, o.Logger)
 	if o.PprofAddr != "" {
@@ -101,6 +105,8 @@ func newHTTP(h http.Handler, logger *slog.Logger) *http.Server {
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ConnState:         newConns().track,
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
 }

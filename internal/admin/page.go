@@ -5,9 +5,11 @@ import (
 	"crypto/sha256"
 	_ "embed" // the page and its style
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"html/template"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/cxbridge/watcher/internal/plain"
@@ -22,13 +24,28 @@ var pageCSS string
 // refreshEvery is how often a browser asks for the page again, in seconds.
 const refreshEvery = 5
 
-// page renders the status page.
-type page struct {
+// snapshotAge is how long what is shown may be old: the cost of a page does not
+// grow with its readers.
+const snapshotAge = time.Second
+
+// pages shows a Source.
+type pages struct {
+	source   Source
+	health   func() Health
 	template *template.Template
 	policy   string // Content-Security-Policy
+
+	mu   sync.Mutex
+	last *snapshot
 }
 
-func newPage() (*page, error) {
+// snapshot is what a Source said at one moment, in the forms in which it was asked for.
+type snapshot struct {
+	made              time.Time
+	html, still, json func() ([]byte, error)
+}
+
+func newPages(source Source, health func() Health) (*pages, error) {
 	t, err := template.New("page").Funcs(template.FuncMap{
 		"ago":       func(now, t time.Time) string { return plain.Duration(max(0, now.Sub(t))) + " ago" },
 		"clock":     clock,
@@ -44,7 +61,8 @@ func newPage() (*page, error) {
 		return nil, fmt.Errorf("parse the status page: %w", err)
 	}
 	sum := sha256.Sum256([]byte(pageCSS))
-	return &page{
+	return &pages{
+		source: source, health: health,
 		template: t,
 		// Nothing may be loaded, sent or framed; only the style of the page itself counts.
 		policy: "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
@@ -92,27 +110,54 @@ func (v view) SkipList() []string {
 	return list
 }
 
-func (s *Server) html(w http.ResponseWriter, r *http.Request) {
-	v := view{Page: s.current(), Style: template.CSS(pageCSS), Refresh: refreshEvery} //nolint:gosec // our own file
-	if r.URL.Query().Get("refresh") == "0" {
-		v.Refresh = 0
+// current is what the Source says, or said less than a second ago.
+func (p *pages) current() *snapshot {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.last == nil || time.Since(p.last.made) >= snapshotAge {
+		page := prepared(p.source.Status(), p.health())
+		p.last = &snapshot{
+			made:  time.Now(),
+			html:  sync.OnceValues(func() ([]byte, error) { return p.render(page, refreshEvery) }),
+			still: sync.OnceValues(func() ([]byte, error) { return p.render(page, 0) }),
+			json:  sync.OnceValues(func() ([]byte, error) { return json.MarshalIndent(page, "", "  ") }),
+		}
 	}
+	return p.last
+}
+
+func (p *pages) render(page Page, refresh int) ([]byte, error) {
 	var out bytes.Buffer
-	if err := s.page.template.Execute(&out, v); err != nil {
+	err := p.template.Execute(&out, view{Page: page, Style: template.CSS(pageCSS), Refresh: refresh}) //nolint:gosec // our own file
+	return out.Bytes(), err
+}
+
+func (p *pages) html(w http.ResponseWriter, r *http.Request) {
+	form := p.current().html
+	if r.URL.Query().Get("refresh") == "0" {
+		form = p.current().still
+	}
+	h := w.Header()
+	h.Set("Content-Security-Policy", p.policy)
+	h.Set("Referrer-Policy", "no-referrer")
+	write(w, "text/html; charset=utf-8", form)
+}
+
+func (p *pages) json(w http.ResponseWriter, _ *http.Request) {
+	write(w, "application/json", p.current().json)
+}
+
+func write(w http.ResponseWriter, kind string, form func() ([]byte, error)) {
+	body, err := form()
+	if err != nil {
 		http.Error(w, "the page cannot be rendered", http.StatusInternalServerError)
 		return
 	}
 	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", s.page.policy)
-	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Content-Type", kind)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
-	_, _ = out.WriteTo(w) // the client is gone: nobody to tell
-}
-
-func (s *Server) json(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, s.current())
+	_, _ = w.Write(body) // the client is gone: nobody to tell
 }
 
 // number is a whole number with its thousands apart.

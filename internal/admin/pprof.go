@@ -67,11 +67,7 @@ func newProfiles(addr string, logger *slog.Logger) (*profiles, error) {
 // on this machine shows could ask under a name of its own that leads here.
 func onlyLocal(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host := r.Host
-		if _, _, err := net.SplitHostPort(host); err != nil {
-			host = net.JoinHostPort(strings.Trim(host, "[]"), "80")
-		}
-		if CheckLoopback(host) != nil {
+		if CheckLoopback(net.JoinHostPort(hostOf(r), "80")) != nil {
 			http.Error(w, "profiles are for this machine alone", http.StatusForbidden)
 			return
 		}

@@ -28,11 +28,10 @@ const (
 	littleHeadroom = 4 // one part of the oplog in: a position in its oldest quarter
 )
 
-// current is the Source's page as it may be shown.
-func (s *Server) current() Page {
-	p := s.source.Status()
+// prepared is a Source's page as it may be shown.
+func prepared(p Page, health Health) Page {
 	p.Now = time.Now().UTC()
-	p.Health = s.health()
+	p.Health = health
 	p.bound()
 	p.mask()
 	p.Attention = p.advice()

@@ -168,7 +168,7 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 	checks := a.checks()
 	registerChecks(a.registry, checks)
 	a.admin, err = admin.New(admin.Options{
-		Addr: cfg.Listen, PprofAddr: cfg.Pprof, Gatherer: a.registry, Logger: a.logger,
+		Addr: cfg.Listen, Hosts: cfg.ListenHosts, PprofAddr: cfg.Pprof, Gatherer: a.registry, Logger: a.logger,
 		Checks: checks, Standby: a.partitions.Standby, Source: a,
 	})
 	if err != nil {

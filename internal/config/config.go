@@ -84,6 +84,7 @@ type Config struct {
 	ProxyFromEnvironment   bool           `group:"delivery" help:"Reach CRMs through the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name."`
 
 	Listen          string        `group:"process" default:":9090" placeholder:"ADDR" help:"Address of the status page, /metrics, /livez and /readyz."`
+	ListenHosts     []string      `name:"listen-host" group:"process" placeholder:"NAME" help:"Host name under which the status page may be asked for, beside localhost and every address; repeatable."`
 	Pprof           string        `group:"process" placeholder:"ADDR" help:"Serve the profiles of net/http/pprof here; only an address of this machine alone, such as 127.0.0.1:6060."`
 	MetricsBotLabel int           `group:"process" default:"0" placeholder:"N" help:"How many bots have metrics of their own, with their id as a label; the others share one."`
 	ShutdownGrace   time.Duration `group:"process" default:"25s" placeholder:"DURATION" help:"How long a stop may take to finish what was begun."`
