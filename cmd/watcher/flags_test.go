@@ -25,9 +25,14 @@ func (p *parsedRun) Run() error { return p.Check() }
 // parseRun parses the command line of watcher run.
 func parseRun(t *testing.T, env map[string]string, args ...string) (config.Config, error) {
 	t.Helper()
+	return parseRunWith(t, env, append([]string{"--mongo-uri=mongodb://h"}, args...)...)
+}
+
+func parseRunWith(t *testing.T, env map[string]string, args ...string) (config.Config, error) {
+	t.Helper()
 	var p parsedRun
 	lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
-	err := cli.Run(t.Context(), &p, append([]string{"--mongo-uri=mongodb://h"}, args...), lookup, cli.Streams{}, config.Options(), kong.ExplicitGroups(flagGroups))
+	err := cli.Run(t.Context(), &p, args, lookup, cli.Streams{}, config.Options(), kong.ExplicitGroups(flagGroups))
 	return p.Config, err
 }
 

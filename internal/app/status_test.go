@@ -157,10 +157,10 @@ func TestStatusOfAWorkingReplica(t *testing.T) {
 	}
 	for _, path := range []string{"/", "/status.json"} {
 		code, body := w.ask(path)
-		if code != http.StatusOK || !strings.Contains(body, "CRM answered HTTP 422 Unprocessable Entity: ***10 is taken") {
+		if code != http.StatusOK || !strings.Contains(body, "CRM answered HTTP 422 Unprocessable Entity") {
 			t.Errorf("%s: %d %s", path, code, body)
 		}
-		for _, secret := range []string{"9876543210", "k3y-of-the-bot", "of-the-bot", "api_key"} {
+		for _, secret := range []string{"9876543210", "is taken", "k3y-of-the-bot", "of-the-bot", "api_key"} {
 			if strings.Contains(body, secret) {
 				t.Errorf("%s says %q", path, secret)
 			}

@@ -28,6 +28,7 @@ import (
 // Mongo says where the database is; every command that reads it has these.
 type Mongo struct {
 	MongoURI           secret.Text `name:"mongo-uri" group:"mongo" placeholder:"URI" help:"Connection string of the replica set or cluster; its path may name the database. Required."`
+	MongoURIFile       string      `name:"mongo-uri-file" group:"mongo" placeholder:"FILE" help:"File that holds the connection string, so that no password stands among the processes or in the environment."`
 	Database           string      `group:"mongo" placeholder:"NAME" help:"Database that holds the collections. Default: that of the URI, else cxbridge."`
 	CallsCollection    string      `group:"mongo" default:"calls" placeholder:"NAME" help:"Collection of the calls."`
 	BotsCollection     string      `group:"mongo" default:"bots" placeholder:"NAME" help:"Collection of the bots."`
@@ -37,6 +38,9 @@ type Mongo struct {
 // AfterApply is called by kong when the flags are read: the database that the
 // connection string names counts where no flag names one.
 func (m *Mongo) AfterApply() error {
+	if err := readSecret(&m.MongoURI, m.MongoURIFile, "mongo-uri"); err != nil {
+		return err
+	}
 	m.Database = cmp.Or(m.Database, databaseOf(m.MongoURI), "cxbridge")
 	return nil
 }
@@ -45,8 +49,17 @@ func (m *Mongo) AfterApply() error {
 type Render struct {
 	PublicBaseURL string   `name:"public-base-url" group:"render" placeholder:"URL" help:"Public base URL of CXB API, for recording links by token."`
 	Minio         Minio    `embed:"" prefix:"minio-"`
+	AccessKeyFile string   `name:"minio-access-key-file" group:"render" placeholder:"FILE" help:"File that holds the access key."`
+	SecretKeyFile string   `name:"minio-secret-key-file" group:"render" placeholder:"FILE" help:"File that holds the secret key."`
 	TimeFormat    string   `group:"render" placeholder:"FORMAT" help:"Format of times where the bot names none: iso8601 (default), datetime, display, unix, unix_ms or a strftime pattern."`
 	AnalysisKeys  []string `name:"analysis-key" group:"render" placeholder:"NAME" help:"One more analysis.* key that exists with an empty value; repeatable."`
+}
+
+// AfterApply is called by kong when the flags are read.
+func (r *Render) AfterApply() error {
+	return errors.Join(
+		readSecret(&r.Minio.AccessKey, r.AccessKeyFile, "minio-access-key"),
+		readSecret(&r.Minio.SecretKey, r.SecretKeyFile, "minio-secret-key"))
 }
 
 // Minio overrides the minio part of the settings document, field by field.
@@ -131,6 +144,7 @@ func Options() kong.Option {
 	return kong.OptionFunc(func(k *kong.Kong) error {
 		return errors.Join(
 			kong.Vars{"retry_schedule": push.DefaultDelays}.Apply(k),
+			kong.KindMapper(reflect.String, kong.MapperFunc(decodeText)).Apply(k),
 			kong.TypeMapper(reflect.TypeFor[netip.Prefix](), kong.MapperFunc(decodeNetwork)).Apply(k))
 	})
 }
@@ -157,7 +171,7 @@ func Default() Config {
 	var flags struct {
 		Config Config `embed:""`
 	}
-	if err := errors.Join(kong.ApplyDefaults(&flags, Options()), flags.Config.AfterApply()); err != nil {
+	if err := errors.Join(kong.ApplyDefaults(&flags, Options()), flags.Config.Mongo.AfterApply()); err != nil {
 		panic(err) // the tags above are wrong
 	}
 	return flags.Config

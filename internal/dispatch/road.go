@@ -180,7 +180,7 @@ func reportOf(res *push.Result, cutOff bool) queue.Report {
 		}
 	}
 	if res.Err != nil {
-		r.Problem = problem{status: res.HTTPStatus, err: res.Err.Error(), body: res.Body}
+		r.Problem = problem{status: res.HTTPStatus, err: res.Err.Error()}
 	}
 	return r
 }

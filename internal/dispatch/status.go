@@ -17,18 +17,18 @@ import (
 // problem is what an attempt said that was no success, before it is put into
 // words, which costs more than an attempt should.
 type problem struct {
-	status    int
-	err, body string
+	status int
+	err    string
 }
 
 // ProblemText is what a lane's destination said last that was no success, in
-// words; "" for nothing. It may hold what the receiver wrote.
+// words; "" for nothing. It holds nothing that the receiver wrote.
 func ProblemText(p queue.Problem) string {
-	said, ok := p.What.(problem)
+	last, ok := p.What.(problem)
 	if !ok {
 		return ""
 	}
-	return words(said.status, said.err, said.body)
+	return words(last.status, last.err)
 }
 
 // Outcome is one of the last outcomes, for people.
@@ -42,7 +42,7 @@ type Outcome struct {
 	HTTPStatus int
 	Attempts   int
 	Elapsed    time.Duration // of the attempt; 0 when nothing was sent
-	Why        string        // in words when it was no success; may hold what the receiver wrote
+	Why        string        // in words when it was no success; nothing that the receiver wrote
 	Next       time.Time     // of the next attempt; zero when it is final
 }
 
@@ -60,7 +60,6 @@ type memory struct {
 type kept struct {
 	outcome Outcome
 	err     string
-	body    string
 }
 
 func (m *memory) add(k kept) {
@@ -79,7 +78,7 @@ func (d *Dispatcher) Recent() []Outcome {
 	all := make([]Outcome, 0, keptOutcomes)
 	for i := next - 1; i >= max(0, next-keptOutcomes); i-- {
 		k := &ring[i%keptOutcomes]
-		k.outcome.Why = words(k.outcome.HTTPStatus, k.err, k.body)
+		k.outcome.Why = words(k.outcome.HTTPStatus, k.err)
 		all = append(all, k.outcome)
 	}
 	return all
@@ -178,7 +177,7 @@ func (d *Dispatcher) reportDelivery(call *calls.Call, bot *bots.Bot, o *calls.Ou
 			At: o.At, BotID: call.BotID, BotName: name, CallID: call.Name(), URL: o.URL,
 			Status: o.Status, HTTPStatus: o.HTTPStatus, Attempts: o.Attempts, Elapsed: o.Duration, Next: o.NextAttemptAt,
 		},
-		err: o.Error, body: o.ResponseBody,
+		err: o.Error,
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -86,6 +87,9 @@ func describe(err error, f fate, cause error, timeout time.Duration) string {
 		err = op.Err
 	}
 	line, _, _ := strings.Cut(err.Error(), "\n")
+	if f.at == stageAnswer {
+		return stageName(f.at) + ": not HTTP: " + strconv.Quote(strings.ToValidUTF8(line, "?"))
+	}
 	return stageName(f.at) + ": " + strings.ToValidUTF8(line, "?")
 }
 

@@ -1,0 +1,88 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"strings"
+	"unicode"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/cxbridge/watcher/pkg/secret"
+)
+
+// maxSecretFile is the most bytes of a file that holds one setting.
+const maxSecretFile = 64 << 10
+
+var errControl = errors.New("holds a line end or another control character")
+
+// decodeText reads a flag of text. Around a setting blanks and line ends go, as
+// files and shells add them; what names a call or a file is taken as it is.
+func decodeText(ctx *kong.DecodeContext, target reflect.Value) error {
+	var text string
+	if err := ctx.Scan.PopValueInto("string", &text); err != nil {
+		return err
+	}
+	if f := ctx.Value.Flag; f != nil && f.Group != nil && f.Group.Key != "which" {
+		var err error
+		if text, err = cleaned(text); err != nil {
+			return err
+		}
+	}
+	target.SetString(text)
+	return nil
+}
+
+// cleaned is a setting without what surrounds it. No part of it is in the error.
+func cleaned(text string) (string, error) {
+	text = strings.TrimFunc(text, func(r rune) bool { return unicode.IsSpace(r) || r == '\ufeff' })
+	if strings.ContainsFunc(text, unicode.IsControl) {
+		return "", errControl
+	}
+	return text, nil
+}
+
+// readSecret fills a setting from the file of its --SETTING-file flag, if one is
+// named. No part of the file is in the error, nor its name: it may be the secret,
+// given to the wrong flag.
+func readSecret(into *secret.Text, file, setting string) error {
+	if file == "" {
+		return nil
+	}
+	bad := func(format string, args ...any) error {
+		return Fault{setting + "-file", fmt.Sprintf(format, args...)}
+	}
+	if into.IsSet() {
+		return bad("and --%s exclude each other", setting)
+	}
+	f, err := os.Open(file) //nolint:gosec // the operator names it
+	if err != nil {
+		return bad("cannot be opened: %v", withoutPath(err))
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	data, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
+	if err != nil {
+		return bad("cannot be read: %v", withoutPath(err))
+	}
+	text, err := cleaned(string(data))
+	switch {
+	case len(data) > maxSecretFile:
+		return bad("is larger than %d bytes", maxSecretFile)
+	case err != nil:
+		return bad("%v", err)
+	case text == "":
+		return bad("is empty")
+	}
+	*into = secret.Text(text)
+	return nil
+}
+
+func withoutPath(err error) error {
+	if e, ok := errors.AsType[*os.PathError](err); ok {
+		return e.Err
+	}
+	return err
+}
