@@ -135,8 +135,9 @@ func TestTheBytesOfCallsAreBoundedBeforeTheyAreRead(t *testing.T) {
 		block := make(chan struct{})
 		r.answer = func(*push.Request, int) push.Result { <-block; return answered(200) }
 		const n = 300
+		var stored sync.WaitGroup
 		for i := range n {
-			r.store(fmt.Sprint("c", i), nil)
+			stored.Go(func() { r.store(fmt.Sprint("c", i), nil) })
 		}
 		time.Sleep(900 * time.Millisecond) // what is deferred is not loaded again yet
 		r.mu.Lock()
@@ -146,6 +147,7 @@ func TestTheBytesOfCallsAreBoundedBeforeTheyAreRead(t *testing.T) {
 			t.Errorf("%d MB of calls were read and not let go of, of %d", most>>20, maxBytes>>20)
 		}
 		close(block)
+		stored.Wait()
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if d, _ := r.sends(); d != n {
