@@ -27,7 +27,7 @@ import (
 const (
 	limit = 30 * time.Second // for what takes a moment on a machine without load
 
-	pace      = 20 * time.Millisecond // between two calls of the neighbour
+	pace      = 15 * time.Millisecond // between two calls of the neighbour
 	neighbour = "neighbour"           // the tenant that attacks nobody
 )
 
@@ -152,14 +152,14 @@ func (s *stage) proc(file, name string) int64 {
 	return n
 }
 
-// measure stores calls of the neighbour for so long, at least 20, and waits until
+// measure stores calls of the neighbour for so long, at least 16, and waits until
 // all are pushed. It returns how long each took from the store to the CRM, and how
 // much of a core the watcher took meanwhile.
 func (s *stage) measure(length time.Duration) ([]time.Duration, float64) {
 	s.t.Helper()
 	began, used := time.Now(), s.cpu()
 	stored := make(map[string]time.Time)
-	for end := time.Now().Add(length); len(stored) < 20 || time.Now().Before(end); {
+	for end := time.Now().Add(length); len(stored) < 16 || time.Now().Before(end); {
 		id := fmt.Sprintf("%s-%05d", neighbour, s.next)
 		s.next++
 		stored[id] = time.Now()

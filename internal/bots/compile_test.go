@@ -3,9 +3,11 @@ package bots
 import (
 	"math"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
@@ -317,8 +319,17 @@ func FuzzCompile(f *testing.F) {
 	call := calls.Decode(nil)
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		b := Compile(doc, Options{})
-		b.Lint(nil, nil)
-		b.Lint(call.Variables(calls.Env{Style: b.Style, Auto: b.Auto}), []string{"x"})
+		warned := slices.Concat(b.Warnings, b.Lint(nil, nil), b.Lint(call.Variables(calls.Env{Style: b.Style, Auto: b.Auto}), []string{"x"}))
+		for _, w := range warned {
+			for _, part := range []string{w.Key, w.Token, w.Message, w.Suggestion} {
+				if utf8.RuneCountInString(part) > maxPart+1 || !utf8.ValidString(part) {
+					t.Errorf("said without bounds: %q", part)
+				}
+			}
+		}
+		if text := b.FaultText(); utf8.RuneCountInString(text) > maxFaultText+1 || !utf8.ValidString(text) || utf8.RuneCountInString(b.Name) > maxName+1 {
+			t.Errorf("%q, of a bot with the name %q", text, b.Name)
+		}
 		if !b.Usable() {
 			return
 		}
@@ -331,6 +342,9 @@ func FuzzCompile(f *testing.F) {
 		}
 		if b.Push.Timeout <= 0 || b.Push.Timeout > push.DefaultTimeout || b.Push.MaxAttempts < 0 || b.Push.RatePerSecond < 0 {
 			t.Errorf("limits: %+v", b.Push)
+		}
+		if len(b.Push.Secrets) > maxSecrets || len(b.Push.Destination) > 2*maxURL {
+			t.Errorf("%d secrets, a destination of %d bytes", len(b.Push.Secrets), len(b.Push.Destination))
 		}
 		rendered(b.Push.Mapper, none{})
 	})

@@ -2,7 +2,7 @@ package cli
 
 import (
 	"context"
-	"log"
+	"log" //nolint:depguard // to take its output over
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -20,7 +20,7 @@ const (
 
 // SetLibraryLog makes a logger the default of package slog, and takes lines of
 // package log over into it, at LevelDebug and no more than one a second in the long
-// run. The next that is taken has how many were left out before it, as left_out.
+// run. Each has how many were left out before it, as left_out.
 func SetLibraryLog(logger *slog.Logger) {
 	slog.SetDefault(logger) // also sets the output of package log
 	log.SetOutput(&libraryLog{logger: logger, limit: rate.NewLimiter(libraryLines, libraryBurst)})
@@ -44,10 +44,6 @@ func (l *libraryLog) Write(line []byte) (int, error) {
 		return len(line), nil
 	}
 	text := strings.TrimSuffix(string(line[:min(len(line), libraryText)]), "\n")
-	if n := l.out.Swap(0); n > 0 {
-		l.logger.DebugContext(ctx, text, "left_out", n)
-	} else {
-		l.logger.DebugContext(ctx, text)
-	}
+	l.logger.DebugContext(ctx, "said by a library", "text", text, "left_out", l.out.Swap(0))
 	return len(line), nil
 }

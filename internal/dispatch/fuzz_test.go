@@ -50,7 +50,7 @@ func FuzzRoad(f *testing.F) {
 			if err != nil {
 				f.Fatal(err)
 			}
-			f.Add([]byte(rawCall), []byte(rawBot), `{"message":"no a-token-of-the-bot"}`, 200+300*i)
+			f.Add(rawCall, rawBot, `{"message":"no a-token-of-the-bot"}`, 200+300*i)
 		}
 	}
 	d := New(Options{
