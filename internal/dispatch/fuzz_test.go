@@ -99,7 +99,7 @@ func fuzzOne(t *testing.T, d *Dispatcher, c candidate, res push.Result) {
 	if !write {
 		return
 	}
-	bounded(t, "said", words(o.HTTPStatus, o.Error, o.ResponseBody), len(o.Error)+maxSaid*4+100)
+	bounded(t, "words", words(o.HTTPStatus, o.Error), len(o.Error)+100)
 	d.metrics.recorded(&o, noon)
 	d.metrics.bots.recorded(c.call.BotID, &o)
 	if s != nil {
