@@ -331,7 +331,7 @@ func TestADueCallThatTakesNoOutcomeIsNotSentForEver(t *testing.T) {
 		r.refuses = func(o *calls.Outcome) bool { return o.Attempts > 1 }
 		r.answer = func(*push.Request, int) push.Result { return answered(503) }
 		r.store("a", nil)
-		time.Sleep(24 * time.Hour)
+		time.Sleep(2 * time.Hour)
 		synctest.Wait()
 		if _, n := r.sends(); n != 2 {
 			t.Errorf("sent %d times", n)

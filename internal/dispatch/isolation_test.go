@@ -217,7 +217,7 @@ func TestDestinationsThatAreDeadAtTheStartLeaveTheOthersTheirSlots(t *testing.T)
 // nor what may be pending.
 func TestThousandsOfHangingDestinationsCostTheOthersNothing(t *testing.T) {
 	load := traffic{
-		destinations: 2050, rate: 2, lasts: 10 * time.Second, concurrency: 256, perLane: 16, ignore: 2000,
+		destinations: 2050, rate: 2, lasts: 4 * time.Second, concurrency: 256, perLane: 16, ignore: 2000,
 		answers: make(map[int]func() push.Result),
 	}
 	var alone, with figures
