@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -21,18 +20,10 @@ import (
 	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
 )
 
-// onEach runs a test on localmongo, and on the cluster that WATCHER_TEST_MONGODB_URI
-// names, in a database of its own.
+// onEach runs a test on localmongo and, where there is one, on a real cluster.
 func onEach(t *testing.T, test func(t *testing.T, coll *mongo.Collection)) {
-	t.Run("localmongo", func(t *testing.T) {
-		test(t, newCollection(t, localmongotest.Start(t, localmongo.Options{}).URI(), nil))
-	})
-	t.Run("cluster", func(t *testing.T) {
-		uri := os.Getenv("WATCHER_TEST_MONGODB_URI")
-		if uri == "" {
-			t.Skip("WATCHER_TEST_MONGODB_URI is not set")
-		}
-		test(t, newCollection(t, uri, nil))
+	localmongotest.OnEach(t, localmongo.Options{}, func(t *testing.T, d localmongotest.Deployment) {
+		test(t, newCollection(t, d.URI, nil))
 	})
 }
 
