@@ -41,8 +41,7 @@ func main() { os.Exit(cli.Main("demo", run)) }
 
 // run is the program without the process around it.
 func run(ctx context.Context, args []string, env cli.Env, std cli.Streams) error {
-	return cli.Run(ctx, &show{}, args, env, std,
-		kong.Name("demo"),
+	return cli.Run(ctx, "demo", &show{}, args, env, std,
 		kong.Description("Shows the whole road on this machine, with calls, a CRM and a MongoDB of its own. Its exit status is 0 when every call ended as it should."))
 }
 

@@ -32,7 +32,7 @@ func parseRunWith(t *testing.T, env map[string]string, args ...string) (config.C
 	t.Helper()
 	var p parsedRun
 	lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
-	err := cli.Run(t.Context(), &p, args, lookup, cli.Streams{}, config.Options(), kong.ExplicitGroups(flagGroups))
+	err := cli.Run(t.Context(), "watcher", &p, args, lookup, cli.Streams{}, config.Options(), kong.ExplicitGroups(flagGroups))
 	return p.Config, err
 }
 
