@@ -21,6 +21,7 @@ import (
 	"github.com/cxbridge/watcher/internal/demo"
 	"github.com/cxbridge/watcher/internal/demo/world"
 	"github.com/cxbridge/watcher/internal/localmongo"
+	"github.com/cxbridge/watcher/pkg/push"
 	"github.com/cxbridge/watcher/pkg/secret"
 )
 
@@ -117,7 +118,7 @@ func (s *show) Run(ctx context.Context, std cli.Streams) error {
 func (s *show) config() config.Config {
 	cfg := config.Default()
 	cfg.RetrySchedule = []time.Duration{300 * time.Millisecond, time.Second}
-	cfg.AllowNetworks = []netip.Prefix{netip.MustParsePrefix(demo.Network)}
+	cfg.AllowNetworks = []push.Network{{Prefix: netip.MustParsePrefix(demo.Network)}}
 	cfg.PublicBaseURL = demo.PublicBaseURL
 	cfg.MetricsBotLabel = 20 // more bots than a demo has
 	cfg.Listen = s.Listen
