@@ -42,8 +42,20 @@ func (e *BlockedError) Error() string {
 	case e.Named:
 		return what + " is not public; --allow-network permits it"
 	default:
-		return fmt.Sprintf("%s is not public; --allow-network %s permits it", what, hostPrefix(e.Addr))
+		return fmt.Sprintf("%s is not public; --allow-network %s permits it", what, strings.Join(e.closed(), ","))
 	}
+}
+
+// closed are the networks that would have to be allowed, at most: the address, and
+// the IPv4 address inside of it.
+func (e *BlockedError) closed() []string {
+	var all []string
+	for _, a := range meanings(e.Addr) {
+		if public.SafeAddr(a) != nil {
+			all = append(all, hostPrefix(a).String())
+		}
+	}
+	return all
 }
 
 // hostPrefix is the network of one address alone.
@@ -149,10 +161,7 @@ func (g *Guard) Check(ap netip.AddrPort) error {
 	if slices.Contains(mailPorts, ap.Port()) {
 		return &BlockedError{Addr: addr, Port: ap.Port()}
 	}
-	all := []netip.Addr{addr.Unmap().WithZone("")}
-	if inner, ok := embedded(all[0]); ok {
-		all = append(all, inner)
-	}
+	all := meanings(addr)
 	for _, a := range all {
 		if contains(g.deny, netip.AddrPortFrom(a, ap.Port())) {
 			return &BlockedError{Addr: addr, Denied: true}
@@ -164,6 +173,16 @@ func (g *Guard) Check(ap netip.AddrPort) error {
 		}
 	}
 	return nil
+}
+
+// meanings are an address in its plain form and, where it carries one, the IPv4
+// address inside.
+func meanings(addr netip.Addr) []netip.Addr {
+	all := []netip.Addr{addr.Unmap().WithZone("")}
+	if inner, ok := embedded(all[0]); ok {
+		all = append(all, inner)
+	}
+	return all
 }
 
 var nat64 = []netip.Prefix{

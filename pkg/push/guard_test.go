@@ -60,6 +60,15 @@ func TestGuard(t *testing.T) {
 		if msg := blocked.Error(); !strings.Contains(msg, addr.String()) || !strings.Contains(msg, "--allow-network") {
 			t.Errorf("%s: %q names not both the address and the setting", text, msg)
 		}
+		_, advice, _ := strings.Cut(blocked.Error(), "--allow-network ")
+		advice, _, _ = strings.Cut(advice, " ")
+		var allow []Network
+		for network := range strings.SplitSeq(advice, ",") {
+			allow = append(allow, mustNetwork(t, network))
+		}
+		if advised, err := NewGuard(allow, nil); err != nil || advised.Check(netip.AddrPortFrom(addr, 443)) != nil {
+			t.Errorf("%s: %q does not help, %v", text, blocked, err)
+		}
 		if blocked.Addr != addr {
 			t.Errorf("%s was reported as %s", text, blocked.Addr)
 		}
