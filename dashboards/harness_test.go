@@ -17,6 +17,7 @@ import (
 	"github.com/cxbridge/watcher/internal/demo/apptest"
 	"github.com/cxbridge/watcher/internal/localmongo"
 	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
+	"github.com/cxbridge/watcher/pkg/push"
 	"github.com/cxbridge/watcher/pkg/secret"
 )
 
@@ -44,7 +45,7 @@ func startSite(t *testing.T) *site {
 	cfg := config.Default()
 	cfg.MongoURI = secret.Text(s.server.URI())
 	cfg.Listen = "127.0.0.1:0"
-	cfg.AllowNetworks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	cfg.AllowNetworks = []push.Network{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}}
 	cfg.RetrySchedule = []time.Duration{2 * time.Second, 2 * time.Second}
 	cfg.ShutdownGrace = time.Second
 	cfg.MetricsBotLabel = 10

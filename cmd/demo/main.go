@@ -21,6 +21,7 @@ import (
 	"github.com/cxbridge/watcher/internal/demo"
 	"github.com/cxbridge/watcher/internal/demo/world"
 	"github.com/cxbridge/watcher/internal/localmongo"
+	"github.com/cxbridge/watcher/pkg/push"
 	"github.com/cxbridge/watcher/pkg/secret"
 )
 
@@ -41,8 +42,7 @@ func main() { os.Exit(cli.Main("demo", run)) }
 
 // run is the program without the process around it.
 func run(ctx context.Context, args []string, env cli.Env, std cli.Streams) error {
-	return cli.Run(ctx, &show{}, args, env, std,
-		kong.Name("demo"),
+	return cli.Run(ctx, "demo", &show{}, args, env, std,
 		kong.Description("Shows the whole road on this machine, with calls, a CRM and a MongoDB of its own. Its exit status is 0 when every call ended as it should."))
 }
 
@@ -118,7 +118,7 @@ func (s *show) Run(ctx context.Context, std cli.Streams) error {
 func (s *show) config() config.Config {
 	cfg := config.Default()
 	cfg.RetrySchedule = []time.Duration{300 * time.Millisecond, time.Second}
-	cfg.AllowNetworks = []netip.Prefix{netip.MustParsePrefix(demo.Network)}
+	cfg.AllowNetworks = []push.Network{{Prefix: netip.MustParsePrefix(demo.Network)}}
 	cfg.PublicBaseURL = demo.PublicBaseURL
 	cfg.MetricsBotLabel = 20 // more bots than a demo has
 	cfg.Listen = s.Listen

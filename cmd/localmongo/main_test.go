@@ -87,4 +87,55 @@ func TestLocalmongoRefusesWrongFlags(t *testing.T) {
 	}
 }
 
+// What other machines would reach is not bound before somebody says so.
+func TestLocalmongoIsForThisMachine(t *testing.T) {
+	for _, address := range []string{":0", "0.0.0.0:0", "[::]:0", "[::ffff:0.0.0.0]:0", "0:0", "192.0.2.1:0"} {
+		var stderr strings.Builder
+		err := run(t.Context(), []string{"--listen", address}, noEnv, cli.Streams{Out: io.Discard, Err: &stderr})
+		if code := cli.ExitStatus("localmongo", err, &stderr); code != cli.ExitUsage || !strings.Contains(stderr.String(), "--listen: ") {
+			t.Errorf("%s: exit status %d, %q", address, code, stderr.String())
+		}
+	}
+	for _, address := range []string{"127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1", "[::ffff:127.0.0.1]:1"} {
+		if addr, err := (&server{Listen: address}).address(); err != nil || !addr.IP.IsLoopback() || addr.Port != 1 {
+			t.Errorf("%s: %v, %v", address, addr, err)
+		}
+	}
+}
+
+func TestLocalmongoWarnsWhereOthersReachIt(t *testing.T) {
+	for address, warns := range map[string]bool{":0": true, "0.0.0.0:0": true, "127.0.0.1:0": false} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		out, in := io.Pipe()
+		var stderr strings.Builder
+		done := make(chan error, 1)
+		go func() {
+			err := run(ctx, []string{"--listen", address, "--allow-remote"}, noEnv, cli.Streams{Out: in, Err: &stderr})
+			_ = in.CloseWithError(errors.Join(err, io.EOF))
+			done <- err
+		}()
+		line, err := bufio.NewReader(out).ReadString('\n')
+		cancel(errors.New("the test is over"))
+		if ended := <-done; err != nil || ended != nil || !strings.Contains(line, "mongodb://") {
+			t.Errorf("%s: %q, %v, %v", address, line, err, ended)
+		}
+		if got := strings.Contains(stderr.String(), "other machines reach this server"); got != warns {
+			t.Errorf("%s: warns %t, want %t: %s", address, got, warns, stderr.String())
+		}
+	}
+}
+
+// The variables of the watcher are not those of its MongoDB.
+func TestLocalmongoHasVariablesOfItsOwn(t *testing.T) {
+	env := func(name string) (string, bool) {
+		values := map[string]string{"WATCHER_LISTEN": ":9090", "WATCHER_LOG_LEVEL": "none", "LOCALMONGO_LISTEN": "192.0.2.1:4"}
+		v, ok := values[name]
+		return v, ok
+	}
+	err := run(t.Context(), nil, env, cli.Streams{Out: io.Discard, Err: io.Discard})
+	if !errors.Is(err, errRemote) || !strings.Contains(err.Error(), "192.0.2.1:4") {
+		t.Errorf("ended with %v", err)
+	}
+}
+
 func noEnv(string) (string, bool) { return "", false }

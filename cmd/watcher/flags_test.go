@@ -1,7 +1,7 @@
 package main
 
 import (
-	"net/netip"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -32,7 +32,7 @@ func parseRunWith(t *testing.T, env map[string]string, args ...string) (config.C
 	t.Helper()
 	var p parsedRun
 	lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
-	err := cli.Run(t.Context(), &p, args, lookup, cli.Streams{}, config.Options(), kong.ExplicitGroups(flagGroups))
+	err := cli.Run(t.Context(), "watcher", &p, args, lookup, cli.Streams{}, config.Options(), kong.ExplicitGroups(flagGroups))
 	return p.Config, err
 }
 
@@ -56,15 +56,19 @@ func TestFlagsOfTheDelivery(t *testing.T) {
 
 func TestFlagsThatHoldMoreThanOneValue(t *testing.T) {
 	c, err := parseRun(t, map[string]string{"WATCHER_ALLOW_NETWORK": "10.1.2.3/8,192.0.2.7,2001:db8::1"}, "--retry-schedule=1s,2m", "--minio-secure")
-	networks := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("2001:db8::1/128")}
-	if err != nil || !slices.Equal(c.AllowNetworks, networks) || !slices.Equal(c.RetrySchedule, []time.Duration{time.Second, 2 * time.Minute}) || c.Minio.Secure == nil || !*c.Minio.Secure {
+	if err != nil || fmt.Sprint(c.AllowNetworks) != "[10.0.0.0/8 192.0.2.7/32 2001:db8::1/128]" || !slices.Equal(c.RetrySchedule, []time.Duration{time.Second, 2 * time.Minute}) || c.Minio.Secure == nil || !*c.Minio.Secure {
 		t.Errorf("%v %v %v, %v", c.AllowNetworks, c.RetrySchedule, c.Minio.Secure, err)
+	}
+	c, err = parseRun(t, map[string]string{"WATCHER_ALLOW_NETWORK": "172.16.0.0/12", "WATCHER_DENY_NETWORK": "10.9.0.0/16:1-1023,8080, 8.8.8.8"},
+		"--allow-network", "10.0.0.0/8:443,8000-8999,fd00::/8", "--allow-network=192.0.2.7:80")
+	if err != nil || fmt.Sprint(c.AllowNetworks, c.DenyNetworks) != "[10.0.0.0/8:443,8000-8999 fd00::/8 192.0.2.7/32:80] [10.9.0.0/16:1-1023,8080 8.8.8.8/32]" {
+		t.Errorf("%v %v, %v", c.AllowNetworks, c.DenyNetworks, err)
 	}
 	c, err = parseRun(t, nil, "--retry-schedule=none", "--minio-secure=false")
 	if err != nil || len(c.RetrySchedule) != 0 || c.Minio.Secure == nil || *c.Minio.Secure {
 		t.Errorf("none: %v %v, %v", c.RetrySchedule, c.Minio.Secure, err)
 	}
-	for _, bad := range []string{"--allow-network=10.0.0.0/80", "--retry-schedule=1s,-2s", "--retry-schedule=often", "--minio-secure=perhaps", "--log-format=xml", "--on-history-lost=weep", "--start=noon"} {
+	for _, bad := range []string{"--allow-network=10.0.0.0/80", "--allow-network=443", "--deny-network=10.0.0.0/8:0", "--deny-network=crm.example.com", "--retry-schedule=1s,-2s", "--retry-schedule=often", "--minio-secure=perhaps", "--log-format=xml", "--on-history-lost=weep", "--start=noon"} {
 		name, _, _ := strings.Cut(bad, "=")
 		if _, err := parseRun(t, nil, bad); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", bad, err)

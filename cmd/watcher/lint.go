@@ -25,6 +25,7 @@ type lintCmd struct {
 	TimeFormat  string   `placeholder:"FORMAT" help:"Format of times where the bot names none."`
 	AnalysisKey []string `placeholder:"NAME" help:"One more analysis.* key that exists; repeatable."`
 	config.Mongo
+	config.Network
 }
 
 // Run prints what is wrong with bots. It fails when one of them cannot push.
@@ -38,9 +39,13 @@ func (l *lintCmd) Run(ctx context.Context, std cli.Streams) error {
 		return err
 	}
 	format, _ := calls.ParseTimeFormat(c.TimeFormat) // checked with the flags
+	guard, err := l.Guard()
+	if err != nil {
+		return err
+	}
 	results := make([]lintResult, len(docs))
 	for i, doc := range docs {
-		results[i] = lint(bots.Compile(doc, bots.Options{TimeFormat: format}), l.AnalysisKey, l.levels())
+		results[i] = lint(bots.Compile(doc, bots.Options{TimeFormat: format, Guard: guard}), l.AnalysisKey, l.levels())
 	}
 	if err := l.print(std.Out, results, func(w io.Writer) error { return printLint(w, results) }); err != nil {
 		return err

@@ -51,6 +51,32 @@ func TestLintTable(t *testing.T) {
 	}
 }
 
+// Lint and preview warn of what a watcher with the same flags would not dial.
+func TestLintAndPreviewKnowTheNetworks(t *testing.T) {
+	const push = `"url": "https://10.1.2.3:8443/x", "key_mapper": {"a": "1"}`
+	for _, tt := range []struct {
+		flags []string
+		want  string // "" is no warning
+	}{
+		{nil, "--allow-network 10.1.2.3/32"},
+		{[]string{"--allow-network=10.1.0.0/16:443,8000-8999"}, ""},
+		{[]string{"--allow-network=10.1.0.0/16:443,8000"}, "--allow-network"},
+		{[]string{"--allow-network=10.0.0.0/8", "--deny-network=10.1.0.0/16"}, "--deny-network"},
+	} {
+		stdout, stderr, code := invoke(t, previewBot(push), append([]string{"lint", "--bot", "-"}, tt.flags...)...)
+		if code != 0 || stderr != "" || !strings.Contains(stdout, tt.want) || strings.Contains(stdout, "is not dialled") != (tt.want != "") {
+			t.Errorf("lint %v: exit %d, %s\n%s", tt.flags, code, stderr, stdout)
+		}
+		var warnings strings.Builder
+		for _, w := range preview(t, previewCall, previewBot(push), tt.flags...).Warnings {
+			warnings.WriteString(w["code"] + " " + w["message"] + "\n")
+		}
+		if got := warnings.String(); !strings.Contains(got, tt.want) || strings.Contains(got, "private_address") != (tt.want != "") {
+			t.Errorf("preview %v: %s", tt.flags, got)
+		}
+	}
+}
+
 func TestLintJSON(t *testing.T) {
 	stdin := "[" + lintGood + "," + lintTypo + "]\n" + lintBroken + "\n" + lintNoPush
 	stdout, stderr, code := invoke(t, stdin, "lint", "--bot", "-", "--output", "json", "--level", "info")

@@ -26,6 +26,7 @@ import (
 	"github.com/cxbridge/watcher/internal/demo/apptest"
 	"github.com/cxbridge/watcher/internal/localmongo"
 	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
+	"github.com/cxbridge/watcher/pkg/push"
 	"github.com/cxbridge/watcher/pkg/secret"
 )
 
@@ -95,7 +96,7 @@ func runLogged(t *testing.T, level slog.Level, bots func(url string) []bson.D) *
 	cfg := config.Default()
 	cfg.MongoURI, cfg.Database = secret.Text(server.URI()), apptest.Database
 	cfg.Listen = "127.0.0.1:0"
-	cfg.AllowNetworks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	cfg.AllowNetworks = []push.Network{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}}
 	cfg.RetrySchedule = []time.Duration{50 * time.Millisecond}
 	watcher, err := app.New(cfg, app.Deps{Logger: cli.NewLogger(l.log, cli.LogJSON, level), Version: "test", Owner: "replica-1"})
 	if err != nil {

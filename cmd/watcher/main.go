@@ -44,8 +44,7 @@ func run(ctx context.Context, args []string, env cli.Env, std cli.Streams) error
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
-	return cli.Run(ctx, &commands{}, args, env, std,
-		kong.Name("watcher"),
+	return cli.Run(ctx, "watcher", &commands{}, args, env, std,
 		kong.Description("Pushes the results of finished calls to the CRM of their bot: follows a MongoDB change stream, renders each bot's mapping, sends, and writes the outcome back onto the call."),
 		kong.ExplicitGroups(flagGroups),
 		config.Options())

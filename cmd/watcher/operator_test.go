@@ -25,6 +25,7 @@ import (
 	"github.com/cxbridge/watcher/internal/demo/world"
 	"github.com/cxbridge/watcher/internal/localmongo"
 	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
+	"github.com/cxbridge/watcher/pkg/push"
 	"github.com/cxbridge/watcher/pkg/resume"
 	"github.com/cxbridge/watcher/pkg/secret"
 )
@@ -144,7 +145,7 @@ func (d *desk) watch(change ...func(*config.Config)) (stop func()) {
 	cfg := config.Default()
 	cfg.MongoURI = secret.Text(d.server.URI())
 	cfg.Listen = "127.0.0.1:0"
-	cfg.AllowNetworks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	cfg.AllowNetworks = []push.Network{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}}
 	cfg.RetrySchedule = []time.Duration{50 * time.Millisecond}
 	for _, c := range change {
 		c(&cfg)

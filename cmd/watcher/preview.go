@@ -29,6 +29,7 @@ type previewCmd struct {
 	ShowSecrets bool   `help:"Show credentials instead of ***."`
 	config.Mongo
 	config.Render
+	config.Network
 }
 
 // Run prints what would be sent for a call, without sending it.
@@ -47,6 +48,7 @@ func (p *previewCmd) Run(ctx context.Context, std cli.Streams) error {
 // previewOptions are the flags of a preview, checked.
 type previewOptions struct {
 	config      config.Config
+	guard       *push.Guard
 	now         time.Time // zero without --now
 	literal     bool
 	showSecrets bool
@@ -56,6 +58,10 @@ type previewOptions struct {
 func (p *previewCmd) options() (*previewOptions, error) {
 	o := &previewOptions{config: config.Default(), showSecrets: p.ShowSecrets}
 	var bad faults
+	var err error
+	if o.guard, err = p.Guard(); err != nil {
+		bad.add("allow-network", err)
+	}
 	o.config.Mongo, o.config.Render = p.Mongo, p.Render
 	switch {
 	case p.Call == "" && p.SessionID == "":
@@ -91,7 +97,7 @@ const unusedURI = "mongodb://unused"
 // preview decides and renders as the push does.
 func (o *previewOptions) preview(in *previewInput) *previewOutput {
 	format, _ := calls.ParseTimeFormat(o.config.TimeFormat) // checked with the flags
-	bot := in.bot(bots.Options{TimeFormat: format})
+	bot := in.bot(bots.Options{TimeFormat: format, Guard: o.guard})
 	call := calls.Decode(in.call)
 
 	links, linkErr := recording.New(app.RecordingOptions(o.config).Over(in.settings))

@@ -98,7 +98,7 @@ func flagTable(t *testing.T) string {
 			if f.Default != "" {
 				def = "`" + f.Default + "`"
 			}
-			fmt.Fprintf(&b, "| `--%s` | `%s` | %s | %s |\n", f.Name, cli.EnvName(f.Name), def, strings.ReplaceAll(f.Help, "|", `\|`))
+			fmt.Fprintf(&b, "| `--%s` | `%s` | %s | %s |\n", f.Name, cli.EnvName("watcher", f.Name), def, strings.ReplaceAll(f.Help, "|", `\|`))
 		}
 	}
 	return b.String()

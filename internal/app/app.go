@@ -10,8 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -101,11 +99,14 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("time format: %w", err)
 	}
+	guard, err := cfg.Guard()
+	if err != nil {
+		return nil, err
+	}
+	warnOfOpened(a.logger, &cfg.Network)
 	a.bots, err = bots.NewCache(bots.CacheOptions{
 		Collection: db.Collection(cfg.BotsCollection),
-		Compile: bots.Options{TimeFormat: format, Permits: func(addr netip.Addr) bool {
-			return push.Public(addr) || slices.ContainsFunc(cfg.AllowNetworks, func(p netip.Prefix) bool { return p.Contains(addr) })
-		}},
+		Compile:    bots.Options{TimeFormat: format, Guard: guard},
 		Secrets:    a.secrets,
 		Logger:     a.logger,
 		Registerer: a.registry,
@@ -117,7 +118,8 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 	a.store = calls.NewStore(callsColl)
 	a.recorder = calls.NewRecorder(callsColl, a.logger, a.registry)
 	a.sender, err = push.NewClient(push.Options{
-		AllowNetworks:        cfg.AllowNetworks,
+		Allow:                cfg.AllowNetworks,
+		Deny:                 cfg.DenyNetworks,
 		MaxConnsPerHost:      connsPerHost(cfg),
 		UserAgent:            userAgent(deps.Version),
 		ProxyFromEnvironment: cfg.ProxyFromEnvironment,
@@ -364,4 +366,15 @@ const indexRetry = 10 * time.Second
 func isRight(err error) bool {
 	refused, ok := errors.AsType[mongo.ServerError](err)
 	return ok && refused.HasErrorCode(13)
+}
+
+// warnOfOpened tells what --allow-network opens that hardly anybody means to.
+func warnOfOpened(logger *slog.Logger, n *config.Network) {
+	everything, clouds := n.Opened()
+	if len(everything) > 0 {
+		logger.Warn("--allow-network opens every network to every bot", "networks", fmt.Sprint(everything))
+	}
+	if len(clouds) > 0 {
+		logger.Warn("--allow-network opens metadata addresses of clouds, which give credentials away, to every bot; --deny-network closes them", "addresses", fmt.Sprint(clouds))
+	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/internal/demo/apptest"
 	"github.com/cxbridge/watcher/internal/localmongo"
+	"github.com/cxbridge/watcher/pkg/push"
 	"github.com/cxbridge/watcher/pkg/secret"
 )
 
@@ -63,7 +64,7 @@ func newRoadOn(t testing.TB, opts localmongo.Options, bots ...string) *road {
 	r.cfg = config.Default()
 	r.cfg.MongoURI, r.cfg.Database = secret.Text(server.URI), server.Database
 	r.cfg.Listen = "127.0.0.1:0"
-	r.cfg.AllowNetworks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	r.cfg.AllowNetworks = []push.Network{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}}
 	r.cfg.RetrySchedule = []time.Duration{40 * time.Millisecond, 80 * time.Millisecond}
 	r.cfg.ShutdownGrace = 5 * time.Second
 	r.deps = Deps{Version: "test", Owner: "replica-1"}

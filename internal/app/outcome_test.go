@@ -2,8 +2,10 @@ package app
 
 import (
 	"fmt"
+	"log/slog"
 	"math"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/demo/apptest"
+	"github.com/cxbridge/watcher/pkg/push"
 )
 
 // shape is the names of a document's fields with their BSON types, in order.
@@ -259,6 +262,39 @@ func TestBlockedAddressNamesTheFlag(t *testing.T) {
 	o := r.final("s", "failed")
 	if !strings.Contains(o.errText(), "--allow-network") || o.Attempts != 1 || len(r.crm.Requests()) != 0 {
 		t.Errorf("error %q after %d attempts, %d requests", o.errText(), o.Attempts, len(r.crm.Requests()))
+	}
+}
+
+// What is denied is not dialled though it is allowed as well.
+func TestDeniedNetworkWinsOverAnAllowedOne(t *testing.T) {
+	t.Parallel()
+	r := newRoad(t, "bot")
+	r.cfg.DenyNetworks = r.cfg.AllowNetworks
+	r.start()
+	r.Call("s", "bot")
+	if o := r.final("s", "failed"); !strings.Contains(o.errText(), "--deny-network") || len(r.crm.Requests()) != 0 {
+		t.Errorf("error %q, %d requests", o.errText(), len(r.crm.Requests()))
+	}
+}
+
+// A watcher that opens what hardly anybody means to says so when it starts.
+func TestOpenedNetworksAreWarnedOf(t *testing.T) {
+	t.Parallel()
+	const everything, clouds = "--allow-network opens every network", "--allow-network opens metadata addresses"
+	for network, want := range map[string]string{"127.0.0.0/8": "", "169.254.169.254/32": clouds, "0.0.0.0/0": everything + clouds} {
+		r := newRoad(t)
+		r.cfg.AllowNetworks = []push.Network{{Prefix: netip.MustParsePrefix(network)}}
+		logs := newLogs()
+		w, err := New(r.cfg, Deps{Logger: slog.New(slog.NewJSONHandler(logs, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.cleanup()
+		for _, warning := range []string{everything, clouds} {
+			if got := strings.Contains(logs.tail(10), warning); got != strings.Contains(want, warning) {
+				t.Errorf("%s: %q is logged: %t\n%s", network, warning, got, logs.tail(10))
+			}
+		}
 	}
 }
 

@@ -3,7 +3,6 @@ package bots
 import (
 	"encoding/hex"
 	"fmt"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -43,49 +42,17 @@ func (c *compiler) url(doc bson.Raw, p *Push, creds *credentials) {
 	}
 	secretPath := c.truth(doc, "secret_path", false)
 	creds.url(u, secretPath)
-	c.publicAddress(u)
+	c.dialled("url", u)
 	p.URL = u.String()
 	p.PublicURL = secret.PublicURL(u, secretPath)
 }
 
-// publicAddress warns of a host that is not dialled unless it is allowed. What a
-// name stands for is only known when it is dialled.
-func (c *compiler) publicAddress(u *url.URL) {
-	addr, ok := literalAddr(strings.TrimSuffix(u.Hostname(), "."))
-	if !ok || c.permits(addr) {
-		return
+// dialled warns of an address that the watcher does not dial. What a name stands
+// for is only known when it is dialled.
+func (c *compiler) dialled(key string, u *url.URL) {
+	if err := c.guard.CheckURL(u); err != nil {
+		c.warn(at(key), CodePrivateAddress, "is not dialled: "+err.Error(), "")
 	}
-	c.warn(at("url"), CodePrivateAddress, fmt.Sprintf("%s is not a public address; the watcher does not dial it unless it was started with --allow-network %s",
-		u.Hostname(), netip.PrefixFrom(addr, addr.BitLen())), "")
-}
-
-// literalAddr reads a host that is an address, in every form that the C library
-// takes for one: 127.1 and 0x7f000001 are 127.0.0.1 too. localhost never is
-// another address.
-func literalAddr(host string) (netip.Addr, bool) {
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
-		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), true
-	}
-	if addr, err := netip.ParseAddr(host); err == nil {
-		return addr.Unmap().WithZone(""), true
-	}
-	parts := strings.Split(host, ".")
-	if len(parts) > 4 {
-		return netip.Addr{}, false
-	}
-	var whole uint64
-	for i, part := range parts {
-		bits := 8 // the last part fills what is left
-		if i == len(parts)-1 {
-			bits = 32 - 8*i
-		}
-		n, err := strconv.ParseUint(part, 0, bits)
-		if err != nil || strings.ContainsAny(part, "_bo") { // forms of Go, not of C
-			return netip.Addr{}, false
-		}
-		whole = whole<<bits | n
-	}
-	return netip.AddrFrom4([4]byte{byte(whole >> 24), byte(whole >> 16), byte(whole >> 8), byte(whole)}), true
 }
 
 // parseURL returns the address ready for the wire: no fragment, the host in

@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"net/netip"
 	"strings"
 	"testing"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/cxbridge/watcher/pkg/push"
 	"github.com/cxbridge/watcher/pkg/secret"
 )
 
@@ -266,22 +266,48 @@ func TestSecretsAreTakenOut(t *testing.T) {
 	}
 }
 
-func TestPrivateAddresses(t *testing.T) {
+// What is warned of is what the sender refuses, in its words.
+func TestAddressesThatAreNotDialled(t *testing.T) {
 	for host, want := range map[string]string{
 		"10.1.2.3": "10.1.2.3/32", "192.168.0.1:8080": "192.168.0.1/32", "172.16.9.9": "172.16.9.9/32", "169.254.169.254": "169.254.169.254/32",
-		"127.0.0.1": "127.0.0.1/32", "localhost": "127.0.0.1/32", "LOCALHOST:8080": "127.0.0.1/32", "crm.localhost": "127.0.0.1/32",
-		"127.1": "127.0.0.1/32", "2130706433": "127.0.0.1/32", "0xa9fea9fe": "169.254.169.254/32", "012.0.0.5": "10.0.0.5/32", "10.1.2.3.": "10.1.2.3/32",
+		"127.0.0.1": "127.0.0.1/32", "localhost": "127.0.0.1/32", "LOCALHOST:8080": "127.0.0.1/32", "crm.localhost": "127.0.0.1/32", "10.1.2.3.": "10.1.2.3/32",
 		"[::1]:8080": "::1/128", "[fd00::5]": "fd00::5/128", "[::ffff:10.0.0.1]": "10.0.0.1/32", "[fe80::1%25eth0]": "fe80::1/128", "１０.1.2.3": "10.1.2.3/32",
-		"93.184.216.34": "", "crm.example.com": "", "10.example.com": "", "1.2.3.4.5": "", "[2606:4700::1111]": "", "0b1.0o1.1_0.1": "",
+		"127.1": "number", "2130706433": "number", "0xa9fea9fe": "number", "012.0.0.5": "number", "1.2.3.4.5": "number",
+		"crm.example.com:25": "mail", "93.184.216.34:465": "mail",
+		"93.184.216.34": "", "crm.example.com": "", "10.example.com": "", "[2606:4700::1111]": "", "0b1.0o1.1_0.1x": "", "crm.example.com:8025": "",
 	} {
-		w := find(withPush(t, m{"url": "https://" + host + "/x"}), "post_call_push.url")
-		if want == "" && w != (Warning{}) || want != "" && (w.Code != CodePrivateAddress || !strings.HasSuffix(w.Message, "--allow-network "+want)) {
-			t.Errorf("%s: %+v", host, w)
+		for key, fields := range map[string]m{
+			"url":            {"url": "https://" + host + "/x"},
+			"auth.token_url": {"url": "https://crm.example.com", "auth": m{"type": "oauth2", "token_url": "https://" + host + "/t", "client_id": "i", "client_secret": "s"}},
+		} {
+			w := find(withPush(t, fields), "post_call_push."+key)
+			if want == "" && w != (Warning{}) || want != "" && (w.Code != CodePrivateAddress || !strings.Contains(w.Message, want)) {
+				t.Errorf("%s %s: %+v", key, host, w)
+			}
 		}
 	}
-	allowed := Options{Permits: func(netip.Addr) bool { return true }}
-	if b := Compile(raw(t, m{"_id": "b", "timezone": "UTC", "post_call_push": m{"url": "http://10.1.2.3", "key_mapper": m{"a": "1"}}}), allowed); len(b.Warnings) != 0 {
-		t.Errorf("allowed: %v", b.Warnings)
+}
+
+func TestAddressesThatTheDeploymentAllowsOrDenies(t *testing.T) {
+	network := func(text string) []push.Network {
+		n, err := push.ParseNetwork(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []push.Network{n}
+	}
+	guard, err := push.NewGuard(network("10.1.0.0/16:443,8000-8999"), network("93.184.216.34"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for url, want := range map[string]string{
+		"https://10.1.2.3": "", "https://10.1.2.3:8080/x": "", "http://10.1.2.3": "--allow-network", "https://10.2.0.1": "--allow-network",
+		"https://93.184.216.34": "--deny-network", "https://1.1.1.1": "",
+	} {
+		b := Compile(raw(t, m{"_id": "b", "timezone": "UTC", "post_call_push": m{"url": url, "key_mapper": m{"a": "1"}}}), Options{Guard: guard})
+		if w := find(b, "post_call_push.url"); want == "" != (w == Warning{}) || !strings.Contains(w.Message, want) {
+			t.Errorf("%s: %v", url, b.Warnings)
+		}
 	}
 }
 
@@ -304,6 +330,5 @@ func FuzzAddress(f *testing.F) {
 		if problem != "" || again.String() != once {
 			t.Errorf("%q: %q, then %v (%s)", text, once, again, problem)
 		}
-		literalAddr(u.Hostname())
 	})
 }

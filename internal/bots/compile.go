@@ -1,8 +1,8 @@
 package bots
 
 import (
+	"cmp"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -18,19 +18,15 @@ import (
 type Options struct {
 	// TimeFormat is used where a bot names none.
 	TimeFormat calls.TimeFormat
-	// Permits reports whether an address may be dialled. Nil permits those that
-	// are public.
-	Permits func(netip.Addr) bool
+	// Guard is that of the client that sends; nil permits public addresses only.
+	Guard *push.Guard
 }
 
 // Compile reads a bot document of any shape; it never fails. What cannot be
 // used is named in Bot.Warnings, all at once. The Bot keeps no part of raw.
 func Compile(raw bson.Raw, o Options) *Bot {
 	b := &Bot{Style: calls.Style{Location: time.UTC, Format: o.TimeFormat}}
-	c := &compiler{bot: b, permits: o.Permits}
-	if c.permits == nil {
-		c.permits = push.Public
-	}
+	c := &compiler{bot: b, guard: cmp.Or(o.Guard, &push.Guard{})}
 	if err := raw.Validate(); err != nil {
 		c.add(LevelError, "", CodeNotAnObject, "the document is not well-formed BSON", "")
 		b.Push = newPush()
@@ -56,8 +52,8 @@ func Compile(raw bson.Raw, o Options) *Bot {
 
 // compiler collects what is wrong while a bot is compiled.
 type compiler struct {
-	bot     *Bot
-	permits func(netip.Addr) bool
+	bot   *Bot
+	guard *push.Guard
 }
 
 func (c *compiler) add(level Level, key string, code Code, message, suggestion string) {

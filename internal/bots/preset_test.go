@@ -11,7 +11,7 @@ import (
 )
 
 func TestPresets(t *testing.T) {
-	client, err := push.NewClient(push.Options{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	client, err := push.NewClient(push.Options{Allow: []push.Network{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}}})
 	if err != nil {
 		t.Fatal(err)
 	}

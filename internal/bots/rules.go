@@ -2,6 +2,7 @@ package bots
 
 import (
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -66,6 +67,9 @@ func (c *compiler) auth(doc bson.Raw, p *Push, creds *credentials) {
 	}
 	p.Auth = auth
 	creds.auth(auth)
+	if u, err := url.Parse(auth.TokenURL); err == nil && auth.Kind == push.AuthOAuth2 {
+		c.dialled("auth.token_url", u)
+	}
 	if _, own := p.Header["Authorization"]; own && (auth.Kind == push.AuthBasic || auth.Kind == push.AuthOAuth2) {
 		c.add(LevelInfo, at("auth"), CodeIgnored, "takes the place of the Authorization header that is set as well", "")
 	}

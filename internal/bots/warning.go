@@ -34,7 +34,7 @@ const (
 	CodeIgnored        Code = "ignored"         // given, but of no effect
 	CodeEmptyMapper    Code = "empty_mapper"    // the payload is an empty object
 	CodePlainHTTP      Code = "plain_http"      // credentials travel unencrypted
-	CodePrivateAddress Code = "private_address" // not dialled unless the deployment allows it
+	CodePrivateAddress Code = "private_address" // not dialled by this deployment
 	CodeTooLarge       Code = "too_large"       // beyond a limit
 	CodeLongURL        Code = "long_url"        // longer than many servers take; only a preview can tell
 	CodeOtherBot       Code = "other_bot"       // not the bot that the call names; only a preview can tell

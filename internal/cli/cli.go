@@ -77,11 +77,12 @@ func ExitStatus(name string, err error, stderr io.Writer) int {
 // helpShown ends kong's parsing after it printed a help text.
 type helpShown struct{}
 
-// Run parses the arguments into model, a struct with kong's tags, and calls the
+// Run parses the arguments of the program of that name into model, a struct with kong's tags, and calls the
 // Run method of the model or of the subcommand that is chosen. The method may
-// take the context and the Streams. WATCHER_SOME_FLAG gives the value of
-// --some-flag where the arguments do not; an empty variable counts as not set.
-func Run(ctx context.Context, model any, args []string, env Env, std Streams, options ...kong.Option) (err error) {
+// take the context and the Streams. The environment variable that EnvName tells
+// gives the value of a flag where the arguments do not; an empty one counts as not
+// set.
+func Run(ctx context.Context, name string, model any, args []string, env Env, std Streams, options ...kong.Option) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			if _, ok := r.(helpShown); !ok {
@@ -91,10 +92,11 @@ func Run(ctx context.Context, model any, args []string, env Env, std Streams, op
 		}
 	}()
 	parser, err := kong.New(model, append([]kong.Option{
+		kong.Name(name),
 		kong.Writers(std.Out, std.Err),
 		kong.Exit(func(int) { panic(helpShown{}) }),
-		kong.Resolvers(environment(env)),
-		kong.ValueFormatter(flagHelp),
+		kong.Resolvers(environment(name, env)),
+		kong.ValueFormatter(flagHelp(name)),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 100}),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(std),
@@ -110,29 +112,32 @@ func Run(ctx context.Context, model any, args []string, env Env, std Streams, op
 }
 
 // environment takes the values of flags from their environment variables.
-func environment(lookup Env) kong.Resolver {
+func environment(program string, lookup Env) kong.Resolver {
 	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-		if v, ok := lookup(EnvName(flag.Name)); ok && v != "" && flag.Name != "help" {
+		if v, ok := lookup(EnvName(program, flag.Name)); ok && v != "" && flag.Name != "help" {
 			return v, nil
 		}
 		return nil, nil
 	})
 }
 
-// EnvName is the environment variable of a flag, which is named without dashes
-// before it: WATCHER_SOME_FLAG of some-flag.
-func EnvName(flag string) string {
-	return "WATCHER_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+// EnvName is the environment variable of a program's flag, which is named without
+// dashes before it: WATCHER_SOME_FLAG of watcher and some-flag. Each program has
+// its own, so that no variable means two things.
+func EnvName(program, flag string) string {
+	return strings.ToUpper(strings.ReplaceAll(program+"_"+flag, "-", "_"))
 }
 
 // flagHelp shows a flag's help with its default and its environment variable.
-func flagHelp(value *kong.Value) string {
-	if value.Flag == nil || value.Name == "help" {
-		return value.Help
+func flagHelp(program string) kong.HelpValueFormatter {
+	return func(value *kong.Value) string {
+		if value.Flag == nil || value.Name == "help" {
+			return value.Help
+		}
+		help := value.Help
+		if value.HasDefault && value.Default != "" {
+			help = fmt.Sprintf("%s (default %s)", help, value.Default)
+		}
+		return fmt.Sprintf("%s [$%s]", help, EnvName(program, value.Name))
 	}
-	help := value.Help
-	if value.HasDefault && value.Default != "" {
-		help = fmt.Sprintf("%s (default %s)", help, value.Default)
-	}
-	return fmt.Sprintf("%s [$%s]", help, EnvName(value.Name))
 }

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/alecthomas/kong"
 )
 
 // greet is a command for these tests.
@@ -34,7 +32,7 @@ func invoke(t *testing.T, env map[string]string, args ...string) (stdout, stderr
 	t.Helper()
 	var out, errs bytes.Buffer
 	lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
-	err := Run(t.Context(), &greet{}, args, lookup, Streams{Out: &out, Err: &errs}, kong.Name("greet"))
+	err := Run(t.Context(), "greet", &greet{}, args, lookup, Streams{Out: &out, Err: &errs})
 	status = ExitStatus("greet", err, &errs)
 	return out.String(), errs.String(), status
 }
@@ -46,9 +44,10 @@ func TestArgumentsWinOverTheEnvironment(t *testing.T) {
 		want string
 	}{
 		{nil, nil, "hello nobody\n"},
-		{map[string]string{"WATCHER_NAME": "Asha", "WATCHER_TIMES": "2"}, nil, "hello Asha\nhello Asha\n"},
-		{map[string]string{"WATCHER_NAME": "Asha"}, []string{"--name", "Wei"}, "hello Wei\n"},
-		{map[string]string{"WATCHER_NAME": "", "WATCHER_HELP": "true"}, nil, "hello nobody\n"},
+		{map[string]string{"GREET_NAME": "Asha", "GREET_TIMES": "2"}, nil, "hello Asha\nhello Asha\n"},
+		{map[string]string{"GREET_NAME": "Asha"}, []string{"--name", "Wei"}, "hello Wei\n"},
+		{map[string]string{"GREET_NAME": "", "GREET_HELP": "true"}, nil, "hello nobody\n"},
+		{map[string]string{"WATCHER_NAME": "Asha", "NAME": "Asha"}, nil, "hello nobody\n"}, // those of others
 	} {
 		if stdout, stderr, status := invoke(t, tt.env, tt.args...); stdout != tt.want || stderr != "" || status != 0 {
 			t.Errorf("%v %v: %q %q, status %d", tt.env, tt.args, stdout, stderr, status)
@@ -65,7 +64,7 @@ func TestStatusOfEachEnd(t *testing.T) {
 	}{
 		{nil, []string{"--nope"}, "greet: unknown flag --nope", ExitUsage},
 		{nil, []string{"--times=often"}, "greet: --times: ", ExitUsage},
-		{map[string]string{"WATCHER_TIMES": "often"}, nil, "greet: --times: ", ExitUsage},
+		{map[string]string{"GREET_TIMES": "often"}, nil, "greet: --times: ", ExitUsage},
 		{nil, []string{"--fail"}, "", ExitFailed},
 	} {
 		stdout, stderr, status := invoke(t, tt.env, tt.args...)
@@ -81,7 +80,7 @@ func TestStatusOfEachEnd(t *testing.T) {
 
 func TestHelpNamesTheDefaultAndTheVariable(t *testing.T) {
 	stdout, stderr, status := invoke(t, nil, "--help")
-	if status != 0 || stderr != "" || !strings.Contains(stdout, "Who is greeted. (default nobody) [$WATCHER_NAME]") || strings.Contains(stdout, "hello") {
+	if status != 0 || stderr != "" || !strings.Contains(stdout, "Who is greeted. (default nobody) [$GREET_NAME]") || strings.Contains(stdout, "hello") {
 		t.Errorf("status %d, %q, %s", status, stderr, stdout)
 	}
 }

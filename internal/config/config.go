@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"reflect"
 	"strings"
 	"time"
@@ -88,13 +87,13 @@ type Config struct {
 	Start         Start  `group:"progress" default:"now" placeholder:"WHEN" help:"Where a start without a saved position begins: now, a duration ago (2h) or an RFC 3339 time."`
 	OnHistoryLost string `group:"progress" enum:"sweep,fail" default:"sweep" placeholder:"HOW" help:"When MongoDB no longer has the changes after the saved position: sweep (look up the calls since then by completed_at) or fail (end with an error, keep the position)."`
 
-	Concurrency            int            `group:"delivery" default:"256" placeholder:"N" help:"Calls pushed at the same time."`
-	DestinationConcurrency int            `group:"delivery" default:"16" placeholder:"N" help:"Calls pushed at the same time to one destination."`
-	RetrySchedule          Delays         `group:"delivery" default:"${retry_schedule}" placeholder:"DELAYS" help:"Delay after each failed attempt; N delays are N+1 attempts, then the outcome is final."`
-	MaxAge                 time.Duration  `group:"delivery" default:"72h" placeholder:"DURATION" help:"How long after its first attempt a call is tried again; 0 is no limit."`
-	AllowNetworks          []netip.Prefix `name:"allow-network" group:"delivery" placeholder:"CIDR" help:"Network that may be reached although it is not public; repeatable."`
-	CAFile                 string         `name:"ca-file" group:"delivery" placeholder:"FILE" help:"PEM file of certificate authorities trusted besides the system's."`
-	ProxyFromEnvironment   bool           `group:"delivery" help:"Reach CRMs through the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name."`
+	Concurrency            int           `group:"delivery" default:"256" placeholder:"N" help:"Calls pushed at the same time."`
+	DestinationConcurrency int           `group:"delivery" default:"16" placeholder:"N" help:"Calls pushed at the same time to one destination."`
+	RetrySchedule          Delays        `group:"delivery" default:"${retry_schedule}" placeholder:"DELAYS" help:"Delay after each failed attempt; N delays are N+1 attempts, then the outcome is final."`
+	MaxAge                 time.Duration `group:"delivery" default:"72h" placeholder:"DURATION" help:"How long after its first attempt a call is tried again; 0 is no limit."`
+	Network
+	CAFile               string `name:"ca-file" group:"delivery" placeholder:"FILE" help:"PEM file of certificate authorities trusted besides the system's."`
+	ProxyFromEnvironment bool   `group:"delivery" help:"Reach CRMs through the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name."`
 
 	Listen          string        `group:"process" default:":9090" placeholder:"ADDR" help:"Address of the status page, /metrics, /livez and /readyz."`
 	ListenHosts     []string      `name:"listen-host" group:"process" placeholder:"NAME" help:"Host name under which the status page may be asked for, beside localhost and every address; repeatable."`
@@ -145,25 +144,8 @@ func Options() kong.Option {
 		return errors.Join(
 			kong.Vars{"retry_schedule": push.DefaultDelays}.Apply(k),
 			kong.KindMapper(reflect.String, kong.MapperFunc(decodeText)).Apply(k),
-			kong.TypeMapper(reflect.TypeFor[netip.Prefix](), kong.MapperFunc(decodeNetwork)).Apply(k))
+			kong.TypeMapper(reflect.TypeFor[[]push.Network](), kong.MapperFunc(decodeNetworks)).Apply(k))
 	})
-}
-
-// decodeNetwork reads a CIDR; a lone address is itself.
-func decodeNetwork(ctx *kong.DecodeContext, target reflect.Value) error {
-	var text string
-	if err := ctx.Scan.PopValueInto("network", &text); err != nil {
-		return err
-	}
-	prefix, err := netip.ParsePrefix(text)
-	if addr, notAddr := netip.ParseAddr(text); notAddr == nil {
-		prefix, err = addr.Prefix(addr.BitLen())
-	}
-	if err != nil {
-		return fmt.Errorf("%q is not a network such as 10.0.0.0/8", text)
-	}
-	target.Set(reflect.ValueOf(prefix.Masked()))
-	return nil
 }
 
 // Default returns the configuration of a deployment that sets nothing.

@@ -16,12 +16,17 @@ import (
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/dispatch"
 	"github.com/cxbridge/watcher/internal/recording"
+	"github.com/cxbridge/watcher/pkg/push"
 )
 
 // compiled is a bot of the demo as the watcher reads it.
 func compiled(t *testing.T, b *bot) *bots.Bot {
 	t.Helper()
-	return bots.Compile(rawDoc(t, b.document("http://127.0.0.1:4000")), bots.Options{Permits: func(netip.Addr) bool { return true }})
+	guard, err := push.NewGuard([]push.Network{{Prefix: netip.MustParsePrefix(Network)}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bots.Compile(rawDoc(t, b.document("http://127.0.0.1:4000")), bots.Options{Guard: guard})
 }
 
 func rawDoc(t *testing.T, doc bson.D) bson.Raw {

@@ -167,7 +167,7 @@ func isolation(b *testing.B, with bool) {
 	add("bad2", closedPort(b))
 	b.Cleanup(func() { close(ending) }) // before the servers close, which wait for what is under way
 
-	client, err := push.NewClient(push.Options{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, MaxConnsPerHost: 256})
+	client, err := push.NewClient(push.Options{Allow: []push.Network{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}}, MaxConnsPerHost: 256})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -276,7 +276,7 @@ func TestOAuthFaults(t *testing.T) {
 // The guard is asked for the token URL's addresses as for any other.
 func TestOAuthGuard(t *testing.T) {
 	ids, fetched := tokenServer(t)
-	c, err := NewClient(Options{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.9/32")}})
+	c, err := NewClient(Options{Allow: []Network{{Prefix: netip.MustParsePrefix("127.0.0.9/32")}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"time"
 
@@ -43,13 +42,11 @@ const (
 // Options configures a Client. The zero value is usable: public addresses only,
 // no proxy, the system's certificate authorities.
 type Options struct {
-	// AllowNetworks are the networks that may be dialled although they are not
-	// public (--allow-network).
-	AllowNetworks []netip.Prefix
-	// Allow are networks like these, each for the ports that it names.
+	// Allow are the networks that may be dialled although they are not public, each
+	// for the ports that it names (--allow-network).
 	Allow []Network
 	// Deny are networks that are not dialled, whatever else allows them, beside the
-	// ports of mail servers (25, 465, 587), which never are.
+	// ports of mail servers (25, 465, 587), which never are (--deny-network).
 	Deny []Network
 	// MaxConnsPerHost bounds the connections to one host and port, in use and
 	// idle; default DefaultMaxConnsPerHost. It should not be less than the
@@ -83,7 +80,7 @@ type Options struct {
 // pool of connections.
 type Client struct {
 	transport *http.Transport
-	guard     *guard
+	guard     *Guard
 	userAgent string
 	metrics   *metrics
 	log       *slog.Logger
@@ -98,7 +95,7 @@ func NewClient(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := newGuard(o)
+	g, err := NewGuard(o.Allow, o.Deny)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +125,7 @@ func NewClient(o Options) (*Client, error) {
 // Close closes the idle connections. Attempts under way are not touched.
 func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
-func newTransport(o Options, g *guard, roots *x509.CertPool) *http.Transport {
+func newTransport(o Options, g *Guard, roots *x509.CertPool) *http.Transport {
 	perHost := o.MaxConnsPerHost
 	if perHost <= 0 {
 		perHost = DefaultMaxConnsPerHost

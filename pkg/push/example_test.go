@@ -20,7 +20,7 @@ func Example() {
 	defer crm.Close()
 
 	client, err := push.NewClient(push.Options{
-		AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, // public addresses only, if not allowed
+		Allow: []push.Network{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}}, // public addresses only, if not allowed
 	})
 	if err != nil {
 		fmt.Println(err)

@@ -42,43 +42,62 @@ func (e *BlockedError) Error() string {
 	case e.Named:
 		return what + " is not public; --allow-network permits it"
 	default:
-		return fmt.Sprintf("%s is not public; --allow-network %s permits it", what, netip.PrefixFrom(e.Addr.WithZone(""), e.Addr.BitLen()))
+		return fmt.Sprintf("%s is not public; --allow-network %s permits it", what, strings.Join(e.closed(), ","))
 	}
 }
 
-// guard decides which addresses may be dialled. It is asked after the name was
-// looked up, with the very address of the connect call, so that an answer that
-// changes between look-ups cannot slip past it.
-type guard struct {
+// closed are the networks that would have to be allowed, at most: the address, and
+// the IPv4 address inside of it.
+func (e *BlockedError) closed() []string {
+	var all []string
+	for _, a := range meanings(e.Addr) {
+		if public.SafeAddr(a) != nil {
+			all = append(all, hostPrefix(a).String())
+		}
+	}
+	return all
+}
+
+// hostPrefix is the network of one address alone.
+func hostPrefix(a netip.Addr) netip.Prefix {
+	a = a.Unmap().WithZone("")
+	return netip.PrefixFrom(a, a.BitLen())
+}
+
+// Guard decides which addresses may be dialled; the zero Guard permits those that
+// are public. A Client asks it after the name was looked up, with the very address
+// of the connect call, so that an answer that changes between look-ups cannot slip
+// past it.
+type Guard struct {
 	allow, deny []Network
-	public      *ssrf.Guardian
 }
 
 // denied are addresses that count as public in the registries but are not to be
 // reached from a server. 168.63.129.16 is the platform endpoint inside Azure.
 var denied = []netip.Prefix{netip.MustParsePrefix("168.63.129.16/32")}
 
+// public knows the registries of addresses.
+var public = ssrf.New(ssrf.WithAnyPort(), ssrf.WithDeniedV4Prefixes(denied...))
+
 // mailPorts are where a request might pass for mail.
 var mailPorts = []uint16{25, 465, 587}
 
-func newGuard(o Options) (*guard, error) {
-	g := &guard{public: ssrf.New(ssrf.WithAnyPort(), ssrf.WithDeniedV4Prefixes(denied...))}
-	allow := o.Allow
-	for _, p := range o.AllowNetworks {
-		allow = append(allow[:len(allow):len(allow)], Network{Prefix: p})
-	}
+// NewGuard returns the guard of a Client whose Options.Allow and Options.Deny are
+// these. A Network without a valid Prefix is an error.
+func NewGuard(allow, deny []Network) (*Guard, error) {
+	g := &Guard{}
 	var err error
 	if g.allow, err = cleanNetworks(allow); err != nil {
 		return nil, fmt.Errorf("allowed networks: %w", err)
 	}
-	if g.deny, err = cleanNetworks(o.Deny); err != nil {
+	if g.deny, err = cleanNetworks(deny); err != nil {
 		return nil, fmt.Errorf("denied networks: %w", err)
 	}
 	return g, nil
 }
 
 // control has the form of net.Dialer.Control.
-func (g *guard) control(network, address string, _ syscall.RawConn) error {
+func (g *Guard) control(network, address string, _ syscall.RawConn) error {
 	if network != "tcp4" && network != "tcp6" {
 		return fmt.Errorf("dial network %s: %w", network, errNotTCP)
 	}
@@ -86,14 +105,14 @@ func (g *guard) control(network, address string, _ syscall.RawConn) error {
 	if err != nil {
 		return fmt.Errorf("read the address to dial: %w", err)
 	}
-	return g.check(ap)
+	return g.Check(ap)
 }
 
 var errNotTCP = errors.New("not TCP")
 
-// checkURL returns a *BlockedError for what is known of a URL without a look-up.
-// Behind a proxy nothing else looks at it.
-func (g *guard) checkURL(u *url.URL) error {
+// CheckURL returns a *BlockedError for what is known of a URL without a look-up,
+// and another error when its port is none. Behind a proxy nothing else looks at it.
+func (g *Guard) CheckURL(u *url.URL) error {
 	port := uint16(80)
 	if u.Scheme == "https" {
 		port = 443
@@ -116,7 +135,7 @@ func (g *guard) checkURL(u *url.URL) error {
 		host = "127.0.0.1"
 	}
 	if addr, err := netip.ParseAddr(host); err == nil {
-		return g.check(netip.AddrPortFrom(addr, port))
+		return g.Check(netip.AddrPortFrom(addr, port))
 	}
 	if isNumeric(host[strings.LastIndexByte(host, '.')+1:]) {
 		return &BlockedError{}
@@ -135,28 +154,35 @@ func isNumeric(label string) bool {
 	return (digits != "" || isHex) && strings.Trim(digits, set) == ""
 }
 
-// check returns a *BlockedError unless the address is public or allowed. An
+// Check returns a *BlockedError unless the address is public or allowed. An
 // address that carries an IPv4 address inside has to pass both.
-func (g *guard) check(ap netip.AddrPort) error {
+func (g *Guard) Check(ap netip.AddrPort) error {
 	addr := ap.Addr()
 	if slices.Contains(mailPorts, ap.Port()) {
 		return &BlockedError{Addr: addr, Port: ap.Port()}
 	}
-	all := []netip.Addr{addr.Unmap().WithZone("")}
-	if inner, ok := embedded(all[0]); ok {
-		all = append(all, inner)
-	}
+	all := meanings(addr)
 	for _, a := range all {
 		if contains(g.deny, netip.AddrPortFrom(a, ap.Port())) {
 			return &BlockedError{Addr: addr, Denied: true}
 		}
 	}
 	for _, a := range all {
-		if !contains(g.allow, netip.AddrPortFrom(a, ap.Port())) && g.public.SafeAddr(a) != nil {
+		if !contains(g.allow, netip.AddrPortFrom(a, ap.Port())) && public.SafeAddr(a) != nil {
 			return &BlockedError{Addr: addr}
 		}
 	}
 	return nil
+}
+
+// meanings are an address in its plain form and, where it carries one, the IPv4
+// address inside.
+func meanings(addr netip.Addr) []netip.Addr {
+	all := []netip.Addr{addr.Unmap().WithZone("")}
+	if inner, ok := embedded(all[0]); ok {
+		all = append(all, inner)
+	}
+	return all
 }
 
 var nat64 = []netip.Prefix{

@@ -48,10 +48,7 @@ func TestGuard(t *testing.T) {
 	if n := len(blockedAddrs) + len(publicAddrs); n < 60 {
 		t.Fatalf("only %d addresses", n)
 	}
-	g, err := newGuard(Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	g := &Guard{} // public addresses alone
 	for _, text := range blockedAddrs {
 		addr := netip.MustParseAddr(text)
 		err := g.control("tcp6", netip.AddrPortFrom(addr, 443).String(), nil)
@@ -63,12 +60,21 @@ func TestGuard(t *testing.T) {
 		if msg := blocked.Error(); !strings.Contains(msg, addr.String()) || !strings.Contains(msg, "--allow-network") {
 			t.Errorf("%s: %q names not both the address and the setting", text, msg)
 		}
+		_, advice, _ := strings.Cut(blocked.Error(), "--allow-network ")
+		advice, _, _ = strings.Cut(advice, " ")
+		var allow []Network
+		for network := range strings.SplitSeq(advice, ",") {
+			allow = append(allow, mustNetwork(t, network))
+		}
+		if advised, err := NewGuard(allow, nil); err != nil || advised.Check(netip.AddrPortFrom(addr, 443)) != nil {
+			t.Errorf("%s: %q does not help, %v", text, blocked, err)
+		}
 		if blocked.Addr != addr {
 			t.Errorf("%s was reported as %s", text, blocked.Addr)
 		}
 	}
 	for _, text := range publicAddrs {
-		if err := g.check(netip.AddrPortFrom(netip.MustParseAddr(text), 443)); err != nil {
+		if err := g.Check(netip.AddrPortFrom(netip.MustParseAddr(text), 443)); err != nil {
 			t.Errorf("%s is public, but: %v", text, err)
 		}
 	}
@@ -96,22 +102,22 @@ func TestGuardAllows(t *testing.T) {
 		{"64:ff9b::/96", []string{"64:ff9b::8.8.8.8"}, []string{"64:ff9b::127.0.0.1", "64:ff9b::169.254.169.254"}},
 		{"::/0", []string{"fd00::1", "::1"}, []string{"127.0.0.1"}},
 	} {
-		g, err := newGuard(Options{AllowNetworks: []netip.Prefix{netip.MustParsePrefix(tc.allow)}})
+		g, err := NewGuard([]Network{mustNetwork(t, tc.allow)}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, text := range tc.yes {
-			if err := g.check(netip.AddrPortFrom(netip.MustParseAddr(text), 443)); err != nil {
+			if err := g.Check(netip.AddrPortFrom(netip.MustParseAddr(text), 443)); err != nil {
 				t.Errorf("%s does not allow %s: %v", tc.allow, text, err)
 			}
 		}
 		for _, text := range tc.not {
-			if addr, err := netip.ParseAddr(text); err == nil && g.check(netip.AddrPortFrom(addr, 443)) == nil {
+			if addr, err := netip.ParseAddr(text); err == nil && g.Check(netip.AddrPortFrom(addr, 443)) == nil {
 				t.Errorf("%s allows %s", tc.allow, text)
 			}
 		}
 	}
-	if _, err := NewClient(Options{AllowNetworks: []netip.Prefix{{}}}); err == nil {
+	if _, err := NewClient(Options{Allow: []Network{{}}}); err == nil {
 		t.Error("an invalid prefix was taken")
 	}
 }
@@ -161,8 +167,8 @@ func TestDNSThatChanges(t *testing.T) {
 		return []string{"127.0.0.2"}
 	})
 	c := newTestClient(t, Options{
-		Resolver:      dns.resolver(),
-		AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
+		Resolver: dns.resolver(),
+		Allow:    []Network{{Prefix: netip.MustParsePrefix("127.0.0.1/32")}},
 	})
 	url := "http://rebind.test:" + port + "/"
 	if res := c.Send(t.Context(), getRequest(url)); res.Class != ClassOK {
@@ -271,7 +277,7 @@ func TestHostsBehindAProxy(t *testing.T) {
 	proxy := newRawServer(t, answering(okAnswer))
 	t.Setenv("HTTP_PROXY", proxy.URL)
 	t.Setenv("NO_PROXY", "")
-	c := newTestClient(t, Options{ProxyFromEnvironment: true, AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}})
+	c := newTestClient(t, Options{ProxyFromEnvironment: true, Allow: []Network{{Prefix: netip.MustParsePrefix("127.0.0.1/32")}}})
 	for _, host := range []string{
 		"127.1", "2130706433", "0xa9fea9fe", "0xA9FEA9FE", "012.0.0.5", "0x7f.1", "0177.0.0.1", "127.0.1", "0x", "10.0.0.1.", "10.1",
 		"169.254.169.254", "[::ffff:10.0.0.1]", "[fd00::1]", "1.2.3.4.5", "crm.example.com.1", "①⑥⑨.②⑤④.①⑥⑨.②⑤④", "127。2", "256.1.1.1",
@@ -337,10 +343,9 @@ func TestBlockedAddressOfANameIsNotTold(t *testing.T) {
 }
 
 func TestDeny(t *testing.T) {
-	g, err := newGuard(Options{
-		Allow: []Network{mustNetwork(t, "10.0.0.0/8:443,8000-8999"), mustNetwork(t, "192.168.1.1")},
-		Deny:  []Network{mustNetwork(t, "10.9.0.0/16"), mustNetwork(t, "8.8.8.8:80"), mustNetwork(t, "2606:4700::/32")},
-	})
+	g, err := NewGuard(
+		[]Network{mustNetwork(t, "10.0.0.0/8:443,8000-8999"), mustNetwork(t, "192.168.1.1")},
+		[]Network{mustNetwork(t, "10.9.0.0/16"), mustNetwork(t, "8.8.8.8:80"), mustNetwork(t, "2606:4700::/32")})
 	if err != nil {
 		t.Fatal(err)
 	}

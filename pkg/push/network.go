@@ -27,7 +27,7 @@ func ParseNetwork(text string) (Network, error) {
 	network, ports := splitPorts(strings.TrimSpace(text))
 	n := Network{}
 	if addr, err := netip.ParseAddr(network); err == nil && addr.Zone() == "" {
-		n.Prefix = netip.PrefixFrom(addr, addr.BitLen())
+		n.Prefix = hostPrefix(addr)
 	} else if n.Prefix, err = netip.ParsePrefix(network); err != nil || strings.Contains(network, "%") {
 		return Network{}, fmt.Errorf("%.80q: %w", text, errNetwork)
 	}

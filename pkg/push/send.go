@@ -163,7 +163,7 @@ func (c *Client) exchange(ctx context.Context, t *attempt) Result {
 // answer sends once and returns the answer, with how it was sent; without an
 // answer it is nil, and the Result says why. It goes around dead connections.
 func (c *Client) answer(ctx context.Context, t *attempt) (*answer, Result) {
-	if err := c.guard.checkURL(t.url); err != nil {
+	if err := c.guard.CheckURL(t.url); err != nil {
 		return nil, Result{Class: ClassBlocked, Err: err}
 	}
 	for n := 1; ; n++ {

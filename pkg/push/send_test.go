@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+var loopback = []Network{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}, {Prefix: netip.MustParsePrefix("::1/128")}}
 
 func newTestClient(t testing.TB, o Options) *Client {
 	t.Helper()
-	if o.AllowNetworks == nil {
-		o.AllowNetworks = loopback
+	if o.Allow == nil {
+		o.Allow = loopback
 	}
 	c, err := NewClient(o)
 	if err != nil {
