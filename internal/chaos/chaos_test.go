@@ -28,7 +28,7 @@ const (
 	botCount   = 20
 	perSecond  = 100
 
-	defaultSeconds = 40 // WATCHER_CHAOS_SECONDS sets another time
+	defaultSeconds = 20 // WATCHER_CHAOS_SECONDS sets another time
 	settleTimeout  = 120 * time.Second
 
 	// A replica that was paused for longer than its lease finds out with its next
