@@ -315,7 +315,8 @@ func TestCallsOfADestinationThatStaysDownAreGivenUpAtTheirAge(t *testing.T) {
 		if ended := r.final(); ended != n {
 			t.Errorf("%d of %d calls have ended", ended, n)
 		}
-		if o := r.last(); !strings.Contains(o.Error, "given up") {
+		// Which of the two comes last depends on whose turn the last probe is.
+		if o := r.last(); !strings.Contains(o.Error, "given up") && !strings.Contains(o.Error, ReasonTooOld.Text()) {
 			t.Errorf("outcome %+v", o)
 		}
 	})
