@@ -8,6 +8,8 @@ package bots
 
 import (
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -76,6 +78,16 @@ type Push struct {
 	Secrets []secret.Text
 	// Redact takes Secrets out of texts; never nil.
 	Redact *secret.Redactor
+}
+
+// Host is the host of the URL in lower case, with its port when the URL names one;
+// "" without a URL.
+func (p *Push) Host() string {
+	u, err := url.Parse(p.PublicURL)
+	if err != nil {
+		return ""
+	}
+	return strings.ToLower(u.Host)
 }
 
 // Usable reports whether nothing makes a push of this bot impossible. It does
