@@ -23,6 +23,7 @@ type replica struct {
 	mu      sync.Mutex
 	cmd     *exec.Cmd
 	ended   chan struct{}
+	begun   int64     // size of the log when it was started
 	resumed time.Time // from the last pause
 }
 
@@ -62,6 +63,7 @@ func (r *replica) start() {
 	}
 	cmd := exec.CommandContext(context.WithoutCancel(r.t.Context()), r.binary, r.args...)
 	cmd.Stderr = r.log
+	r.begun = r.logged()
 	if err := cmd.Start(); err != nil {
 		r.t.Errorf("start %s: %v", r.name, err)
 		return
@@ -71,6 +73,16 @@ func (r *replica) start() {
 		_ = cmd.Wait()
 		close(ended)
 	}(r.ended)
+}
+
+// logged is how many bytes the log has.
+func (r *replica) logged() int64 {
+	info, err := r.log.Stat()
+	if err != nil {
+		r.t.Error(err)
+		return 0
+	}
+	return info.Size()
 }
 
 // signal sends a signal; false when nothing runs.
@@ -93,7 +105,9 @@ func (r *replica) stop() error {
 		return nil
 	}
 	cmd := r.reap()
-	if code := cmd.ProcessState.ExitCode(); code != 0 {
+	// Before its first line the process may not listen for the signal yet.
+	early := cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() == syscall.SIGTERM && r.logged() == r.begun
+	if code := cmd.ProcessState.ExitCode(); code != 0 && !early {
 		return fmt.Errorf("%s ended with status %d after SIGTERM", r.name, code)
 	}
 	return nil
