@@ -180,13 +180,19 @@ func (r *Recorder) write(ctx context.Context, batch []entry) {
 	}
 }
 
+// updateByID is an update whose filter names the _id and more. Without the hint a
+// server plans each of them anew, which costs as much as the write itself.
+func updateByID() *mongo.UpdateOneModel {
+	return mongo.NewUpdateOneModel().SetHint(bson.D{{Key: "_id", Value: 1}})
+}
+
 // bulk writes a batch. It returns the errors of single entries by their place,
 // or the one of all.
 func (r *Recorder) bulk(ctx context.Context, batch []entry) (map[int]error, error) {
 	models := make([]mongo.WriteModel, len(batch))
 	for i := range batch {
 		o := &batch[i].outcome
-		models[i] = mongo.NewUpdateOneModel().SetFilter(o.filter()).SetUpdate(o.update(batch[i].level))
+		models[i] = updateByID().SetFilter(o.filter()).SetUpdate(o.update(batch[i].level))
 	}
 	writing, cancel := context.WithTimeoutCause(ctx, writeTimeout, errWriteTimeout)
 	defer cancel()
@@ -289,10 +295,10 @@ func (r *Recorder) writeLate(ctx context.Context, batch []entry, failed map[int]
 		}
 		missing := bson.E{Key: fieldLog + ".pushed_at", Value: bson.D{{Key: "$ne", Value: bson.NewDateTimeFromTime(o.At)}}}
 		if o.Status == StatusOK {
-			truths = append(truths, mongo.NewUpdateOneModel().
+			truths = append(truths, updateByID().
 				SetFilter(append(o.untold(), missing)).SetUpdate(o.update(batch[i].level)))
 		}
-		logs = append(logs, mongo.NewUpdateOneModel().
+		logs = append(logs, updateByID().
 			SetFilter(bson.D{{Key: "_id", Value: o.ID}, missing}).SetUpdate(o.late()))
 	}
 	for _, models := range [][]mongo.WriteModel{truths, logs} {
