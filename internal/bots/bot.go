@@ -74,6 +74,8 @@ type Push struct {
 	Destination string
 	// NeedsRecording says that the mapper can ask for the recording link.
 	NeedsRecording bool
+	// NeedsAuto says that the mapper can ask for what an auto disposition fills.
+	NeedsAuto bool
 	// Secrets are this bot's credentials, to be taken out of texts.
 	Secrets []secret.Text
 	// Redact takes Secrets out of texts; never nil.

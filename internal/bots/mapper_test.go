@@ -79,6 +79,14 @@ func TestNeedsRecording(t *testing.T) {
 	}
 }
 
+func TestNeedsAuto(t *testing.T) {
+	for text, want := range map[string]bool{"{{analysis.SUB_DISPOSITION}}": true, "{{DISPOSITION}}": false, "{{analysis.X}}": false} {
+		if got := withPush(t, m{"key_mapper": m{"o": m{"k": text}}}).Push.NeedsAuto; got != want {
+			t.Errorf("%s: %v", text, got)
+		}
+	}
+}
+
 func TestFields(t *testing.T) {
 	one := withPush(t, m{"key_mapper": m{"a": "{{analysis.DISPOSITION}}"}})
 	broken := withPush(t, m{"key_mapper": m{"a": "{{qc.remarks}}"}, "method": "PUT"})

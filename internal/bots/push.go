@@ -60,6 +60,7 @@ func (c *compiler) push(raw bson.Raw) {
 	p.Destination = creds.destination(p.PublicURL, c.bot.RawID)
 	p.Redact, p.Secrets = secret.Collect(creds.named)
 	p.NeedsRecording = calls.NeedsRecording(p.Mapper)
+	p.NeedsAuto = calls.NeedsAuto(p.Mapper)
 }
 
 // newPush is a push with its defaults.

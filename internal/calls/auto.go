@@ -55,23 +55,45 @@ func (a AutoDispositions) text(name, field string) string {
 	return cmp.Or(a[name][field], platformDispositions[name][slices.Index(AutoFields, field)])
 }
 
+// RolesField is the path of the roles in a transcript. It takes three times the
+// bytes of all others, and few calls need it.
+const RolesField = "transcript.role"
+
+// NeedsRoles reports whether only RolesField, or a transcript that was loaded with
+// the call, tells which auto disposition applies.
+func (c *Call) NeedsRoles() bool {
+	_, known := c.autoByReason()
+	return !known && c.value(docTranscript).Type == typeMissing
+}
+
 // autoCase is the first of AutoCases that applies to the call, "" when none
-// does. A stored DISPOSITION means that the call was analysed: none applies.
+// does.
 func (c *Call) autoCase() string {
-	if stored, ok := lookup(c.value(docAnalysis), nameDisposition); ok && len(Style{}.text(nil, stored)) > 0 {
-		return ""
-	}
-	switch by := string(textBytes(c.value(docDisconnectedBy))); {
-	case by == "error" || by == "voicemail":
-		return by
-	case by == "RNR":
-		return "rnr"
+	name, known := c.autoByReason()
+	switch {
+	case known:
+		return name
 	case c.customerSpoke():
 		return ""
-	case by == "timeout":
-		return by
+	case string(textBytes(c.value(docDisconnectedBy))) == "timeout":
+		return "timeout"
 	}
 	return "no_customer_message"
+}
+
+// autoByReason is autoCase as far as it is known without the transcript. A stored
+// DISPOSITION means that the call was analysed: no case applies.
+func (c *Call) autoByReason() (name string, known bool) {
+	if stored, ok := lookup(c.value(docAnalysis), nameDisposition); ok && len(Style{}.text(nil, stored)) > 0 {
+		return "", true
+	}
+	switch by := string(textBytes(c.value(docDisconnectedBy))); by {
+	case "error", "voicemail":
+		return by, true
+	case "RNR":
+		return "rnr", true
+	}
+	return "", false
 }
 
 // The roles of a transcript entry that are the customer's.

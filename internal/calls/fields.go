@@ -20,6 +20,7 @@ const maxSubfields = 64
 
 // Fields returns the paths of the document that decisions and these mappers
 // need, as an inclusion projection takes them: sorted, no path inside another.
+// RolesField is not in it: see Call.NeedsRoles.
 // Big fields that nobody maps are not in it. Without a mapper it is what
 // decisions need. It is for the time a mapper is loaded, not for each call.
 func Fields(mappers ...*render.Mapper) []string {
@@ -41,6 +42,19 @@ func NeedsRecording(m *render.Mapper) bool {
 	for token := range m.Tokens() {
 		if slices.Contains(token.Candidates, render.Name{Namespace: NamespaceResult, Field: "recording_url"}) {
 			return true
+		}
+	}
+	return false
+}
+
+// NeedsAuto reports whether a mapper can ask for what an auto disposition fills, so
+// that the roles of the transcript are read only then.
+func NeedsAuto(m *render.Mapper) bool {
+	for token := range m.Tokens() {
+		for _, name := range token.Candidates {
+			if name.Namespace == NamespaceAnalysis && slices.Contains(AutoFields, name.Field) {
+				return true
+			}
 		}
 	}
 	return false
@@ -79,8 +93,7 @@ func (p paths) addName(name render.Name) {
 		p.addSub(docAnalysis, name.Field)
 		if slices.Contains(AutoFields, name.Field) {
 			p.add(docAnalysis, nameDisposition)
-			p.add(docDisconnectedBy, "")
-			p.add(docTranscript, "role")
+			p.add(docDisconnectedBy, "") // and RolesField, of the few calls that need it
 		}
 	case NamespaceResult:
 		head, _, _ := strings.Cut(name.Field, ".")

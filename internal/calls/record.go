@@ -17,8 +17,9 @@ import (
 	"github.com/cxbridge/watcher/pkg/backoff"
 )
 
-// Recorder writes outcomes onto the calls, many calls in one bulk write. It
-// waits for nothing: what arrives while one write is under way makes the next.
+// Recorder writes outcomes onto the calls, many calls in one bulk write. An
+// outcome that arrives while no write is under way is written at once. While one
+// is, others gather, see mayWrite: what a write costs the server falls with its size.
 //
 // An error that passes (outage.Passing) puts an outcome back into the queue. Any
 // other error concerns its one document: it is written with less and less of the
@@ -32,7 +33,10 @@ type Recorder struct {
 	mu      sync.Mutex
 	wake    *sync.Cond
 	queue   []entry
-	waiting int // entries that come back to the queue after a pause
+	waiting int         // entries that come back to the queue after a pause
+	writing int         // writers at work
+	since   time.Time   // when the oldest entry of the queue came, or the last batch left it
+	timer   *time.Timer // ends the wait of those that gather
 	closed  bool
 	stopped bool
 }
@@ -67,6 +71,11 @@ const (
 	maxBulk      = 256
 	bulkWriters  = 4
 	writeTimeout = 30 * time.Second
+	// While a write is under way, the next one begins with so many outcomes, or when
+	// the first of them has waited for so long. Nobody waits for an outcome but the
+	// saved position.
+	fullBulk   = maxBulk / 2
+	gatherTime = 20 * time.Millisecond
 )
 
 var (
@@ -89,9 +98,16 @@ func NewRecorder(coll *mongo.Collection, logger *slog.Logger, reg prometheus.Reg
 // as long as the caller's own limit of pending calls.
 func (r *Recorder) Record(o Outcome, done func(written bool)) {
 	r.mu.Lock()
-	r.queue = append(r.queue, entry{outcome: o, done: done})
+	r.add(entry{outcome: o, done: done})
 	r.mu.Unlock()
 	r.wake.Signal()
+}
+
+func (r *Recorder) add(entries ...entry) {
+	if len(r.queue) == 0 {
+		r.since = time.Now()
+	}
+	r.queue = append(r.queue, entries...)
 }
 
 // Close lets Run return once all is written. Nothing is recorded after it.
@@ -117,6 +133,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 		writers.Go(func() {
 			for batch := r.next(); batch != nil; batch = r.next() {
 				r.write(ctx, batch)
+				r.written()
 			}
 		})
 	}
@@ -128,17 +145,18 @@ func (r *Recorder) Run(ctx context.Context) error {
 func (r *Recorder) next() []entry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for len(r.queue) == 0 || r.stopped {
-		if r.stopped || r.closed && r.waiting == 0 {
+	for r.stopped || !r.mayWrite() {
+		if r.stopped || r.closed && r.waiting == 0 && len(r.queue) == 0 {
 			return nil
 		}
 		r.wake.Wait()
 	}
+	r.writing++
 	n := min(len(r.queue), maxBulk)
 	batch := make([]entry, n)
 	copy(batch, r.queue)
 	clear(r.queue[:n]) // the array outlives the entries
-	r.queue = r.queue[n:]
+	r.queue, r.since = r.queue[n:], time.Now()
 	if len(r.queue) == 0 {
 		r.queue = nil
 		if r.closed && r.waiting == 0 {
@@ -146,6 +164,34 @@ func (r *Recorder) next() []entry {
 		}
 	}
 	return batch
+}
+
+// mayWrite reports whether the next write may begin. While outcomes gather, the
+// timer wakes a writer.
+func (r *Recorder) mayWrite() bool {
+	gathered := time.Since(r.since)
+	switch {
+	case len(r.queue) == 0:
+		return false
+	case r.writing == 0, len(r.queue) >= fullBulk, gathered >= gatherTime, r.closed:
+		return true
+	case r.timer == nil:
+		r.timer = time.AfterFunc(gatherTime-gathered, func() {
+			r.mu.Lock()
+			r.timer = nil
+			r.mu.Unlock()
+			r.wake.Signal()
+		})
+	}
+	return false
+}
+
+// written ends a write, so that what gathered meanwhile may be written.
+func (r *Recorder) written() {
+	r.mu.Lock()
+	r.writing--
+	r.mu.Unlock()
+	r.wake.Signal()
 }
 
 // write writes a batch. Each of its entries is done then, or in the queue again.
@@ -180,13 +226,19 @@ func (r *Recorder) write(ctx context.Context, batch []entry) {
 	}
 }
 
+// updateByID is an update whose filter names the _id and more. Without the hint a
+// server plans each of them anew, which costs as much as the write itself.
+func updateByID() *mongo.UpdateOneModel {
+	return mongo.NewUpdateOneModel().SetHint(bson.D{{Key: "_id", Value: 1}})
+}
+
 // bulk writes a batch. It returns the errors of single entries by their place,
 // or the one of all.
 func (r *Recorder) bulk(ctx context.Context, batch []entry) (map[int]error, error) {
 	models := make([]mongo.WriteModel, len(batch))
 	for i := range batch {
 		o := &batch[i].outcome
-		models[i] = mongo.NewUpdateOneModel().SetFilter(o.filter()).SetUpdate(o.update(batch[i].level))
+		models[i] = updateByID().SetFilter(o.filter()).SetUpdate(o.update(batch[i].level))
 	}
 	writing, cancel := context.WithTimeoutCause(ctx, writeTimeout, errWriteTimeout)
 	defer cancel()
@@ -240,7 +292,7 @@ func (r *Recorder) later(ctx context.Context, batch []entry, err error) {
 	time.AfterFunc(writePause.Pause(failures), func() {
 		r.mu.Lock()
 		r.waiting -= len(retries)
-		r.queue = append(r.queue, retries...)
+		r.add(retries...)
 		r.mu.Unlock()
 		r.wake.Broadcast()
 	})
@@ -289,10 +341,10 @@ func (r *Recorder) writeLate(ctx context.Context, batch []entry, failed map[int]
 		}
 		missing := bson.E{Key: fieldLog + ".pushed_at", Value: bson.D{{Key: "$ne", Value: bson.NewDateTimeFromTime(o.At)}}}
 		if o.Status == StatusOK {
-			truths = append(truths, mongo.NewUpdateOneModel().
+			truths = append(truths, updateByID().
 				SetFilter(append(o.untold(), missing)).SetUpdate(o.update(batch[i].level)))
 		}
-		logs = append(logs, mongo.NewUpdateOneModel().
+		logs = append(logs, updateByID().
 			SetFilter(bson.D{{Key: "_id", Value: o.ID}, missing}).SetUpdate(o.late()))
 	}
 	for _, models := range [][]mongo.WriteModel{truths, logs} {

@@ -103,7 +103,7 @@ func (s *Store) MarkDue(ctx context.Context, marks []Mark) (marked, refused int,
 
 // model is the update of a call that is still what its snapshot says.
 func (m *Mark) model() mongo.WriteModel {
-	update := mongo.NewUpdateOneModel().SetFilter(m.unchanged)
+	update := updateByID().SetFilter(m.unchanged)
 	if m.pushed {
 		return update.SetUpdate(bson.D{
 			{Key: "$set", Value: bson.D{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -117,7 +118,8 @@ type loading struct {
 	whole bool
 	set   *bots.Set // before the find: the fields that its mappers name were read
 	found map[string]*calls.Call
-	held  int64 // bytes of the byte limit
+	left  int64 // bytes that were taken for the reply and are not used
+	held  int64 // bytes that the calls found hold
 	full  bool  // it ended early: there is no room for more
 }
 
@@ -140,25 +142,51 @@ func (l *loading) read(ctx context.Context, batch []*item) error {
 	if err := d.bytes.Acquire(ctx, replyBytes); err != nil {
 		return err
 	}
-	left := int64(replyBytes)
-	err := d.o.Loader.Load(ctx, q, func(c calls.Call) bool {
-		size := int64(c.Size())
-		switch {
-		case size <= left:
-			left -= size
-		case !d.bytes.TryAcquire(size):
-			l.full = true
-			return false
-		}
-		l.held += size
-		l.found[idKey(c.ID)] = &c
-		return true
-	})
-	d.bytes.Release(left)
-	if err != nil {
+	l.left = replyBytes
+	defer func() { d.bytes.Release(l.left) }()
+	if err := d.o.Loader.Load(ctx, q, l.keep); err != nil {
+		return err
+	}
+	if err := l.readRoles(ctx, q); err != nil {
 		return err
 	}
 	return l.refresh(ctx)
+}
+
+// keep takes a call that was read; false when there is no room for it.
+func (l *loading) keep(c calls.Call) bool {
+	size := int64(c.Size())
+	switch {
+	case size <= l.left:
+		l.left -= size
+	case !l.d.bytes.TryAcquire(size):
+		l.full = true
+		return false
+	}
+	l.held += size
+	l.found[idKey(c.ID)] = &c
+	return true
+}
+
+// readRoles reads those calls again, as a whole, whose auto disposition depends on
+// who spoke: a transcript's roles take more of the server and of the network than
+// all other fields, and few calls need them.
+func (l *loading) readRoles(ctx context.Context, q calls.Read) error {
+	q.IDs = nil
+	for key, c := range l.found {
+		if bot := l.set.Bot(c.Bot); l.whole || bot == nil || bot.Push == nil || !bot.Push.NeedsAuto || !c.NeedsRoles() {
+			continue
+		}
+		q.IDs = append(q.IDs, c.ID)
+		l.held -= int64(c.Size())
+		l.left += int64(c.Size())
+		delete(l.found, key) // gone by now, or without room: as if the first read had not found it
+	}
+	if len(q.IDs) == 0 {
+		return nil
+	}
+	q.Fields = append(slices.Clone(q.Fields), calls.RolesField)
+	return l.d.o.Loader.Load(ctx, q, l.keep)
 }
 
 func (l *loading) refresh(ctx context.Context) error {
