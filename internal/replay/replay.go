@@ -121,7 +121,7 @@ func (s *Survey) Plan(ctx context.Context, ask Ask, id string) (*Plan, error) {
 		switch reason := dispatch.SkipReason(&call, bot); {
 		case reason != dispatch.NoReason:
 			p.skip(call.BotID, reason)
-		case status == Missing && s.onItsWay(&call):
+		case status == Missing && resume.Ahead(s.Positions, call.ID, call.CompletedAt):
 			p.OnTheWay++
 		case len(p.calls) == MostCalls:
 			return ErrTooMany
@@ -144,31 +144,6 @@ func (p *Plan) skip(bot string, reason dispatch.Reason) {
 		key.Bot = OtherBots
 	}
 	p.Skips[key]++
-}
-
-// onItsWay reports whether a watcher has yet to come past the result of a call: a
-// position is saved for the call's partition, and none of those saved is later
-// than the result. While the number of partitions changes there may be several,
-// and one that passed it is enough. Where no position is saved, no watcher is on
-// its way to anything.
-//
-// A position is a whole second, rounded down, of what was settled a second and
-// more ago; that is the room for the difference between the clocks of MongoDB
-// and of those who store. Should it be too little, then a call is marked that is
-// being pushed, and its outcome stands over the mark.
-func (s *Survey) onItsWay(call *calls.Call) bool {
-	saved := false
-	for i := range s.Positions {
-		r := &s.Positions[i]
-		if r.Member || r.Position.IsZero() || !r.Partition.Owns(call.ID) {
-			continue
-		}
-		if call.CompletedAt.Before(r.Position.Time()) {
-			return false
-		}
-		saved = true
-	}
-	return saved
 }
 
 // Report is what became of a replay.
