@@ -243,7 +243,7 @@ func (o *Outcome) update(level detail) bson.D {
 }
 
 // notDue are the fields that stand on a call while an attempt is scheduled.
-var notDue = bson.D{{Key: fieldNextAttempt, Value: ""}, {Key: fieldSlot, Value: ""}, {Key: fieldFirst, Value: ""}, {Key: fieldReplay, Value: ""}}
+var notDue = bson.D{{Key: fieldNextAttempt, Value: ""}, {Key: fieldSlot, Value: ""}, {Key: fieldFirst, Value: ""}, {Key: fieldReplay, Value: ""}, {Key: fieldReplaces, Value: ""}}
 
 // push adds a log entry and an event to an update. An array that is null is set;
 // what is no array is left as it is.
@@ -304,13 +304,14 @@ func (o *Outcome) filter() bson.D {
 	return f
 }
 
-// untold finds the call while the same result stands on it as anything but ok.
+// untold finds the call while the same result stands on it as anything but ok, or
+// nothing does any more: the replay that asked for the push was cancelled.
 func (o *Outcome) untold() bson.D {
-	return bson.D{
-		{Key: "_id", Value: o.ID},
+	same := bson.D{
 		{Key: fieldResult + ".completed_at", Value: bson.NewDateTimeFromTime(o.CompletedAt)},
 		{Key: fieldResult + ".status", Value: bson.D{{Key: "$ne", Value: string(StatusOK)}}},
 	}
+	return bson.D{{Key: "_id", Value: o.ID}, {Key: "$or", Value: bson.A{same, bson.D{{Key: fieldResult, Value: nil}}}}}
 }
 
 // truncate keeps the first n characters of s at most.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -23,6 +24,7 @@ type Snapshot struct {
 
 	unchanged bson.Raw // a filter that finds the call as long as this is so
 	pushed    bool     // there is an outcome of the present result
+	replaces  bson.Raw // what a mark takes the place of; empty is nothing
 }
 
 // mostCompared is how large a value is, in bytes, that a snapshot keeps for comparing.
@@ -55,8 +57,56 @@ func SnapshotOf(c *Call) Snapshot {
 		CompletedAt: c.CompletedAt, unchanged: bson.Raw(filter.Build()),
 		pushed: !c.CompletedAt.IsZero() && c.Pushed.CompletedAt.Equal(c.CompletedAt),
 	}
+	s.replaces = c.replaced(s.pushed)
 	s.ID = s.unchanged.Lookup("_id")
 	return s
+}
+
+// replaced is what a mark takes the place of: the schedule of an outcome that
+// stays, or else also which outcome it was; nothing is an empty document. What its
+// attempts said stands in the call's log. A mark over a mark that was not attempted
+// takes the place of the same.
+func (c *Call) replaced(stays bool) bson.Raw {
+	p := &c.Pushed
+	if before := c.replaces(); stays && before != nil && p.Attempts == 0 && len(before) <= mostCompared {
+		return slices.Clone(before)
+	}
+	doc := bsoncore.NewDocumentBuilder()
+	at := func(key string, t time.Time) {
+		if !t.IsZero() {
+			doc.AppendDateTime(key, t.UnixMilli())
+		}
+	}
+	if !stays && p.Status != "" {
+		doc.AppendString("status", string(p.Status))
+		if p.DeliveryID != "" {
+			doc.AppendString("delivery_id", p.DeliveryID)
+		}
+		at("completed_at", p.CompletedAt)
+		at("pushed_at", p.PushedAt)
+	}
+	if stays || p.Status != "" {
+		doc.AppendInt32("attempts", int32(p.Attempts)) //nolint:gosec // bounded by countOf
+		at("next_attempt_at", p.NextAttemptAt)
+		at("first_attempt_at", p.FirstAttemptAt)
+	}
+	if stays && p.ReplayID != "" {
+		doc.AppendString("replay_id", p.ReplayID)
+	}
+	return bson.Raw(doc.Build())
+}
+
+// replaces is what the mark of a replay on the call took the place of, nil without
+// such a mark. It lies in the document.
+func (c *Call) replaces() bson.Raw {
+	result := c.value(docPushed)
+	if result.Type != typeDocument {
+		return nil
+	}
+	if v := fieldOf(result.Data, "replaces"); v.Type == typeDocument {
+		return bson.Raw(v.Data)
+	}
+	return nil
 }
 
 // typeMissing is the type of the zero value.
@@ -69,6 +119,10 @@ type Mark struct {
 	At       time.Time // when it is due
 	Slot     int
 }
+
+// fieldReplaces is what a mark took the place of, for Unmark. It is gone with the
+// first attempt.
+const fieldReplaces = fieldResult + ".replaces"
 
 // replayNote stands as the error of a result that was never pushed, until it is.
 const replayNote = "not attempted yet: a replay asked for it"
@@ -110,6 +164,7 @@ func (m *Mark) model() mongo.WriteModel {
 				{Key: fieldNextAttempt, Value: bson.NewDateTimeFromTime(m.At)},
 				{Key: fieldSlot, Value: int32(m.Slot)}, //nolint:gosec // less than 4096
 				{Key: fieldReplay, Value: m.ReplayID},
+				{Key: fieldReplaces, Value: m.replaces},
 				{Key: fieldResult + ".attempts", Value: int32(0)},
 			}},
 			{Key: "$unset", Value: bson.D{{Key: fieldFirst, Value: ""}}}, // its age begins anew
@@ -120,5 +175,6 @@ func (m *Mark) model() mongo.WriteModel {
 		CompletedAt: m.CompletedAt, DeliveryID: DeliveryID(m.ID, m.CompletedAt),
 		NextAttemptAt: m.At, Slot: m.Slot, ReplayID: m.ReplayID,
 	}
-	return update.SetUpdate(bson.D{{Key: "$set", Value: bson.D{{Key: fieldResult, Value: fresh.logged()}}}})
+	result := append(fresh.logged(), bson.E{Key: "replaces", Value: m.replaces})
+	return update.SetUpdate(bson.D{{Key: "$set", Value: bson.D{{Key: fieldResult, Value: result}}}})
 }

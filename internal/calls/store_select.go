@@ -17,8 +17,13 @@ type Stored struct {
 	From     time.Time       // of completed_at, in whole milliseconds, included
 	To       time.Time       // the same; zero has no end
 	Bots     []bson.RawValue // by bot_id as stored
-	Sessions []string        // by session_id
+	Sessions []string        // by session_id; the server does not look at the time then
 	ReplayID string          // only those that this replay made due, "" for all
+	Due      bool            // only those on which an attempt is scheduled, by the index that EnsureIndexes creates
+	// NewestFirst reads dates from the newest to the oldest, and what holds its time in
+	// another form after them; the server sorts, unless an index on completed_at does.
+	NewestFirst bool
+	Answers     bool // also what the CRM answered, for Call.Answer
 }
 
 // span is From and To in milliseconds since 1970.
@@ -29,10 +34,48 @@ func (q *Stored) span() (from, to int64) {
 	return q.From.UnixMilli(), q.To.UnixMilli()
 }
 
-// filter finds the results and a few documents more, see completedBetween. It is
-// one $or with all conditions in each branch, so that a server picks an index
-// for each.
-func (q *Stored) filter() bson.D {
+// search is one find of a Select.
+type search struct {
+	filter bson.D
+	sort   bson.D // nil is no order
+}
+
+// searches are the finds that bring the results, each once, and a few documents
+// more, see completedBetween. Each is an $or with all conditions in each branch,
+// so that a server picks an index for each.
+func (q *Stored) searches() []search {
+	ranges := completedBetween(q.span())
+	switch {
+	case q.Due:
+		exists := bson.D{{Key: "$exists", Value: true}}
+		if q.ReplayID != "" {
+			return []search{{filter: q.either(bson.D{{Key: fieldReplay, Value: q.ReplayID}, {Key: fieldNextAttempt, Value: exists}})}}
+		}
+		return []search{{filter: q.either(
+			bson.D{{Key: fieldReplay, Value: nil}, {Key: fieldNextAttempt, Value: exists}},
+			bson.D{{Key: fieldReplay, Value: bson.D{{Key: "$gt", Value: ""}}}, {Key: fieldNextAttempt, Value: exists}},
+		)}}
+	case len(q.Sessions) > 0:
+		return []search{{filter: q.either(bson.D{})}}
+	case q.NewestFirst:
+		return []search{
+			{filter: q.between(ranges[:1]), sort: bson.D{{Key: fieldCompleted, Value: -1}}},
+			{filter: q.between(ranges[1:])},
+		}
+	}
+	return []search{{filter: q.between(ranges)}}
+}
+
+func (q *Stored) between(ranges []valueRange) bson.D {
+	branches := make([]bson.D, len(ranges))
+	for i, r := range ranges {
+		branches[i] = bson.D{{Key: fieldCompleted, Value: bson.D{{Key: "$gte", Value: r.low}, {Key: "$lte", Value: r.high}}}}
+	}
+	return q.either(branches...)
+}
+
+// either adds the conditions that are no time to each branch.
+func (q *Stored) either(branches ...bson.D) bson.D {
 	rest := bson.D{{Key: docFieldNames[docCallType], Value: bson.D{{Key: "$ne", Value: CallTypeAgent}}}}
 	if len(q.Bots) > 0 {
 		rest = append(rest, bson.E{Key: fieldBot, Value: bson.D{{Key: "$in", Value: q.Bots}}})
@@ -40,16 +83,14 @@ func (q *Stored) filter() bson.D {
 	if len(q.Sessions) > 0 {
 		rest = append(rest, bson.E{Key: fieldSession, Value: bson.D{{Key: "$in", Value: q.Sessions}}})
 	}
-	if q.ReplayID != "" {
+	if q.ReplayID != "" && !q.Due {
 		rest = append(rest, bson.E{Key: fieldReplay, Value: q.ReplayID})
 	}
-	var branches bson.A
-	for _, r := range completedBetween(q.span()) {
-		branches = append(branches, append(bson.D{{Key: fieldCompleted, Value: bson.D{
-			{Key: "$gte", Value: r.low}, {Key: "$lte", Value: r.high},
-		}}}, rest...))
+	or := make(bson.A, len(branches))
+	for i := range branches {
+		or[i] = slices.Concat(branches[i], rest)
 	}
-	return bson.D{{Key: "$or", Value: branches}}
+	return bson.D{{Key: "$or", Value: or}}
 }
 
 // valueRange is a range of values of one BSON type, numbers being one; both ends
@@ -60,8 +101,8 @@ type valueRange struct{ low, high any }
 // nearly a day of zone.
 const zoneRoom = 48 * time.Hour
 
-// completedBetween gives, for each form in which timeOf reads a time, the range
-// in which a completed_at between two times lies. The ranges are wider than
+// completedBetween gives, for each form in which timeOf reads a time, dates first,
+// the range in which a completed_at between two times lies. The ranges are wider than
 // the times, for rounding and for zones: Decode says what lies between.
 func completedBetween(from, to int64) []valueRange {
 	first, last := time.UnixMilli(from).Add(-zoneRoom), time.UnixMilli(to).Add(zoneRoom)
@@ -104,17 +145,36 @@ const (
 var DecisionFields = []string{
 	"_id", fieldSession, fieldBot, fieldCompleted, "call_type", "skip_post_push",
 	fieldResult + ".status", fieldResult + ".delivery_id", fieldResult + ".completed_at", fieldResult + ".pushed_at",
-	fieldResult + ".attempts", fieldNextAttempt, fieldReplay,
+	fieldResult + ".attempts", fieldResult + ".first_attempt_at", fieldNextAttempt, fieldReplay, fieldReplaces,
 }
 
+// saidFields are what Stored.Answers asks for besides.
+var saidFields = []string{fieldResult + ".http_status", fieldResult + ".error", fieldResult + ".url"}
+
 // Select hands over every call whose stored result is looked for, with its
-// DecisionFields, in no order: those that Pipeline lets through and in which
+// DecisionFields, in no order unless one is asked for: those that Pipeline lets through and in which
 // Decode finds a result, whatever the form of its completed_at. It stops at the
 // first error of fn and returns it. It works without an index on completed_at,
 // by reading the collection.
 func (s *Store) Select(ctx context.Context, q Stored, fn func(Call) error) error {
-	cursor, err := s.coll.Find(ctx, q.filter(),
-		options.Find().SetProjection(projection(DecisionFields)).SetBatchSize(selectBatch))
+	for _, find := range q.searches() {
+		if err := s.search(ctx, &q, find, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) search(ctx context.Context, q *Stored, find search, fn func(Call) error) error {
+	fields := DecisionFields
+	if q.Answers {
+		fields = slices.Concat(fields, saidFields)
+	}
+	o := options.Find().SetProjection(projection(fields)).SetBatchSize(selectBatch)
+	if find.sort != nil {
+		o.SetSort(find.sort).SetAllowDiskUse(true)
+	}
+	cursor, err := s.coll.Find(ctx, find.filter, o)
 	if err != nil {
 		return fmt.Errorf("find the calls of a time: %w", err)
 	}
@@ -122,7 +182,8 @@ func (s *Store) Select(ctx context.Context, q Stored, fn func(Call) error) error
 	from, to := q.span()
 	for cursor.Next(ctx) {
 		call := Decode(slices.Clone(cursor.Current))
-		if at := call.CompletedAt.UnixMilli(); call.CompletedAt.IsZero() || at < from || at > to {
+		if at := call.CompletedAt.UnixMilli(); call.CompletedAt.IsZero() || at < from || at > to ||
+			q.ReplayID != "" && call.Pushed.ReplayID != q.ReplayID {
 			continue
 		}
 		if err := fn(call); err != nil {
@@ -133,6 +194,28 @@ func (s *Store) Select(ctx context.Context, q Stored, fn func(Call) error) error
 		return fmt.Errorf("find the calls of a time: %w", err)
 	}
 	return nil
+}
+
+// KnownSessions returns those of some session ids that a call has.
+func (s *Store) KnownSessions(ctx context.Context, sessions []string) (map[string]bool, error) {
+	known := make(map[string]bool, len(sessions))
+	for part := range slices.Chunk(sessions, selectBatch) {
+		cursor, err := s.coll.Find(ctx, bson.D{{Key: fieldSession, Value: bson.D{{Key: "$in", Value: part}}}},
+			options.Find().SetProjection(bson.D{{Key: "_id", Value: 0}, {Key: fieldSession, Value: 1}}))
+		if err != nil {
+			return nil, fmt.Errorf("look up session ids: %w", err)
+		}
+		for cursor.Next(ctx) {
+			id, _ := cursor.Current.Lookup(fieldSession).StringValueOK()
+			known[id] = true
+		}
+		err = cursor.Err()
+		closeCursor(ctx, cursor)
+		if err != nil {
+			return nil, fmt.Errorf("look up session ids: %w", err)
+		}
+	}
+	return known, nil
 }
 
 // TimeIndex is the index that Select is quick with, as a shell takes it.

@@ -71,6 +71,7 @@ func TestSelectFindsWhatTheStreamBrings(t *testing.T) {
 		if span := rapid.Int64Range(-1e9, 4e14).Draw(rt, "span"); span >= 0 {
 			q.To = q.From.Add(time.Duration(span))
 		}
+		q.NewestFirst = rapid.Bool().Draw(rt, "newest first")
 		near := func(rt *rapid.T) time.Time {
 			edge := q.From
 			if !q.To.IsZero() && rapid.Bool().Draw(rt, "near the end") {
@@ -113,7 +114,14 @@ func TestSelectFindsWhatTheStreamBrings(t *testing.T) {
 				want[id] = true
 			}
 		}
+		var last time.Time
 		err = d.store.Select(t.Context(), q, func(c calls.Call) error {
+			if c.Raw.Lookup("completed_at").Type == bson.TypeDateTime && q.NewestFirst {
+				if !last.IsZero() && c.CompletedAt.After(last) {
+					rt.Errorf("%v comes after %v", c.CompletedAt, last)
+				}
+				last = c.CompletedAt
+			}
 			if id := c.ID.Int32(); !want[id] {
 				rt.Errorf("found, or found twice: %v", docs[id])
 			}
