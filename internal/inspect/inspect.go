@@ -6,6 +6,7 @@
 package inspect
 
 import (
+	"context"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -23,8 +24,10 @@ type Options struct {
 	Bots     *mongo.Collection
 	Settings *mongo.Collection
 	Resume   *mongo.Collection // positions, replays, holds
-	Skips    *mongo.Collection
-	Name     string // of the saved position
+	Skips    *mongo.Collection // nil: there is no skip log
+	Name     string            // of the saved position
+	// Holds reads the holds of operators; nil is none.
+	Holds func(context.Context) (*hold.Set, error)
 
 	Compile      bots.Options
 	Schedule     push.Schedule
@@ -163,8 +166,9 @@ type Query struct {
 	Bots         []string // ids or names
 	Hosts        []string
 	Sessions     []string
-	Reason       string    // a word of the skip log or the error text's beginning
-	Since, Until time.Time // of completed_at
+	ReplayID     string    // those that this replay made due
+	Reason       string    // a part of the reason or of the error, in any case, or an HTTP status
+	Since, Until time.Time // of completed_at, both included
 	Limit        int       // of rows; at most 10,000
 }
 
@@ -185,9 +189,13 @@ type Row struct {
 
 // List is the answer to a Query: the newest results first.
 type List struct {
-	Rows  []Row `json:"calls"`
-	Total int   `json:"total"` // that match, also beyond Limit
-	Read  int   `json:"read"`  // documents that were read
+	Rows   []Row         `json:"calls"`
+	Total  int           `json:"total"`  // that match, also beyond Limit
+	States map[State]int `json:"states"` // how many of Total are what
+	Read   int           `json:"read"`   // documents that were read
+	// Since and Until are what was looked at; both are zero for all results.
+	Since time.Time `json:"since,omitzero"`
+	Until time.Time `json:"until,omitzero"`
 	// Partial says why not all was read, "" when it was.
 	Partial string `json:"partial,omitempty"`
 }
