@@ -5,80 +5,83 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
-	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
+	"github.com/cxbridge/watcher/internal/inspect"
 	"github.com/cxbridge/watcher/internal/replay"
 	"github.com/cxbridge/watcher/pkg/resume"
+	"github.com/cxbridge/watcher/pkg/stream"
 )
 
 type replayCmd struct {
 	Start    replayStartCmd    `cmd:"" default:"withargs" help:"Push stored results once more (the default)."`
 	Continue replayContinueCmd `cmd:"" help:"Go on with a replay that was interrupted."`
+	Cancel   replayCancelCmd   `cmd:"" help:"End a replay: calls that were not attempted yet are as before."`
 	Status   replayStatusCmd   `cmd:"" help:"Print what became of a replay."`
 	List     replayListCmd     `cmd:"" help:"List the replays."`
 }
 
 type replayStartCmd struct {
-	Since     string   `group:"which" placeholder:"WHEN" help:"Results stored from then on: a duration ago (2h) or an RFC 3339 time. Required."`
-	Until     string   `group:"which" default:"now" placeholder:"WHEN" help:"Results stored until then."`
-	Bot       []string `group:"which" placeholder:"ID" help:"Only calls of this bot; repeatable."`
-	SessionID []string `name:"session-id" group:"which" placeholder:"ID" help:"Only this call; repeatable."`
-	Status    []string `group:"which" default:"failed,rejected,missing" placeholder:"STATUS,..." help:"Only results with this status: failed, rejected, missing (never pushed), ok, skipped."`
-	Rate      string   `default:"10" placeholder:"N" help:"Calls in a second."`
-	DryRun    bool     `help:"Print what would be replayed and end."`
-	Yes       bool     `help:"Do not ask."`
+	Since string `group:"which" placeholder:"WHEN" help:"Results stored from then on: a duration ago (2h), a date or a time. Required without --session-id."`
+	whichFlags
+	Status []string `group:"which" default:"failed,rejected,due,missing" placeholder:"STATUS,..." help:"Only results with this status: failed, rejected, due (attempted again later), missing (never pushed), ok, skipped, held."`
+	Rate   string   `default:"10" placeholder:"N" help:"Calls in a second."`
+	DryRun bool     `help:"Print what would be replayed and end."`
+	Yes    bool     `help:"Do not ask."`
 	operatorFlags
 }
 
 // Run marks the calls that are asked for, at the rate, until all are marked or
 // it is interrupted.
 func (r *replayStartCmd) Run(ctx context.Context, std cli.Streams) error {
-	ask, bad := r.check(time.Now())
+	now := time.Now()
+	ask, bad := r.check(now, std.In)
 	s, err := openReplays(ctx, &r.operatorFlags, bad)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	plan, err := s.plan(ctx, ask, "")
+	if err := s.known(ctx, ask.Sessions); err != nil {
+		return err
+	}
+	plan, err := s.plan(ctx, &ask, "")
 	if err != nil {
 		return err
 	}
 	if err := printPlan(std.Out, plan, ask); err != nil || r.DryRun || plan.Calls() == 0 {
 		return err
 	}
+	if err := s.warnWithoutWatcher(ctx, std.Out); err != nil {
+		return err
+	}
 	if err := confirm(ctx, std, r.Yes); err != nil {
 		return err
 	}
-	now := time.Now().UTC().Truncate(time.Millisecond)
-	record := replay.Record{
-		ID: replay.NewID(now), Since: ask.Since, Until: ask.Until, Bots: ask.Bots, Sessions: ask.Sessions,
-		Statuses: ask.Statuses, Rate: ask.Rate, By: asker(), StartedAt: now, Skipped: skipped(plan),
-	}
+	record := replay.NewRecord(ask, asker(), time.Now())
+	record.Skipped = skipped(plan)
 	return s.run(ctx, std, record, plan)
 }
 
 // check finds what is wrong with the flags without asking the server.
-func (r *replayStartCmd) check(now time.Time) (replay.Ask, faults) {
-	ask := replay.Ask{Bots: r.Bot, Sessions: r.SessionID}
-	var bad faults
-	var err, errUntil error
-	ask.Since, err = parseMoment(r.Since, now)
-	bad.add("since", err)
-	ask.Until, errUntil = parseMoment(r.Until, now)
-	bad.add("until", errUntil)
-	if err == nil && errUntil == nil && ask.Since.After(ask.Until) {
-		bad.add("since", fmt.Errorf("%s is after --until %s", stamp(ask.Since), stamp(ask.Until)))
+func (r *replayStartCmd) check(now time.Time, in io.Reader) (replay.Ask, faults) {
+	query, bad := r.query(r.Since, now, in)
+	if r.Since == "" && len(r.SessionID) == 0 {
+		bad.add("since", errors.New("is required without --session-id: a duration ago such as 2h, a date, or a time"))
 	}
-	ask.Since, ask.Until = ask.Since.UTC().Truncate(time.Millisecond), ask.Until.UTC().Truncate(time.Millisecond)
-	ask.Statuses, err = replay.ParseStatuses(r.Status)
+	if query.Until.IsZero() {
+		query.Until = now.UTC().Truncate(time.Millisecond)
+	}
+	var err error
+	query.States, err = inspect.ParseStates(r.Status)
 	bad.add("status", err)
+	ask := replay.Ask{Query: query}
 	if ask.Rate, err = strconv.ParseFloat(r.Rate, 64); err != nil || !(ask.Rate >= minRate && ask.Rate <= maxRate) {
 		bad.add("rate", fmt.Errorf("%q is not a number from %v to %v", r.Rate, minRate, maxRate))
 	}
@@ -90,19 +93,6 @@ const (
 	minRate = 0.01
 	maxRate = 1000.0
 )
-
-func knownBots(set *bots.Set, ids []string) error {
-	var bad faults
-	for _, id := range ids {
-		if set.Named(id) == nil {
-			bad.add("bot", fmt.Errorf("there is no bot %q", id))
-		}
-	}
-	if len(bad) > 0 {
-		return cli.Usage(errors.Join(bad...))
-	}
-	return nil
-}
 
 func skipped(plan *replay.Plan) int {
 	n := 0
@@ -129,8 +119,12 @@ func (r *replayContinueCmd) Run(ctx context.Context, std cli.Streams) error {
 	if err != nil {
 		return err
 	}
-	if record.State == replay.StateMarked {
+	switch record.State {
+	case replay.StateMarked:
 		return cli.Usage(fmt.Errorf("replay %s has marked all of its calls", record.ID))
+	case replay.StateCancelled:
+		return cli.Usage(fmt.Errorf("replay %s was cancelled by %s", record.ID, oneLine(record.EndedBy)))
+	case replay.StateMarking, replay.StateInterrupted:
 	}
 	if age := time.Since(record.UpdatedAt); record.State == replay.StateMarking && age < stillMarking(record.Rate) {
 		return cli.Usage(fmt.Errorf("replay %s is at work: it marked calls %s ago", record.ID, span(age)))
@@ -141,12 +135,16 @@ func (r *replayContinueCmd) Run(ctx context.Context, std cli.Streams) error {
 		return err
 	}
 	record.Marked = max(record.Marked, sofar.Marks())
-	plan, err := s.plan(ctx, record.Ask(), record.ID)
+	ask := record.Ask()
+	plan, err := s.plan(ctx, &ask, record.ID)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(std.Out, "%s of replay %s are left.\n\n", count(plan.Calls(), "call"), record.ID)
-	if err := printPlan(std.Out, plan, record.Ask()); err != nil {
+	if err := printPlan(std.Out, plan, ask); err != nil {
+		return err
+	}
+	if err := s.warnWithoutWatcher(ctx, std.Out); err != nil {
 		return err
 	}
 	if err := confirm(ctx, std, r.Yes || plan.Calls() == 0); err != nil {
@@ -160,56 +158,14 @@ func stillMarking(rate float64) time.Duration {
 	return max(30*time.Second, time.Duration(2/rate*float64(time.Second)))
 }
 
-type replayStatusCmd struct {
-	ID string `arg:"" help:"Id of the replay."`
-	outputFlag
-	operatorFlags
-}
-
-// Run prints what became of the calls of a replay.
-func (r *replayStatusCmd) Run(ctx context.Context, std cli.Streams) error {
-	s, err := openReplays(ctx, &r.operatorFlags, r.outputFlag.check())
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	record, err := s.find(ctx, r.ID)
-	if err != nil {
-		return err
-	}
-	report, err := replay.ReportOn(ctx, s.calls, record)
-	if err != nil {
-		return err
-	}
-	return r.print(std.Out, report, func(w io.Writer) error { return printReport(w, &report) })
-}
-
-type replayListCmd struct {
-	outputFlag
-	operatorFlags
-}
-
-// Run lists the replays of a name, the newest first.
-func (r *replayListCmd) Run(ctx context.Context, std cli.Streams) error {
-	s, err := openReplays(ctx, &r.operatorFlags, r.outputFlag.check())
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	all, err := s.records.List(ctx)
-	if err != nil {
-		return err
-	}
-	return r.print(std.Out, all, func(w io.Writer) error { return printReplays(w, all) })
-}
-
 // replays is what the commands of a replay work on.
 type replays struct {
-	db      *mongo.Database
-	close   func()
-	calls   *calls.Store
-	records *replay.Records
-	config  *config.Config
+	db        *mongo.Database
+	close     func()
+	calls     *calls.Store
+	records   *replay.Records
+	inspector *inspect.Inspector
+	config    *config.Config
 }
 
 func openReplays(ctx context.Context, flags *operatorFlags, bad faults) (*replays, error) {
@@ -218,37 +174,61 @@ func openReplays(ctx context.Context, flags *operatorFlags, bad faults) (*replay
 		return nil, err
 	}
 	return &replays{
-		db: db, close: closeDB, config: c,
+		db: db, close: closeDB, config: c, inspector: newInspector(db, c),
 		calls:   calls.NewStore(db.Collection(c.CallsCollection)),
 		records: replay.NewRecords(db.Collection(c.ResumeCollection), c.Name),
 	}, nil
 }
 
-// plan reads the calls of an ask, but those that the replay of the id has marked; without an index on completed_at it reads
-// all of them, and takes its time.
-func (s *replays) plan(ctx context.Context, ask replay.Ask, id string) (*replay.Plan, error) {
-	all, err := bots.ReadAll(ctx, s.db.Collection(s.config.BotsCollection), bots.Options{})
+// known says which of some session ids no call has.
+func (s *replays) known(ctx context.Context, sessions []string) error {
+	if len(sessions) == 0 {
+		return nil
+	}
+	known, err := s.calls.KnownSessions(ctx, sessions)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	survey := replay.Survey{Store: s.calls, Bots: bots.NewSet(all)}
-	if id == "" { // later a bot may be gone, and its calls are skipped
-		if err := knownBots(survey.Bots, ask.Bots); err != nil {
-			return nil, err
-		}
+	return unknownSessions(sessions, known)
+}
+
+// plan reads the calls of an ask, but those that the replay of the id has marked;
+// without an index on completed_at it reads all of them, and takes its time. The bots
+// of a new ask are ids afterwards.
+func (s *replays) plan(ctx context.Context, ask *replay.Ask, id string) (*replay.Plan, error) {
+	query := &ask.Query
+	if id != "" { // a bot may be gone by now, and its calls are skipped
+		query = &inspect.Query{}
 	}
-	positions, err := resume.NewStore(s.db.Collection(s.config.ResumeCollection), s.config.Name)
+	selection, err := s.inspector.Selection(ctx, query)
 	if err != nil {
-		return nil, err
+		return nil, named(err)
 	}
-	if survey.Positions, err = positions.Records(ctx); err != nil {
-		return nil, err
-	}
-	plan, err := survey.Plan(ctx, ask, id)
+	plan, err := replay.Find(ctx, selection, *ask, id)
 	if errors.Is(err, replay.ErrTooMany) {
 		return nil, cli.Usage(config.Fault{Setting: "since", Reason: err.Error()})
 	}
 	return plan, err
+}
+
+// warnWithoutWatcher says when nobody would push what is marked.
+func (s *replays) warnWithoutWatcher(ctx context.Context, w io.Writer) error {
+	positions, err := resume.NewStore(s.db.Collection(s.config.ResumeCollection), s.config.Name)
+	if err != nil {
+		return err
+	}
+	records, err := positions.Records(ctx)
+	if err != nil {
+		return err
+	}
+	now, _, err := stream.ServerTime(ctx, s.db.Client())
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(records, func(r resume.Record) bool { return r.Lives(now) }) {
+		fmt.Fprintf(w, "\nNo watcher with the name %s is alive: nothing is pushed before one runs.\n", s.config.Name)
+	}
+	return nil
 }
 
 func (s *replays) find(ctx context.Context, id string) (replay.Record, error) {
@@ -270,6 +250,9 @@ func (s *replays) run(ctx context.Context, std cli.Streams, record replay.Record
 	fmt.Fprintf(std.Out, "Replay %s. Interrupt it with Ctrl-C; 'watcher replay continue %s' goes on.\n", record.ID, record.ID)
 	record, err := replay.Run(ctx, s.calls, s.records, record, plan, func(r replay.Record) { line.show(r, time.Now()) })
 	line.end(record)
+	if errors.Is(err, replay.ErrCancelled) {
+		return fmt.Errorf("replay %s ends: %w", record.ID, err)
+	}
 	if errors.Is(err, replay.ErrInterrupted) {
 		fmt.Fprintf(std.Out, "Interrupted. Calls that are marked already are pushed; go on with: watcher replay continue %s\n", record.ID)
 	}

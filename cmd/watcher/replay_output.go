@@ -11,21 +11,22 @@ import (
 	"time"
 
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/plain"
 	"github.com/cxbridge/watcher/internal/replay"
 )
 
 // printPlan says what a replay will do.
 func printPlan(w io.Writer, plan *replay.Plan, ask replay.Ask) error {
 	var out strings.Builder
-	fmt.Fprintf(&out, "Results stored from %s to %s:\n\n", stamp(ask.Since), stamp(ask.Until))
+	fmt.Fprintf(&out, "Results stored %s:\n\n", window(ask.Since, ask.Until))
 	table := tabwriter.NewWriter(&out, 0, 4, 2, ' ', 0)
 	if len(plan.Counts) > 0 {
 		fmt.Fprintln(table, "BOT\tNAME\tSTATUS\tCALLS")
 	}
 	for _, c := range slices.SortedFunc(maps.Keys(plan.Counts), func(a, b replay.Count) int {
-		return cmp.Or(cmp.Compare(a.Bot, b.Bot), cmp.Compare(a.Status, b.Status))
+		return cmp.Or(cmp.Compare(a.Bot, b.Bot), cmp.Compare(a.State, b.State))
 	}) {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d\n", oneLine(c.Bot), oneLine(c.Name), c.Status, plan.Counts[c])
+		fmt.Fprintf(table, "%s\t%s\t%s\t%d\n", oneLine(c.Bot), oneLine(c.Name), c.State, plan.Counts[c])
 	}
 	_ = table.Flush() // into memory
 	if len(plan.Skips) > 0 {
@@ -56,6 +57,14 @@ func printPlan(w io.Writer, plan *replay.Plan, ask replay.Ask) error {
 	}
 	_, err := io.WriteString(w, out.String())
 	return err
+}
+
+// window is the time of the results of a replay.
+func window(since, until time.Time) string {
+	if since.IsZero() {
+		return "until " + stamp(until)
+	}
+	return fmt.Sprintf("from %s to %s", stamp(since), stamp(until))
 }
 
 // progressLine shows how far a replay is: one line that changes on a terminal,
@@ -105,7 +114,13 @@ func printReport(w io.Writer, r *replay.Report) error {
 	table := tabwriter.NewWriter(&out, 0, 4, 2, ' ', 0)
 	row := func(name string, value any) { fmt.Fprintf(table, "%s\t%v\n", name, value) }
 	row("replay", fmt.Sprintf("%s, %s, by %s", r.ID, r.State, oneLine(r.By)))
-	row("results", fmt.Sprintf("from %s to %s", stamp(r.Since), stamp(r.Until)))
+	row("results", "stored "+window(r.Since, r.Until))
+	if len(r.Bots) > 0 {
+		row("bots", plain.Line(strings.Join(r.Bots, ", "), 80))
+	}
+	if len(r.Hosts) > 0 {
+		row("hosts", plain.Line(strings.Join(r.Hosts, ", "), 80))
+	}
 	row("found", r.Found)
 	row("marked", r.Marked)
 	if r.Passed > 0 {
@@ -116,6 +131,9 @@ func printReport(w io.Writer, r *replay.Report) error {
 	}
 	if r.Skipped > 0 {
 		row("not pushable", r.Skipped)
+	}
+	if r.State == replay.StateCancelled {
+		row("taken back", fmt.Sprintf("%d (cancelled by %s)", r.Cancelled, oneLine(r.EndedBy)))
 	}
 	row("waiting", r.Waiting)
 	row("retrying", r.Retrying)
@@ -130,15 +148,39 @@ func printReport(w io.Writer, r *replay.Report) error {
 	return err
 }
 
-func printReplays(w io.Writer, all []replay.Record) error {
+func printReplays(w io.Writer, all []replay.Report) error {
 	var out strings.Builder
-	table := tabwriter.NewWriter(&out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(table, "REPLAY\tSTATE\tSINCE\tUNTIL\tFOUND\tMARKED\tBY")
+	cells := make([][]string, len(all))
 	for i := range all {
 		r := &all[i]
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%d\t%s\n", r.ID, r.State, stamp(r.Since), stamp(r.Until), r.Found, r.Marked, oneLine(r.By))
+		bots := "all"
+		if len(r.Bots) > 0 {
+			bots = strings.Join(r.Bots, ",")
+		}
+		cells[i] = []string{r.ID, string(r.State), bots, fmt.Sprintf("%d/%d", r.Marked, r.Found), outcomeText(r)}
 	}
-	_ = table.Flush() // into memory
+	fitTable(&out, []string{"REPLAY", "STATE", "BOTS", "MARKED", "OUTCOME"}, []int{30, 11, 18, 13}, cells)
 	_, err := io.WriteString(w, out.String())
 	return err
+}
+
+// outcomeText is "38 ok, 2 waiting"; "-" when nobody looked.
+func outcomeText(r *replay.Report) string {
+	if r.Done == nil {
+		return "-"
+	}
+	var parts []string
+	add := func(n int, what string) {
+		if n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, what))
+		}
+	}
+	for _, s := range calls.Statuses {
+		add(r.Done[s], string(s))
+	}
+	add(r.Retrying, "retrying")
+	add(r.Waiting, "waiting")
+	add(r.Cancelled, "taken back")
+	add(r.Replaced, "replaced")
+	return cmp.Or(strings.Join(parts, ", "), "nothing")
 }

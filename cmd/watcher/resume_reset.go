@@ -18,7 +18,6 @@ import (
 	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/internal/dispatch"
-	"github.com/cxbridge/watcher/internal/replay"
 	"github.com/cxbridge/watcher/pkg/resume"
 	"github.com/cxbridge/watcher/pkg/stream"
 )
@@ -26,6 +25,7 @@ import (
 type resumeResetCmd struct {
 	To     string `placeholder:"WHERE" help:"now, a duration ago (2h), an RFC 3339 time, or a token (the hex text of its _data). Required."`
 	Repush string `default:"missing" placeholder:"WHICH" help:"What to do with results from there to now that were pushed already: missing (nothing), failed (push again what failed or was rejected) or all (push again)."`
+	DryRun bool   `help:"Print what would be done and end."`
 	Yes    bool   `help:"Do not ask."`
 	operatorFlags
 }
@@ -56,7 +56,7 @@ func (r *resumeResetCmd) Run(ctx context.Context, std cli.Streams) error {
 	}
 	plan := resetPlan{progress: p, to: to, reset: resume.Reset{ID: rand.Text(), At: p.clock, Repush: r.Repush, By: asker()}}
 	plan.survey(ctx, db, &c)
-	if err := plan.print(std.Out); err != nil {
+	if err := plan.print(std.Out); err != nil || r.DryRun {
 		return err
 	}
 	if err := confirm(ctx, std, r.Yes); err != nil {
@@ -184,7 +184,7 @@ func (p *resetPlan) survey(ctx context.Context, db *mongo.Database, c *config.Co
 func (p *resetPlan) count(call *calls.Call, set *bots.Set, policy dispatch.Policy) {
 	pushable := dispatch.SkipReason(call, set.Bot(call.Bot)) == dispatch.NoReason
 	if call.CompletedAt.Before(p.to.Time()) {
-		if pushable && replay.StatusOf(call) == replay.Missing {
+		if pushable && !(dispatch.Policy{Past: true}).Settled(call) {
 			p.passedOver++
 		}
 		return

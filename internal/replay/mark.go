@@ -28,26 +28,45 @@ var errSlowSave = errors.New("the record of the replay was not saved in time")
 // continued.
 var ErrInterrupted = errors.New("interrupted: what is not marked yet can be continued")
 
-// Marker makes calls due; *calls.Store is the real one.
+// Marker makes calls due and takes that back; *calls.Store is the real one.
 type Marker interface {
 	MarkDue(ctx context.Context, marks []calls.Mark) (marked, refused int, err error)
+	Unmark(ctx context.Context, replayID string) (int, error)
 }
 
 // Saver saves the record of a replay; *Records is the real one.
 type Saver interface {
-	Save(ctx context.Context, r Record) error
+	Save(ctx context.Context, r Record) error // ErrCancelled when it was cancelled
+}
+
+// Cancel ends a replay and takes back its marks on the calls that were not attempted
+// yet; it returns how many. It may be repeated.
+func Cancel(ctx context.Context, store Marker, records *Records, id, by string) (int, error) {
+	if err := records.Cancel(ctx, id, by, time.Now()); err != nil {
+		return 0, err
+	}
+	n, err := store.Unmark(ctx, id)
+	if n > 0 {
+		err = errors.Join(err, records.TookBack(ctx, id, n))
+	}
+	return n, err
 }
 
 // Run makes the calls of a plan due, at the rate of the record and no more than
 // a few seconds ahead. It reports progress after each batch, and saves the record
-// as it goes. It returns ErrInterrupted with the record as saved when ctx ends.
+// as it goes. It returns ErrInterrupted with the record as saved when ctx ends, and
+// ErrCancelled when the replay was cancelled meanwhile: then what it marked since is
+// taken back.
 func Run(ctx context.Context, store Marker, records Saver, r Record, p *Plan, progress func(Record)) (Record, error) {
 	now := time.Now()
 	begin := now
 	if r.Due.After(begin) {
 		begin = r.Due.Add(r.after(1)) // continued: after what is marked already
 	}
-	r.Found, r.State = r.Marked+r.Passed+r.Refused+len(p.calls), StateMarking
+	left := r.Marked + r.Passed + r.Refused + len(p.calls)
+	r.Found = max(r.Found, left)
+	r.Passed += r.Found - left // continued: what is not found any more changed meanwhile
+	r.State = StateMarking
 	if err := records.Save(ctx, r.updated(now)); err != nil {
 		return r, err
 	}
@@ -71,7 +90,11 @@ func Run(ctx context.Context, store Marker, records Saver, r Record, p *Plan, pr
 		r.Passed += len(batch) - marked - refused
 		r.Due = marks[len(marks)-1].At
 		done += len(batch)
-		if err := records.Save(context.WithoutCancel(ctx), r.updated(time.Now())); err != nil {
+		switch err := records.Save(context.WithoutCancel(ctx), r.updated(time.Now())); {
+		case errors.Is(err, ErrCancelled):
+			_, failed := store.Unmark(context.WithoutCancel(ctx), r.ID)
+			return r, errors.Join(err, failed)
+		case err != nil:
 			return r, err
 		}
 		progress(r)

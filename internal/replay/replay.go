@@ -11,47 +11,21 @@ package replay
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
-	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/dispatch"
-	"github.com/cxbridge/watcher/pkg/resume"
+	"github.com/cxbridge/watcher/internal/inspect"
 )
 
-// Missing is the status of a call whose present result was never pushed.
-const Missing calls.Status = "missing"
-
-// Statuses is what a replay can select by, a closed set.
-var Statuses = []calls.Status{Missing, calls.StatusFailed, calls.StatusRejected, calls.StatusOK, calls.StatusSkipped}
-
-// Ask is what an operator asked for. Empty Bots and Sessions are all.
+// Ask is what an operator asked for.
 type Ask struct {
-	Since, Until time.Time // of completed_at, both included
-	Bots         []string  // ids in text form
-	Sessions     []string
-	Statuses     []calls.Status
-	Rate         float64 // calls made due in a second
+	inspect.Query         // States are those to push once more; bots are ids
+	Rate          float64 // calls made due in a second
 }
 
-// StatusOf is the status of a call's present result. What the platform pushed by
-// itself counts, though it does not say of which result it was.
-func StatusOf(call *calls.Call) calls.Status {
-	p := &call.Pushed
-	if p.Status == "" || !p.CompletedAt.Equal(call.CompletedAt) && !p.ByPlatform() {
-		return Missing
-	}
-	return p.Status
-}
-
-// Selector finds stored results; *calls.Store is the real one.
-type Selector interface {
-	Select(ctx context.Context, q calls.Stored, fn func(calls.Call) error) error
-}
-
-// MostCalls is how many calls one replay may concern: about 120 MB in memory.
+// MostCalls is how many calls one replay may concern: about 200 MB in memory.
 const MostCalls = 500_000
 
 // ErrTooMany says that a replay would concern more than MostCalls.
@@ -59,9 +33,9 @@ var ErrTooMany = fmt.Errorf("more than %d calls: ask for a shorter time, or for 
 
 // Count is what calls are counted by that would be made due.
 type Count struct {
-	Bot    string       // text form of bot_id
-	Name   string       // of the bot
-	Status calls.Status // of the present result
+	Bot   string // text form of bot_id
+	Name  string // of the bot
+	State inspect.State
 }
 
 // Skip is what calls are counted by that would not be pushed.
@@ -82,7 +56,7 @@ const (
 type Plan struct {
 	Counts   map[Count]int
 	Skips    map[Skip]int // not marked
-	OnTheWay int          // calls that the stream has yet to bring; not marked
+	OnTheWay int          // calls that no watcher has come past yet; not marked
 
 	calls []calls.Snapshot // to mark, the oldest result first
 }
@@ -95,47 +69,45 @@ func (p *Plan) Duration(rate float64) time.Duration {
 	return time.Duration(float64(max(0, len(p.calls)-1)) / rate * float64(time.Second))
 }
 
-// Survey is what a plan is made from.
-type Survey struct {
-	Store Selector
-	Bots  *bots.Set
-	// Positions are the records of the saved positions, read before the calls are:
-	// a call without an outcome that lies after them is not missing, a watcher comes to it.
-	Positions []resume.Record
-}
-
-// Plan finds the calls of an ask, and changes nothing. Calls that the replay
-// with this id has marked already are left out; "" is a new replay.
-func (s *Survey) Plan(ctx context.Context, ask Ask, id string) (*Plan, error) {
-	query := calls.Stored{From: ask.Since, To: ask.Until, Sessions: ask.Sessions}
-	for _, bot := range ask.Bots {
-		query.Bots = append(query.Bots, calls.IDFormsOfText(bot)...)
-	}
+// Find makes the plan of an ask, and changes nothing. Calls that the replay with this
+// id has marked already are left out; "" is a new replay.
+func Find(ctx context.Context, selection *inspect.Selection, ask Ask, id string) (*Plan, error) {
 	p := &Plan{Counts: make(map[Count]int), Skips: make(map[Skip]int)}
-	err := s.Store.Select(ctx, query, func(call calls.Call) error {
-		status := StatusOf(&call)
-		if !slices.Contains(ask.Statuses, status) || id != "" && call.Pushed.ReplayID == id {
+	all := ask.Query
+	all.States = nil // what is not pushable and what is on its way is counted too
+	err := selection.Each(ctx, all, time.Now(), func(f *inspect.Found) error {
+		if id != "" && f.Call.Pushed.ReplayID == id {
 			return nil
 		}
-		bot := s.Bots.Bot(call.Bot)
-		switch reason := dispatch.SkipReason(&call, bot); {
-		case reason != dispatch.NoReason:
-			p.skip(call.BotID, reason)
-		case status == Missing && resume.Ahead(s.Positions, call.ID, call.CompletedAt):
-			p.OnTheWay++
-		case len(p.calls) == MostCalls:
-			return ErrTooMany
-		default:
-			p.Counts[Count{Bot: call.BotID, Name: bot.Name, Status: status}]++
-			p.calls = append(p.calls, calls.SnapshotOf(&call))
-		}
-		return nil
+		return p.add(f, ask.States)
 	})
 	if err != nil {
 		return nil, err
 	}
 	slices.SortStableFunc(p.calls, func(a, b calls.Snapshot) int { return a.CompletedAt.Compare(b.CompletedAt) })
 	return p, nil
+}
+
+// add counts a call, and notes it when it is to be marked.
+func (p *Plan) add(f *inspect.Found, states []inspect.State) error {
+	asked := slices.Contains(states, f.State)
+	reason := dispatch.SkipReason(f.Call, f.Bot)
+	switch {
+	case f.OnItsWay:
+		if asked || slices.Contains(states, inspect.StateMissing) {
+			p.OnTheWay++
+		}
+	case !asked && (f.Outcome || f.State != inspect.StateSkipped || !slices.Contains(states, inspect.StateMissing)):
+	case reason != dispatch.NoReason:
+		p.skip(f.Call.BotID, reason)
+	case !asked: // it was not to be pushed, and could be now
+	case len(p.calls) == MostCalls:
+		return ErrTooMany
+	default:
+		p.Counts[Count{Bot: f.Call.BotID, Name: f.Bot.Name, State: f.State}]++
+		p.calls = append(p.calls, calls.SnapshotOf(f.Call))
+	}
+	return nil
 }
 
 func (p *Plan) skip(bot string, reason dispatch.Reason) {
@@ -170,7 +142,7 @@ func (r *Report) Marks() int {
 }
 
 // ReportOn finds what became of a replay.
-func ReportOn(ctx context.Context, store Selector, r Record) (Report, error) {
+func ReportOn(ctx context.Context, store inspect.Selector, r Record) (Report, error) {
 	report := Report{Record: r, Done: make(map[calls.Status]int)}
 	err := store.Select(ctx, calls.Stored{From: r.Since, To: r.Until, ReplayID: r.ID}, func(call calls.Call) error {
 		switch p := &call.Pushed; {
@@ -183,19 +155,6 @@ func ReportOn(ctx context.Context, store Selector, r Record) (Report, error) {
 		}
 		return nil
 	})
-	report.Replaced = max(0, r.Marked-report.Marks())
+	report.Replaced = max(0, r.Marked-r.Cancelled-report.Marks())
 	return report, err
-}
-
-// ParseStatuses reads "failed,rejected"; each is one of Statuses.
-func ParseStatuses(texts []string) ([]calls.Status, error) {
-	known := make(map[calls.Status]bool)
-	for _, text := range texts {
-		s := calls.Status(text)
-		if !slices.Contains(Statuses, s) {
-			return nil, fmt.Errorf("%q is not failed, rejected, missing, ok or skipped", text)
-		}
-		known[s] = true
-	}
-	return slices.Sorted(maps.Keys(known)), nil
 }

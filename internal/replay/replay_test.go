@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -17,11 +16,14 @@ import (
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/dispatch"
+	"github.com/cxbridge/watcher/internal/inspect"
 	"github.com/cxbridge/watcher/pkg/resume"
 )
 
-// usualStatuses are those of a replay that names none.
-var usualStatuses = []calls.Status{calls.StatusFailed, calls.StatusRejected, Missing}
+// usualStates are those of a replay that names none.
+var usualStates = []inspect.State{inspect.StateFailed, inspect.StateRejected, inspect.StateDue, inspect.StateMissing}
+
+var usualAsk = Ask{Query: inspect.Query{States: usualStates}}
 
 var noon = time.Date(2026, 6, 5, 12, 0, 0, 0, time.UTC)
 
@@ -35,6 +37,9 @@ type shelf struct {
 	refuse  func(batch int) error // of MarkDue
 	lose    int                   // of each batch that are not marked
 	reject  int                   // of each batch whose documents refuse
+
+	cancelled int // after this many saves, 0 is never
+	unmarked  int
 }
 
 func (s *shelf) Select(_ context.Context, q calls.Stored, fn func(calls.Call) error) error {
@@ -61,7 +66,15 @@ func (s *shelf) MarkDue(_ context.Context, marks []calls.Mark) (marked, refused 
 	return len(marks) - min(s.lose+s.reject, len(marks)), s.reject, nil
 }
 
+func (s *shelf) Unmark(context.Context, string) (int, error) {
+	s.unmarked++
+	return 0, nil
+}
+
 func (s *shelf) Save(_ context.Context, r Record) error {
+	if s.cancelled > 0 && len(s.records) >= s.cancelled {
+		return ErrCancelled
+	}
 	s.records = append(s.records, r)
 	return nil
 }
@@ -120,9 +133,8 @@ func TestSurveyCountsWhatWouldBeDone(t *testing.T) {
 		call(t, "flag", bson.M{"skip_post_push": true}),
 		call(t, "no bot", bson.M{"bot_id": "gone"}),
 	}}
-	ask := Ask{Since: noon, Until: noon.Add(time.Hour), Bots: []string{"bot", oid.Hex()}, Statuses: usualStatuses, Rate: 1}
-	survey := Survey{Store: s, Bots: setOf(t, pushes("bot"))}
-	plan, err := survey.Plan(t.Context(), ask, "r")
+	ask := Ask{Query: inspect.Query{Since: noon, Until: noon.Add(time.Hour), Bots: []string{"bot", oid.Hex()}, States: usualStates}, Rate: 1}
+	plan, err := Find(t.Context(), &inspect.Selection{Store: s, Bots: setOf(t, pushes("bot"))}, ask, "r")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,12 +156,12 @@ func TestSurveyCountsWhatWouldBeDone(t *testing.T) {
 // pushed, and its outcome stands over the mark.
 func TestSurveyLeavesCallsOnTheirWayAlone(t *testing.T) {
 	for position, onTheWay := range map[time.Time]int{noon.Add(-time.Second): 1, noon.Add(time.Second): 0} {
-		s := Survey{Bots: setOf(t, pushes("bot")), Store: &shelf{calls: []calls.Call{
+		s := inspect.Selection{Bots: setOf(t, pushes("bot")), Store: &shelf{calls: []calls.Call{
 			call(t, "missing", bson.M{"completed_at": noon.Format(time.RFC3339)}),
 			call(t, "failed", result("failed", nil)), call(t, "flag", bson.M{"skip_post_push": true}),
 		}}}
 		s.Positions = []resume.Record{{Partition: resume.Partition{Of: 1}, Position: resume.At(position)}}
-		plan, err := s.Plan(t.Context(), Ask{Statuses: usualStatuses}, "")
+		plan, err := Find(t.Context(), &s, usualAsk, "")
 		if err != nil || plan.OnTheWay != onTheWay || plan.Calls() != 2-onTheWay || len(plan.Skips) != 1 {
 			t.Errorf("%s: %+v, %v", position, plan, err)
 		}
@@ -157,8 +169,8 @@ func TestSurveyLeavesCallsOnTheirWayAlone(t *testing.T) {
 }
 
 func TestSurveyIsBounded(t *testing.T) {
-	s := Survey{Store: endless{call(t, "c", nil)}, Bots: setOf(t, pushes("bot"))}
-	if _, err := s.Plan(t.Context(), Ask{Statuses: usualStatuses}, ""); !errors.Is(err, ErrTooMany) {
+	s := inspect.Selection{Store: endless{call(t, "c", nil)}, Bots: setOf(t, pushes("bot"))}
+	if _, err := Find(t.Context(), &s, usualAsk, ""); !errors.Is(err, ErrTooMany) {
 		t.Errorf("the survey of endless calls: %v", err)
 	}
 }
@@ -302,14 +314,29 @@ func TestReportCountsWhatBecameOfThem(t *testing.T) {
 	}
 }
 
-func TestStatusesAreAClosedSet(t *testing.T) {
-	got, err := ParseStatuses([]string{"rejected", "missing", "rejected"})
-	if err != nil || !slices.Equal(got, []calls.Status{Missing, "rejected"}) {
-		t.Errorf("%v, %v", got, err)
-	}
-	for _, bad := range []string{"", "OK", "done"} {
-		if _, err := ParseStatuses([]string{bad}); err == nil {
-			t.Errorf("%q is taken for a status", bad)
+// A replay that is cancelled while its calls are marked takes back what it marked, and
+// goes on no more.
+func TestMarkingEndsWhenItIsCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shelf{cancelled: 2}
+		_, err := Run(t.Context(), s, s, Record{ID: "r", Rate: 10}, planOf(t, 100), func(Record) {})
+		if !errors.Is(err, ErrCancelled) || errors.Is(err, ErrInterrupted) || s.unmarked != 1 || len(s.marks) != 40 {
+			t.Errorf("%v, taken back %d times, %d marks", err, s.unmarked, len(s.marks))
 		}
-	}
+	})
+}
+
+// What changed while a replay was interrupted is accounted for.
+func TestContinuedReplayKeepsWhatItFound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shelf{}
+		r, err := Run(t.Context(), s, s, Record{ID: "r", Rate: 1000, Found: 100, Marked: 40, Passed: 1}, planOf(t, 50), func(Record) {})
+		if err != nil || r.Found != 100 || r.Marked != 90 || r.Passed != 10 {
+			t.Errorf("%+v, %v", r, err)
+		}
+		r, err = Run(t.Context(), s, s, Record{ID: "r", Rate: 1000, Found: 10, Marked: 5}, planOf(t, 20), func(Record) {})
+		if err != nil || r.Found != 25 || r.Marked != 25 || r.Passed != 0 {
+			t.Errorf("%+v, %v", r, err)
+		}
+	})
 }

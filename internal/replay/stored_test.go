@@ -2,6 +2,7 @@ package replay
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/inspect"
 	"github.com/cxbridge/watcher/internal/localmongo"
 	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
 	"github.com/cxbridge/watcher/pkg/resume"
@@ -32,7 +34,7 @@ func TestRecordsStandBesideThePositions(t *testing.T) {
 	records, other := NewRecords(coll, "default"), NewRecords(coll, "default2")
 	want := Record{
 		ID: NewID(noon), State: StateMarking, Since: noon.Add(-time.Hour), Until: noon, Bots: []string{"b"},
-		Statuses: usualStatuses, Rate: 2.5, Found: 3, By: "me", StartedAt: noon,
+		Statuses: usualStates, Rate: 2.5, Found: 3, By: "me", StartedAt: noon,
 	}
 	if err := records.Save(t.Context(), want); err != nil {
 		t.Fatal(err)
@@ -78,6 +80,15 @@ func TestRecordsStandBesideThePositions(t *testing.T) {
 	if err != nil || !found || got.State != want.State || !got.Since.Equal(want.Since) || got.Rate != 2.5 || len(got.Bots) != 1 || got.ID != want.ID {
 		t.Errorf("%+v, %v, %v", got, found, err)
 	}
+	if err := records.Cancel(t.Context(), want.ID, "him", noon); err != nil {
+		t.Fatal(err)
+	}
+	if err := records.Save(t.Context(), want); !errors.Is(err, ErrCancelled) {
+		t.Errorf("a cancelled replay goes on: %v", err)
+	}
+	if got, _, err := records.Find(t.Context(), want.ID); err != nil || got.State != StateCancelled || got.EndedBy != "him" || got.Found != 3 {
+		t.Errorf("%+v, %v", got, err)
+	}
 	list, err := records.List(t.Context())
 	if err != nil || len(list) != 1 || list[0].ID != want.ID {
 		t.Errorf("listed: %+v, %v", list, err)
@@ -105,8 +116,8 @@ func TestWhatChangedMeanwhileIsLeftAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	survey := Survey{Store: store, Bots: setOf(t, pushes("bot"))}
-	plan, err := survey.Plan(t.Context(), Ask{Since: noon, Until: noon, Statuses: usualStatuses}, "")
+	survey := inspect.Selection{Store: store, Bots: setOf(t, pushes("bot"))}
+	plan, err := Find(t.Context(), &survey, Ask{Query: inspect.Query{Since: noon, Until: noon, States: usualStates}}, "")
 	if err != nil || plan.Calls() != 9 {
 		t.Fatalf("%d calls, %v", plan.Calls(), err)
 	}
