@@ -247,19 +247,20 @@ func (s *replays) find(ctx context.Context, id string) (replay.Record, error) {
 // run marks the calls of a plan and says how to look at them afterwards.
 func (s *replays) run(ctx context.Context, std cli.Streams, record replay.Record, plan *replay.Plan) error {
 	line := progressLine{w: std.Out, updates: cli.IsTerminal(std.Out), total: record.Marked + record.Passed + record.Refused + plan.Calls()}
-	fmt.Fprintf(std.Out, "Replay %s. Interrupt it with Ctrl-C; 'watcher replay continue %s' goes on.\n", record.ID, record.ID)
+	fmt.Fprintf(std.Out, "Replay %s.\nCtrl-C interrupts it; go on with: watcher replay continue %s\n", record.ID, record.ID)
 	record, err := replay.Run(ctx, s.calls, s.records, record, plan, func(r replay.Record) { line.show(r, time.Now()) })
 	line.end(record)
 	if errors.Is(err, replay.ErrCancelled) {
 		return fmt.Errorf("replay %s ends: %w", record.ID, err)
 	}
 	if errors.Is(err, replay.ErrInterrupted) {
-		fmt.Fprintf(std.Out, "Interrupted. Calls that are marked already are pushed; go on with: watcher replay continue %s\n", record.ID)
+		fmt.Fprintf(std.Out, "Interrupted. Calls that are marked already are pushed.\n"+
+			"Go on with: watcher replay continue %s\nOr take them back: watcher replay cancel %s\n", record.ID, record.ID)
 	}
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(std.Out, "All are marked; a running watcher pushes them, the last at %s. Look with: watcher replay status %s\n",
+	fmt.Fprintf(std.Out, "All are marked; a running watcher pushes them, the last at %s.\nLook with: watcher replay status %s\n",
 		stamp(record.Due), record.ID)
 	return nil
 }
