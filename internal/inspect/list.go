@@ -8,9 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
-
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/hold"
@@ -85,12 +82,16 @@ func (i *Inspector) each(ctx context.Context, q Query, fn func(*Found)) (List, e
 	list.Since, list.Until = q.Since, q.Until
 	counted := counter{Selector: selection.Store, read: &list.Read}
 	selection.Store = &counted
-	err = selection.Each(bounded, q, now, func(f *Found) error {
+	add := func(f *Found) error {
 		list.Total++
 		list.States[f.State]++
 		fn(f)
 		return nil
-	})
+	}
+	err = selection.Each(bounded, q, now, add)
+	if err == nil {
+		err = i.noResults(bounded, &q, selection.Bots, &list.Read, add)
+	}
 	switch {
 	case errors.Is(err, errListRead):
 		list.Partial = errListRead.Error()
@@ -203,32 +204,6 @@ func (i *Inspector) holds(ctx context.Context) (*hold.Set, error) {
 		return nil, nil
 	}
 	return i.o.Holds(ctx)
-}
-
-// skipLog reads the skip log in its collection.
-func (i *Inspector) skipLog() SkipLog {
-	if i.o.Skips == nil {
-		return nil
-	}
-	return func(ctx context.Context, deliveries []string) (map[string]string, error) {
-		cursor, err := i.o.Skips.Find(ctx, bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: deliveries}}}},
-			options.Find().SetProjection(bson.D{{Key: "reason", Value: 1}}))
-		var found []struct {
-			ID     string `bson:"_id"`
-			Reason string `bson:"reason"`
-		}
-		if err == nil {
-			err = cursor.All(ctx, &found)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read the skip log: %w", err)
-		}
-		reasons := make(map[string]string, len(found))
-		for _, f := range found {
-			reasons[f.ID] = f.Reason
-		}
-		return reasons, nil
-	}
 }
 
 // newestRows keeps the newest calls of many.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
+
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/dispatch"
@@ -95,14 +97,21 @@ func (s *Selection) stored(q *Query) calls.Stored {
 		From: q.Since, To: q.Until, Sessions: q.Sessions, ReplayID: q.ReplayID,
 		Due: q.onlyDue() && q.Since.IsZero(), NewestFirst: s.NewestFirst, Answers: true,
 	}
-	for _, text := range q.Bots {
-		if b, err := s.Bots.Find(text); err == nil {
-			stored.Bots = append(stored.Bots, calls.IDForms(b.RawID)...)
+	stored.Bots = botForms(s.Bots, q.Bots)
+	return stored
+}
+
+// botForms are the ids of bots in every form in which a call may hold them.
+func botForms(set *bots.Set, texts []string) []bson.RawValue {
+	var forms []bson.RawValue
+	for _, text := range texts {
+		if b, err := set.Find(text); err == nil {
+			forms = append(forms, calls.IDForms(b.RawID)...)
 		} else { // gone since it was asked for
-			stored.Bots = append(stored.Bots, calls.IDFormsOfText(text)...)
+			forms = append(forms, calls.IDFormsOfText(text)...)
 		}
 	}
-	return stored
+	return forms
 }
 
 // onlyDue reports whether the query is about calls that stand as due: the index of

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -231,6 +232,40 @@ func TestListNamesWhatItDoesNotKnow(t *testing.T) {
 	}
 	if _, _, err := s.inspector().Groups(t.Context(), Query{}, "day"); err == nil {
 		t.Error("groups by day")
+	}
+}
+
+// What is no stored result is known to the skip log alone.
+func TestListShowsWhatTheSkipLogAloneKnows(t *testing.T) {
+	s := newShelf(t)
+	now := time.Now().UTC().Truncate(time.Second)
+	s.put(t, now)
+	s.replace(t, t.Context(), "skips",
+		bson.M{"_id": "1", "call_id": "gone", "session_id": "s-1", "bot_id": "a", "reason": "call_deleted", "at": now.Add(-time.Hour)},
+		bson.M{"_id": "2", "call_id": "x", "session_id": "s-2", "bot_id": "b", "reason": "agent_call", "completed_at": now.Add(-2 * time.Hour), "at": now},
+		bson.M{"_id": "3", "call_id": "y", "session_id": "s-3", "reason": "no_result", "at": now.AddDate(0, 0, -3)},
+		bson.M{"_id": "4", "call_id": 5, "reason": "disabled", "at": now},
+	)
+	for _, tt := range []struct {
+		q    Query
+		want []string
+	}{
+		{Query{}, []string{"s-1", "s-2"}},
+		{Query{States: []State{StateSkipped}, Bots: []string{"Bot a"}}, []string{"s-1"}},
+		{Query{Sessions: []string{"s-3"}}, []string{"s-3"}},
+		{Query{Reason: "agent"}, []string{"s-2"}},
+		{Query{Hosts: []string{"crm.example"}}, []string{"s-1"}},
+		{Query{States: []State{StateOK}}, nil},
+		{Query{States: []State{StateDue}}, nil},
+	} {
+		list, err := s.inspector().List(t.Context(), tt.q)
+		var got []string
+		for _, r := range list.Rows {
+			got = append(got, r.SessionID)
+		}
+		if err != nil || !slices.Equal(got, tt.want) || list.Total != len(tt.want) {
+			t.Errorf("%+v: %v, want %v, %v", tt.q, got, tt.want, err)
+		}
 	}
 }
 
