@@ -46,14 +46,14 @@ func (c *callsCmd) Run(ctx context.Context, std cli.Streams) error {
 	if c.GroupBy != "" {
 		groups, list, err := i.Groups(ctx, q, inspect.GroupBy(c.GroupBy))
 		if err != nil {
-			return named(err)
+			return unknownBots(err)
 		}
 		return c.print(std.Out, groupsOutput{groups, list.Total, list.States, list.Read, timeOrNil(list.Since), timeOrNil(list.Until), list.Partial},
 			func(w io.Writer) error { return c.printGroups(w, groups, &list) })
 	}
 	list, err := i.List(ctx, q)
 	if err != nil {
-		return named(err)
+		return unknownBots(err)
 	}
 	return c.print(std.Out, list, func(w io.Writer) error { return c.printList(w, &list) })
 }

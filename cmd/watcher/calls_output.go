@@ -77,10 +77,10 @@ func (c *callsCmd) printList(w io.Writer, list *inspect.List) error {
 		first := list.Rows[0]
 		fmt.Fprintf(&out, "One of them: watcher call %s\n", quoted(cmp.Or(first.SessionID, first.ID)))
 		if list.Total > 1 {
-			fmt.Fprintf(&out, "In groups: %s --group-by error\n", c.again())
+			fmt.Fprintf(&out, "In groups: %s --group-by error\n", c.typed())
 		}
 	}
-	out.WriteString(c.pushAgain(list))
+	out.WriteString(c.replayLine(list))
 	_, err := io.WriteString(w, out.String())
 	return err
 }
@@ -110,7 +110,7 @@ func (c *callsCmd) printGroups(w io.Writer, groups []inspect.Group, list *inspec
 	if len(groups) > 0 {
 		fmt.Fprintf(&out, "One of them: watcher call %s\n", quoted(cmp.Or(groups[0].Example.SessionID, groups[0].Example.ID)))
 	}
-	out.WriteString(c.pushAgain(list))
+	out.WriteString(c.replayLine(list))
 	_, err := io.WriteString(w, out.String())
 	return err
 }
@@ -151,8 +151,8 @@ func statesText(states map[inspect.State]int) string {
 	return strings.Join(parts, ", ")
 }
 
-// again is the command with the same filters.
-func (c *callsCmd) again() string {
+// typed is the command with the same filters.
+func (c *callsCmd) typed() string {
 	text := "watcher calls" + c.args(c.Since)
 	if len(c.Status) > 0 {
 		text += " --status " + quoted(strings.Join(c.Status, ","))
@@ -160,8 +160,8 @@ func (c *callsCmd) again() string {
 	return text
 }
 
-// pushAgain is the line with the command that pushes what went wrong, "" when nothing did.
-func (c *callsCmd) pushAgain(list *inspect.List) string {
+// replayLine is the line with the command that pushes what went wrong, "" when nothing did.
+func (c *callsCmd) replayLine(list *inspect.List) string {
 	var wrong []string
 	for _, s := range []inspect.State{inspect.StateFailed, inspect.StateRejected, inspect.StateMissing} {
 		if list.States[s] > 0 {

@@ -103,8 +103,8 @@ func unknownSessions(sessions []string, known map[string]bool) error {
 	return cli.Usage(config.Fault{Setting: "session-id", Reason: text})
 }
 
-// named turns bots that are not known into faults of who typed the command.
-func named(err error) error {
+// unknownBots turns bots that are not known into faults of who typed the command.
+func unknownBots(err error) error {
 	if _, ok := errors.AsType[*bots.FindError](err); !ok {
 		return err
 	}

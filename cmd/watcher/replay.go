@@ -202,7 +202,7 @@ func (s *replays) plan(ctx context.Context, ask *replay.Ask, id string) (*replay
 	}
 	selection, err := s.inspector.Selection(ctx, query)
 	if err != nil {
-		return nil, named(err)
+		return nil, unknownBots(err)
 	}
 	plan, err := replay.Find(ctx, selection, *ask, id)
 	if errors.Is(err, replay.ErrTooMany) {

@@ -40,8 +40,8 @@ func TestReplayCancelled(t *testing.T) {
 	}
 	has(t, d.run("replay", "cancel", id, "--yes"), "3 calls marked, of which 3 were not attempted", "Cancelled: 3 calls as before")
 	for _, s := range sessions {
-		got := calm(t, d.Doc(s))
-		if want := calm(t, before[s]); got != want {
+		got := withoutSlot(t, d.Doc(s))
+		if want := withoutSlot(t, before[s]); got != want {
 			t.Errorf("%s\nwant %s", got, want)
 		}
 	}
@@ -63,9 +63,9 @@ func TestReplayCancelled(t *testing.T) {
 	}
 }
 
-// calm is a document without the slot of what is scheduled, which is the call's whoever
-// scheduled it.
-func calm(t *testing.T, raw bson.Raw) string {
+// withoutSlot is the outcome on a call but for the slot of what is scheduled, which is
+// the call's whoever scheduled it.
+func withoutSlot(t *testing.T, raw bson.Raw) string {
 	t.Helper()
 	var doc bson.M
 	if err := bson.Unmarshal(raw, &doc); err != nil {

@@ -168,6 +168,25 @@ func TestReplayLeavesCallsOnTheirWayAlone(t *testing.T) {
 	}
 }
 
+// Calls that wait in the lane of their destination are on their way or due, never missing.
+func TestCallsInALaneAreNotMissing(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.PutBot(apptest.Bot("bot", d.crm.URL+"/bot", bson.E{Key: "max_concurrency", Value: 1}))
+	release := make(chan struct{})
+	d.crm.Answers(func(apptest.Request) apptest.Answer { return apptest.Answer{Until: release} })
+	d.watch()
+	for i := range 20 {
+		d.Call(fmt.Sprintf("s-%d", i), "bot")
+	}
+	d.pushed("/bot", 1)
+	has(t, d.run("calls", "--since", "10m"), "^CALL", "20 calls: 20 due")
+	has(t, d.run("replay", "--since", "10m", "--status", "missing", "--yes"), "on their way", "Nothing to replay")
+	close(release)
+	d.pushed("/bot", 20)
+	d.settled("s-19", "ok")
+}
+
 type replayReport struct {
 	State                                                       string
 	Found, Marked, Passed, Skipped, Waiting, Retrying, Replaced int

@@ -148,8 +148,8 @@ var DecisionFields = []string{
 	fieldResult + ".attempts", fieldResult + ".first_attempt_at", fieldNextAttempt, fieldReplay, fieldReplaces,
 }
 
-// saidFields are what Stored.Answers asks for besides.
-var saidFields = []string{fieldResult + ".http_status", fieldResult + ".error", fieldResult + ".url"}
+// answerPaths are what Stored.Answers asks for besides.
+var answerPaths = []string{fieldResult + ".http_status", fieldResult + ".error", fieldResult + ".url"}
 
 // Select hands over every call whose stored result is looked for, with its
 // DecisionFields, in no order unless one is asked for: those that Pipeline lets through and in which
@@ -168,7 +168,7 @@ func (s *Store) Select(ctx context.Context, q Stored, fn func(Call) error) error
 func (s *Store) search(ctx context.Context, q *Stored, find search, fn func(Call) error) error {
 	fields := DecisionFields
 	if q.Answers {
-		fields = slices.Concat(fields, saidFields)
+		fields = slices.Concat(fields, answerPaths)
 	}
 	o := options.Find().SetProjection(projection(fields)).SetBatchSize(selectBatch)
 	if find.sort != nil {

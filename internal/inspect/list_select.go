@@ -70,7 +70,7 @@ func (s *Selection) Each(ctx context.Context, q Query, now time.Time, fn func(*F
 		}
 		for i := range batch {
 			f := s.found(&batch[i], reasons, now)
-			if !q.wants(&f) {
+			if !q.matches(&f) {
 				continue
 			}
 			if err := fn(&f); err != nil {
@@ -189,16 +189,16 @@ func stateOf(status calls.Status) State {
 	return StateFailed
 }
 
-// wants reports whether a call is one of the query.
-func (q *Query) wants(f *Found) bool {
+// matches reports whether a call is one of the query.
+func (q *Query) matches(f *Found) bool {
 	return (len(q.States) == 0 || slices.Contains(q.States, f.State)) &&
 		(len(q.Hosts) == 0 || slices.Contains(q.Hosts, f.Host())) &&
-		(q.Reason == "" || f.says(q.Reason))
+		(q.Reason == "" || f.mentions(q.Reason))
 }
 
-// says reports whether a reason is in what is known of a call, in any case, or is
+// mentions reports whether a reason is in what is known of a call, in any case, or is
 // its HTTP status.
-func (f *Found) says(reason string) bool {
+func (f *Found) mentions(reason string) bool {
 	return strings.Contains(strings.ToLower(f.Why), strings.ToLower(reason)) ||
 		f.Answer.HTTPStatus != 0 && strconv.Itoa(f.Answer.HTTPStatus) == reason
 }

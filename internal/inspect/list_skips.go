@@ -71,7 +71,7 @@ func (i *Inspector) noResults(ctx context.Context, q *Query, set *bots.Set, read
 		}
 		*read++
 		f := skippedEntry(cursor.Current, set)
-		if at := f.Call.CompletedAt; at.Before(q.Since) || !q.Until.IsZero() && at.After(q.Until) || !q.wants(&f) {
+		if at := f.Call.CompletedAt; at.Before(q.Since) || !q.Until.IsZero() && at.After(q.Until) || !q.matches(&f) {
 			continue
 		}
 		if err := fn(&f); err != nil {

@@ -53,7 +53,7 @@ type failer interface {
 	Helper()
 }
 
-func (s *shelf) replace(t failer, ctx context.Context, coll string, docs ...any) {
+func (s *shelf) replace(ctx context.Context, t failer, coll string, docs ...any) {
 	t.Helper()
 	_, err := s.db.Collection(coll).DeleteMany(ctx, bson.D{})
 	if err == nil && len(docs) > 0 {
@@ -73,7 +73,7 @@ func (s *shelf) put(t *testing.T, position time.Time) {
 	t.Helper()
 	off := pushes("off", "crm.example")
 	off["post_call_push"].(bson.M)["enabled"] = false
-	s.replace(t, t.Context(), "bots", pushes("a", "crm.example"), pushes("b", "other.example"), pushes("held", "crm.example"), off)
+	s.replace(t.Context(), t, "bots", pushes("a", "crm.example"), pushes("b", "other.example"), pushes("held", "crm.example"), off)
 	s.holds = []hold.Hold{{Bot: "held", Why: "as asked"}}
 	store, err := resume.NewStore(s.db.Collection("resume"), "default")
 	if err == nil {
@@ -158,8 +158,8 @@ func TestListCountsEveryState(t *testing.T) {
 			all[i] = c
 			docs = append(docs, doc)
 		}
-		s.replace(rt, t.Context(), "calls", docs...)
-		s.replace(rt, t.Context(), "skips", skips...)
+		s.replace(t.Context(), rt, "calls", docs...)
+		s.replace(t.Context(), rt, "skips", skips...)
 		if rapid.Bool().Draw(rt, "index") {
 			if _, err := s.db.Collection("calls").Indexes().CreateOne(t.Context(), mongo.IndexModel{Keys: bson.D{{Key: "completed_at", Value: 1}}}); err != nil {
 				rt.Fatal(err)
@@ -224,7 +224,7 @@ func TestListNamesWhatItDoesNotKnow(t *testing.T) {
 	s := newShelf(t)
 	twin := pushes("twin", "x.example")
 	twin["name"] = "bot A"
-	s.replace(t, t.Context(), "bots", pushes("a", "crm.example"), twin)
+	s.replace(t.Context(), t, "bots", pushes("a", "crm.example"), twin)
 	_, err := s.inspector().List(t.Context(), Query{Bots: []string{"bto", "Bot a"}})
 	found, ok := errors.AsType[*bots.FindError](err)
 	if !ok || found.Text != "bto" || !strings.Contains(err.Error(), `several bots have the name "Bot a"; say which by its id: a, twin`) {
@@ -240,7 +240,7 @@ func TestListShowsWhatTheSkipLogAloneKnows(t *testing.T) {
 	s := newShelf(t)
 	now := time.Now().UTC().Truncate(time.Second)
 	s.put(t, now)
-	s.replace(t, t.Context(), "skips",
+	s.replace(t.Context(), t, "skips",
 		bson.M{"_id": "1", "call_id": "gone", "session_id": "s-1", "bot_id": "a", "reason": "call_deleted", "at": now.Add(-time.Hour)},
 		bson.M{"_id": "2", "call_id": "x", "session_id": "s-2", "bot_id": "b", "reason": "agent_call", "completed_at": now.Add(-2 * time.Hour), "at": now},
 		bson.M{"_id": "3", "call_id": "y", "session_id": "s-3", "reason": "no_result", "at": now.AddDate(0, 0, -3)},
@@ -286,7 +286,7 @@ func TestGroupsByError(t *testing.T) {
 	for i := range 300 {
 		add("gone-"+fmt.Sprint(i), "failed", fmt.Sprintf("no %c%c", 'g'+i/20, 'g'+i%20), nil)
 	}
-	s.replace(t, t.Context(), "calls", docs...)
+	s.replace(t.Context(), t, "calls", docs...)
 	groups, list, err := s.inspector().Groups(t.Context(), Query{}, ByError)
 	if err != nil || list.Total != 306 || list.Read != 306 || len(groups) > mostGroups+1 {
 		t.Fatalf("%d groups, %+v, %v", len(groups), list, err)
@@ -302,6 +302,48 @@ func TestGroupsByError(t *testing.T) {
 	if byKey["rejected: HTTP 401 Unauthorized"].Count != 1 || byKey[OtherGroups].Count == 0 {
 		t.Errorf("%+v", groups[:5])
 	}
+}
+
+// endless is a selector of more calls than anybody reads.
+type endless struct{}
+
+func (endless) Select(_ context.Context, _ calls.Stored, fn func(calls.Call) error) error {
+	for {
+		if err := fn(calls.Call{}); err != nil {
+			return err
+		}
+	}
+}
+
+func TestListReadsNoMoreThanItMay(t *testing.T) {
+	read := 0
+	c := counter{Selector: endless{}, read: &read}
+	if err := c.Select(t.Context(), calls.Stored{}, func(calls.Call) error { return nil }); !errors.Is(err, errListRead) || read != mostRead {
+		t.Errorf("%d documents, %v", read, err)
+	}
+}
+
+// However many rows there are, the newest are kept, and no more than asked for.
+func TestNewestRows(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		ages := rapid.SliceOf(rapid.IntRange(0, 50)).Draw(rt, "ages")
+		n := newestRows{most: rapid.IntRange(1, 10).Draw(rt, "most")}
+		set := bots.NewSet(nil)
+		for _, age := range ages {
+			c := calls.Call{CompletedAt: time.Unix(int64(1000-age), 0)}
+			n.add(&Found{Call: &c, Bot: set.Bot(c.Bot)})
+			if len(n.rows) > 2*n.most {
+				rt.Fatalf("%d rows are kept", len(n.rows))
+			}
+		}
+		rows := n.sorted()
+		slices.Sort(ages)
+		for i, age := range ages[:min(len(ages), n.most)] {
+			if rows[i].CompletedAt.Unix() != int64(1000-age) {
+				rt.Fatalf("%v of %v", rows, ages)
+			}
+		}
+	})
 }
 
 func FuzzAlike(f *testing.F) {
