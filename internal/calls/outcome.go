@@ -298,8 +298,12 @@ func (o *Outcome) event() bson.D {
 // was applied already is not applied again.
 func (o *Outcome) filter() bson.D {
 	f := append(bson.D{{Key: "_id", Value: o.ID}}, o.Seen.unchanged(o.CompletedAt)...)
-	if o.Transition == ToWithdrawn {
-		f = append(f, bson.E{Key: fieldNextAttempt, Value: bson.D{{Key: "$exists", Value: true}}})
+	due := bson.E{Key: fieldNextAttempt, Value: bson.D{{Key: "$exists", Value: true}}}
+	switch {
+	case o.Transition == ToWithdrawn:
+		f = append(f, due)
+	case o.Transition == ToDeferred && o.Seen.Due(o.CompletedAt): // unless its replay was cancelled meanwhile
+		f = append(f, due, bson.E{Key: fieldReplay, Value: orNull(o.Seen.ReplayID, o.Seen.ReplayID != "")})
 	}
 	return f
 }

@@ -107,6 +107,41 @@ func TestUnmarkGivesBackWhatStood(t *testing.T) {
 	}
 }
 
+// A call that waited for its turn while its replay was cancelled is not due once more
+// because it is deferred; one that is still due is.
+func TestADeferralBringsNoCancelledReplayBack(t *testing.T) {
+	d := newDesk(t)
+	noon := time.Date(2026, 6, 5, 12, 0, 0, 0, time.UTC)
+	d.insert(bson.M{"_id": "c", "completed_at": noon, "post_call_push_result": bson.M{
+		"status": "rejected", "completed_at": noon, "pushed_at": noon, "attempts": 1,
+	}})
+	read := func() (c calls.Call) {
+		if err := d.store.Select(t.Context(), calls.Stored{}, func(found calls.Call) error { c = found; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	deferral := func(of calls.Call) {
+		d.record(calls.Deferred(&of, calls.Attempt{Status: calls.StatusFailed, Error: "busy", At: noon}, noon.Add(2*time.Hour)))
+	}
+	final := read()
+	if _, _, err := d.store.MarkDue(t.Context(), []calls.Mark{{Snapshot: calls.SnapshotOf(&final), ReplayID: "r", At: noon}}); err != nil {
+		t.Fatal(err)
+	}
+	due := read()
+	deferral(due)
+	if c := read(); !c.Pushed.NextAttemptAt.Equal(noon.Add(2 * time.Hour)) {
+		t.Errorf("it is not deferred: %s", c.Raw)
+	}
+	if n, err := d.store.Unmark(t.Context(), "r"); n != 1 || err != nil {
+		t.Fatalf("%d, %v", n, err)
+	}
+	deferral(due)
+	if c := read(); c.Due() || c.Pushed.Attempts != 1 {
+		t.Errorf("it is due once more: %s", c.Raw)
+	}
+}
+
 // same compares two documents, whatever the order of the fields of the result; the slot of
 // what is scheduled stays that of the mark, which is the call's.
 func same(t *testing.T, a, b bson.Raw) bool {
