@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -19,29 +20,24 @@ import (
 func printPlan(w io.Writer, plan *replay.Plan, ask replay.Ask) error {
 	var out strings.Builder
 	fmt.Fprintf(&out, "Results stored %s:\n\n", window(ask.Since, ask.Until))
-	table := tabwriter.NewWriter(&out, 0, 4, 2, ' ', 0)
-	if len(plan.Counts) > 0 {
-		fmt.Fprintln(table, "BOT\tNAME\tSTATUS\tCALLS")
-	}
+	var rows [][]string
 	for _, c := range slices.SortedFunc(maps.Keys(plan.Counts), func(a, b replay.Count) int {
 		return cmp.Or(cmp.Compare(a.Bot, b.Bot), cmp.Compare(a.State, b.State))
 	}) {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d\n", oneLine(c.Bot), oneLine(c.Name), c.State, plan.Counts[c])
+		rows = append(rows, []string{c.Bot, c.Name, string(c.State), strconv.Itoa(plan.Counts[c])})
 	}
-	_ = table.Flush() // into memory
+	if len(rows) > 0 {
+		fitTable(&out, []string{"BOT", "NAME", "STATUS", "CALLS"}, []int{36, 36, 8}, rows)
+	}
 	if len(plan.Skips) > 0 {
 		fmt.Fprintln(&out, "\nNot replayed, because they would not be pushed:")
-		table = tabwriter.NewWriter(&out, 0, 4, 2, ' ', 0)
+		rows = nil
 		for _, s := range slices.SortedFunc(maps.Keys(plan.Skips), func(a, b replay.Skip) int {
 			return cmp.Or(cmp.Compare(a.Bot, b.Bot), cmp.Compare(a.Reason, b.Reason))
 		}) {
-			bot := s.Bot
-			if bot == "" {
-				bot = "(no bot)"
-			}
-			fmt.Fprintf(table, "%s\t%s\t%d\n", oneLine(bot), s.Reason, plan.Skips[s])
+			rows = append(rows, []string{cmp.Or(s.Bot, "(no bot)"), s.Reason.String(), strconv.Itoa(plan.Skips[s])})
 		}
-		_ = table.Flush()
+		fitTable(&out, []string{"BOT", "REASON", "CALLS"}, []int{60, 20}, rows)
 	}
 	if plan.OnTheWay > 0 {
 		are := "are still on their way"

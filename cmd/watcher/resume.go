@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -175,28 +174,23 @@ func (p *progress) print(w io.Writer) error {
 		_, err := io.WriteString(w, out.String())
 		return err
 	}
-	table := tabwriter.NewWriter(&out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(table, "PARTITION\tPOSITION\tTOKEN\tAGE\tLAG\tHEADROOM\tSAVED\tOWNER\tTERM")
+	var rows [][]string
 	for i := range o.Partitions {
 		row := &o.Partitions[i]
-		position, token, owner := "none", "-", row.Owner
+		position, owner, saved := "none", row.Owner, "-"
 		if row.Position != nil {
 			position = stamp(*row.Position)
-		}
-		if row.Token != "" {
-			token = short(row.Token)
 		}
 		if !row.held {
 			owner = "nobody"
 		}
-		saved := "-"
 		if row.SavedAt != nil {
-			saved = stamp(*row.SavedAt)
+			saved = span(max(0, o.ServerTime.Sub(*row.SavedAt))) + " ago"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", row.Partition, position, token,
-			spanOf(row.AgeSeconds), spanOf(row.LagSeconds), headroomText(row.Headroom), saved, oneLine(owner), row.Term)
+		rows = append(rows, []string{row.Partition, position, spanOf(row.AgeSeconds), spanOf(row.LagSeconds),
+			headroomText(row.Headroom), saved, fmt.Sprint(row.Term), owner})
 	}
-	_ = table.Flush() // into memory
+	fitTable(&out, []string{"PARTITION", "POSITION", "AGE", "LAG", "HEADROOM", "SAVED", "TERM", "OWNER"}, []int{12, 20, 8, 8, 8, 12, 6}, rows)
 	for i := range o.Partitions {
 		row := &o.Partitions[i]
 		if row.Reset != nil {
@@ -230,12 +224,4 @@ func headroomText(seconds *int64) string {
 		return "lost"
 	}
 	return spanOf(seconds)
-}
-
-// short is the beginning of a token: its type and time, and where it is cut.
-func short(token string) string {
-	if len(token) <= 18 {
-		return token
-	}
-	return token[:18] + "…"
 }

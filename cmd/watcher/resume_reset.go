@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -211,8 +210,7 @@ func (p *resetPlan) oldest() time.Time {
 
 func (p *resetPlan) print(w io.Writer) error {
 	var out strings.Builder
-	table := tabwriter.NewWriter(&out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(table, "PARTITION\tFROM\tTO\tMOVES\tHELD BY")
+	var rows [][]string
 	for i := range p.records {
 		r := &p.records[i]
 		from, moves, owner := "nowhere", "-", r.Owner
@@ -223,9 +221,9 @@ func (p *resetPlan) print(w io.Writer) error {
 		if !r.Held() {
 			owner = "nobody"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", r.Partition, from, stamp(p.to.Time()), moves, oneLine(owner))
+		rows = append(rows, []string{r.Partition.String(), from, stamp(p.to.Time()), moves, owner})
 	}
-	_ = table.Flush() // into memory
+	fitTable(&out, []string{"PARTITION", "FROM", "TO", "MOVES", "HELD BY"}, []int{12, 20, 20, 14}, rows)
 	fmt.Fprintf(&out, "\nThe new position is %s behind.\n", span(p.clock.Sub(p.to.Time())))
 	fmt.Fprintln(&out, p.reach())
 	fmt.Fprintln(&out, p.counts())
@@ -247,9 +245,9 @@ func movement(d time.Duration) string {
 func (p *resetPlan) reach() string {
 	switch {
 	case p.noWindow != nil:
-		return fmt.Sprintf("How far the oplog reaches is unknown (%s). Should it not reach there, the calls are swept by completed_at.", oneLine(p.noWindow.Error()))
+		return fmt.Sprintf("How far the oplog reaches is unknown (%s).\nShould it not reach there, the calls are swept by completed_at.", oneLine(p.noWindow.Error()))
 	case p.to.ClusterTime.Before(p.window.Oldest):
-		return fmt.Sprintf("The oplog reaches back to %s only: the calls from there on are swept by completed_at.", stamp(resume.ClockTime(p.window.Oldest)))
+		return fmt.Sprintf("The oplog reaches back to %s only:\nthe calls from there on are swept by completed_at.", stamp(resume.ClockTime(p.window.Oldest)))
 	}
 	return fmt.Sprintf("The oplog reaches back to %s: the events from there on are read again.", stamp(resume.ClockTime(p.window.Oldest)))
 }
@@ -260,7 +258,7 @@ func (p *resetPlan) counts() string {
 	}
 	text := fmt.Sprintf("%s from there to now; %d to be pushed (--repush %s).", count(p.inWindow, "result"), p.toPush, p.reset.Repush)
 	if p.passedOver > 0 {
-		text += fmt.Sprintf("\nPassed over: %s without an outcome, stored before the new position. "+
+		text += fmt.Sprintf("\nPassed over: %s without an outcome, stored before the new position.\n"+
 			"'watcher replay --status missing' pushes them.", count(p.passedOver, "result"))
 	}
 	return text
