@@ -99,6 +99,7 @@ func outcomeOf(status string, http any, text string, at time.Time) bson.E {
 
 // The examples of the guide: which calls failed and why, and pushing those of one bot again.
 func TestCallsOfANight(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	sales := apptest.Bot("acme-sales", d.crm.URL+"/leads")
 	support := apptest.Bot("acme-support", d.crm.URL+"/cases")

@@ -121,65 +121,72 @@ func TestReplayOfSessions(t *testing.T) {
 func TestResetDryRunAgreesWithTheReset(t *testing.T) {
 	t.Parallel()
 	for _, repush := range []string{"missing", "failed", "all"} {
-		d := newDesk(t, "bot")
-		d.PutBot(apptest.Bot("quiet", ""))
-		d.PutBot(apptest.Bot("off", d.crm.URL+"/off", bson.E{Key: "enabled", Value: false}))
-		d.PutBot(apptest.Bot("bad", "ftp://crm"))
-		var fail atomic.Bool
-		fail.Store(true)
-		d.crm.Answers(func(q apptest.Request) apptest.Answer {
-			if fail.Load() && q.Number%2 == 0 {
-				return apptest.Answer{Status: 400}
-			}
-			return apptest.Answer{}
+		t.Run(repush, func(t *testing.T) {
+			t.Parallel()
+			dryRunThenReset(t, repush)
 		})
-		stop := d.watch()
-		for i := range 6 {
-			d.Call(fmt.Sprintf("s-%d", i), "bot")
+	}
+}
+
+func dryRunThenReset(t *testing.T, repush string) {
+	d := newDesk(t, "bot")
+	d.PutBot(apptest.Bot("quiet", ""))
+	d.PutBot(apptest.Bot("off", d.crm.URL+"/off", bson.E{Key: "enabled", Value: false}))
+	d.PutBot(apptest.Bot("bad", "ftp://crm"))
+	var fail atomic.Bool
+	fail.Store(true)
+	d.crm.Answers(func(q apptest.Request) apptest.Answer {
+		if fail.Load() && q.Number%2 == 0 {
+			return apptest.Answer{Status: 400}
 		}
-		d.pushed("/bot", 6)
-		ago := time.Now().UTC().Add(-20 * time.Minute).Truncate(time.Millisecond)
-		at := bson.E{Key: "completed_at", Value: ago}
-		for i := range 6 {
-			d.eventually("settled", func() error {
-				if d.status(fmt.Sprintf("s-%d", i)) == "" {
-					return errors.New("not yet")
-				}
-				return nil
-			})
-		}
-		stop()
-		d.Call("platform-ok", "bot", at, bson.E{Key: "post_call_push_result", Value: bson.D{{Key: "status", Value: "ok"}}})
-		d.Call("platform-failed", "bot", at, bson.E{Key: "post_call_push_result", Value: bson.D{{Key: "status", Value: "failed"}}})
-		older := outcomeOf("ok", 200, "", ago.Add(-time.Hour))
-		d.Call("newer", "bot", at, older)
-		due := outcomeOf("failed", nil, "no answer", ago)
-		due.Value = append(due.Value.(bson.D), bson.E{Key: "next_attempt_at", Value: time.Now().Add(time.Hour)}, bson.E{Key: "slot", Value: 1})
-		d.Call("due", "bot", at, due)
-		d.Call("flag", "bot", at, bson.E{Key: "skip_post_push", Value: true})
-		for _, bot := range []string{"quiet", "off", "bad", "gone"} {
-			d.Call("of-"+bot, bot, at)
-		}
-		fail.Store(false)
-		before := d.record()
-		args := []string{"resume", "reset", "--to", "1h", "--repush", repush}
-		dry := d.run(append(args, "--dry-run")...)
-		if after := d.record(); after.Term != before.Term || after.Reset != nil || strings.Contains(dry, "Reset.") {
-			t.Errorf("a dry run changes something: %+v\n%s", after, dry)
-		}
-		var found, toPush int
-		line := dry[strings.LastIndex(strings.TrimSpace(dry), "\n")+1:]
-		if _, err := fmt.Sscanf(line, "%d results from there to now; %d to be pushed", &found, &toPush); err != nil {
-			t.Fatalf("%v:\n%s", err, dry)
-		}
-		has(t, d.run(append(args, "--yes")...), fmt.Sprintf("%d results from there to now; %d to be pushed", found, toPush))
-		d.watch()
-		d.pushed("/bot", 6+toPush)
-		d.Call("last", "bot")
-		d.settled("last", "ok")
-		d.settled("of-bad", "failed")
-		if n := len(d.crm.At("/bot")); n != 6+toPush+1 || found != 15 {
-			t.Errorf("--repush %s: %d pushes, want 6 and %d and 1; %d found", repush, n, toPush, found)
-		}
+		return apptest.Answer{}
+	})
+	stop := d.watch()
+	for i := range 6 {
+		d.Call(fmt.Sprintf("s-%d", i), "bot")
+	}
+	d.pushed("/bot", 6)
+	ago := time.Now().UTC().Add(-20 * time.Minute).Truncate(time.Millisecond)
+	at := bson.E{Key: "completed_at", Value: ago}
+	for i := range 6 {
+		d.eventually("settled", func() error {
+			if d.status(fmt.Sprintf("s-%d", i)) == "" {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+	}
+	stop()
+	d.Call("platform-ok", "bot", at, bson.E{Key: "post_call_push_result", Value: bson.D{{Key: "status", Value: "ok"}}})
+	d.Call("platform-failed", "bot", at, bson.E{Key: "post_call_push_result", Value: bson.D{{Key: "status", Value: "failed"}}})
+	older := outcomeOf("ok", 200, "", ago.Add(-time.Hour))
+	d.Call("newer", "bot", at, older)
+	due := outcomeOf("failed", nil, "no answer", ago)
+	due.Value = append(due.Value.(bson.D), bson.E{Key: "next_attempt_at", Value: time.Now().Add(time.Hour)}, bson.E{Key: "slot", Value: 1})
+	d.Call("due", "bot", at, due)
+	d.Call("flag", "bot", at, bson.E{Key: "skip_post_push", Value: true})
+	for _, bot := range []string{"quiet", "off", "bad", "gone"} {
+		d.Call("of-"+bot, bot, at)
+	}
+	fail.Store(false)
+	before := d.record()
+	args := []string{"resume", "reset", "--to", "1h", "--repush", repush}
+	dry := d.run(append(args, "--dry-run")...)
+	if after := d.record(); after.Term != before.Term || after.Reset != nil || strings.Contains(dry, "Reset.") {
+		t.Errorf("a dry run changes something: %+v\n%s", after, dry)
+	}
+	var found, toPush int
+	line := dry[strings.LastIndex(strings.TrimSpace(dry), "\n")+1:]
+	if _, err := fmt.Sscanf(line, "%d results from there to now; %d to be pushed", &found, &toPush); err != nil {
+		t.Fatalf("%v:\n%s", err, dry)
+	}
+	has(t, d.run(append(args, "--yes")...), fmt.Sprintf("%d results from there to now; %d to be pushed", found, toPush))
+	d.watch()
+	d.pushed("/bot", 6+toPush)
+	d.Call("last", "bot")
+	d.settled("last", "ok")
+	d.settled("of-bad", "failed")
+	if n := len(d.crm.At("/bot")); n != 6+toPush+1 || found != 15 {
+		t.Errorf("--repush %s: %d pushes, want 6 and %d and 1; %d found", repush, n, toPush, found)
 	}
 }
