@@ -137,16 +137,16 @@ func (l *lane) perSecond() float64 {
 // none of the room of more urgent ones, but for a small part of their own, so
 // that they do get a turn while more urgent ones never end.
 func (l *lane) room(c Class) int {
-	most := firstQueue
-	switch {
-	case l.breaker.open:
+	most, perSecond := firstQueue, firstQueue/maxWait.Seconds()
+	if l.limit.latency > 0 {
+		most, perSecond = maxQueued, l.perSecond()
+	}
+	if l.rate != nil {
+		perSecond = min(perSecond, float64(l.rate.Limit()))
+	}
+	most = min(most, max(1, int(perSecond*maxWait.Seconds())))
+	if l.breaker.open {
 		most = probeQueue
-	case l.limit.latency > 0:
-		perSecond := l.perSecond()
-		if l.rate != nil {
-			perSecond = min(perSecond, float64(l.rate.Limit()))
-		}
-		most = min(maxQueued, max(1, int(perSecond*maxWait.Seconds())))
 	}
 	own := max(1, most/oneIn)
 	if c == Replay {
