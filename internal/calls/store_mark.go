@@ -112,7 +112,7 @@ func (m *Mark) model() mongo.WriteModel {
 				{Key: fieldReplay, Value: m.ReplayID},
 				{Key: fieldResult + ".attempts", Value: int32(0)},
 			}},
-			{Key: "$unset", Value: bson.D{{Key: fieldFirst, Value: ""}}}, // its age begins anew
+			{Key: "$unset", Value: bson.D{{Key: fieldFirst, Value: ""}, {Key: fieldHold, Value: ""}}}, // its age begins anew
 		})
 	}
 	fresh := Outcome{

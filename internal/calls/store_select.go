@@ -104,7 +104,7 @@ const (
 var DecisionFields = []string{
 	"_id", fieldSession, fieldBot, fieldCompleted, "call_type", "skip_post_push",
 	fieldResult + ".status", fieldResult + ".delivery_id", fieldResult + ".completed_at", fieldResult + ".pushed_at",
-	fieldResult + ".attempts", fieldNextAttempt, fieldReplay,
+	fieldResult + ".attempts", fieldNextAttempt, fieldReplay, fieldHold,
 }
 
 // Select hands over every call whose stored result is looked for, with its
