@@ -87,6 +87,19 @@ func parseURL(text string) (u *url.URL, problem, hint string) {
 	return u, "", ""
 }
 
+// ParseHost reads a host as a person writes it, with a port or without, or a whole
+// address, and returns it as Push.Host does.
+func ParseHost(text string) (string, error) {
+	if !strings.Contains(text, "://") {
+		text = "https://" + text
+	}
+	u, problem, _ := parseURL(text)
+	if problem != "" || len(text) > maxURL {
+		return "", fmt.Errorf("%.80q is not a host such as crm.example.com or crm.example.com:8443", text)
+	}
+	return u.Host, nil
+}
+
 // asciiHost is the host with its port as the wire wants it: in lower case, a name
 // in another script as IDNA says.
 func asciiHost(u *url.URL) (string, error) {
