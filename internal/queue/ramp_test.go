@@ -2,6 +2,7 @@ package queue
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -14,6 +15,7 @@ func (y *yard) serve(key string, d time.Duration) int {
 			y.offer(key, Due)
 		}
 		time.Sleep(10 * time.Millisecond)
+		synctest.Wait()
 		for y.running() > 0 {
 			y.end(0, Report{Took: 10 * time.Millisecond})
 		}

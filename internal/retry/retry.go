@@ -158,16 +158,16 @@ func (r *Retrier) look(ctx context.Context, now time.Time) (look, error) {
 	return all, nil
 }
 
-// lookAt takes one batch of one partition and class. Bots whose lane is full or
-// blocked are left out, so that their backlog is neither read nor in the way of
-// others. After a batch that was full, those that were in it stand back until all
-// others had their turn: a backlog that drains quickly may not hide the rest
-// either.
+// lookAt takes one batch of one partition and class. Bots that are held, or whose
+// lane is full or blocked, are left out, so that their backlog is neither read nor
+// in the way of others. After a batch that was full, those that were in it stand
+// back until all others had their turn: a backlog that drains quickly may not hide
+// the rest either.
 func (r *Retrier) lookAt(ctx context.Context, in *dispatch.Intake, class int, now time.Time) (look, error) {
 	p, set := r.partitions[in], r.o.Bots.Set()
 	rooms := r.o.Road.Queue().Rooms(classes[class])
 	q := query(in, classes[class], now)
-	q.Except = set.IDsOf(without(rooms))
+	q.Except = set.IDsOf(func(b *bots.Bot) bool { return r.o.Road.Held(b) || noRoom(rooms, b) })
 	for _, id := range p.served[class] {
 		q.Except = append(q.Except, calls.IDForms(id)...)
 	}
@@ -222,15 +222,13 @@ func stoppedIsFine(err error) error {
 	return err
 }
 
-// without returns the destinations that have no room.
-func without(rooms map[string]queue.Room) map[string]bool {
-	none := make(map[string]bool)
-	for key, room := range rooms {
-		if room.Jobs == 0 {
-			none[key] = true
-		}
+// noRoom reports whether the destination of a bot has no room.
+func noRoom(rooms map[string]queue.Room, b *bots.Bot) bool {
+	if b.Push == nil {
+		return false
 	}
-	return none
+	room, known := rooms[b.Push.Destination]
+	return known && room.Jobs == 0
 }
 
 // takeRoom takes the room for one call of a bot. What has no room now is not
@@ -255,13 +253,15 @@ func takeRoom(rooms map[string]queue.Room, b *bots.Bot) bool {
 // longer than all attempts of a delivery may take: the decision on them is to
 // withdraw them. Nothing else would look at them: a blocked lane takes only a
 // probe now and then. Those of destinations that answer, also after a long stop
-// of the watcher itself, get their attempt.
+// of the watcher itself, get their attempt. The time for which an operator held
+// their bot does not count.
 func (r *Retrier) takeOld(ctx context.Context, now time.Time) error {
 	down := r.o.Road.Queue().DownKeys()
 	if r.o.MaxAge <= 0 || len(down) == 0 {
 		return nil
 	}
-	only := r.o.Bots.Set().IDsOf(down)
+	set := r.o.Bots.Set()
+	only := set.IDsOf(func(b *bots.Bot) bool { return b.Push != nil && down[b.Push.Destination] && !r.o.Road.Held(b) })
 	if len(only) == 0 {
 		return nil
 	}
@@ -275,6 +275,9 @@ func (r *Retrier) takeOld(ctx context.Context, now time.Time) error {
 				return err
 			}
 			for _, found := range due {
+				if paused := r.o.Road.Paused(set.Bot(found.Bot), found.At, now); now.Sub(found.At)-paused <= r.o.MaxAge {
+					continue
+				}
 				if ok, err := in.SubmitDue(ctx, dispatch.Event{ID: found.ID}); !ok {
 					return stoppedIsFine(err)
 				}
