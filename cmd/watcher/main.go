@@ -26,6 +26,7 @@ type commands struct {
 	Check   checkCmd   `cmd:"" help:"Check what a deployment needs of MongoDB and of its bots."`
 	Resume  resumeCmd  `cmd:"" help:"Look at the saved position, or move it."`
 	Replay  replayCmd  `cmd:"" help:"Push stored results once more."`
+	Hold    holdCmd    `cmd:"" help:"Keep the calls of a bot or a host back, and let them go."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

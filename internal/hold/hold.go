@@ -17,7 +17,7 @@ import (
 // Hold keeps the calls of one bot, or of all bots that push to one host.
 type Hold struct {
 	ID    string    `bson:"-"                  json:"id"`
-	Bot   string    `bson:"bot,omitempty"      json:"bot,omitempty"`     // id in text form; "" for a host
+	Bot   string    `bson:"bot,omitempty"      json:"bot,omitempty"`     // id in text form, as calls.IDText gives it; "" for a host
 	Host  string    `bson:"host,omitempty"     json:"host,omitempty"`    // in lower case, with its port when the URL names one
 	Why   string    `bson:"why"                json:"why"`               // one line of at most 500 bytes
 	By    string    `bson:"by"                 json:"by"`                // who asked, at most 200 bytes

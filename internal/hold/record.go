@@ -22,7 +22,8 @@ import (
 // The bounds of what is kept.
 const (
 	MaxWhy  = 500 // bytes of Why
-	maxName = 200 // bytes of Bot, By and EndBy
+	maxBot  = 256 // bytes of Bot, as calls.IDText gives them
+	maxName = 200 // bytes of By and EndBy
 	maxHost = 300 // bytes of Host: the longest name with a port
 	// MaxRecords is how many holds are kept, those that are over included.
 	MaxRecords = 1000
@@ -67,7 +68,7 @@ func (s *Records) Add(ctx context.Context, h Hold) (Hold, error) {
 	h.ID = now.Format("20060102-150405") + "-" + strings.ToLower(rand.Text()[:6])
 	h.From, h.Until, h.Ended, h.EndBy = now, h.Until.UTC().Truncate(time.Millisecond), time.Time{}, ""
 	h.Host, h.Why, h.By = strings.ToLower(h.Host), OneLine(h.Why, MaxWhy), OneLine(h.By, maxName)
-	if (h.Bot == "") == (h.Host == "") || h.Why == "" || len(h.Bot) > maxName || len(h.Host) > maxHost {
+	if (h.Bot == "") == (h.Host == "") || h.Why == "" || len(h.Bot) > maxBot || len(h.Host) > maxHost {
 		return Hold{}, ErrIncomplete
 	}
 	if err := s.tidy(ctx, now); err != nil {
@@ -166,9 +167,13 @@ func decode(raw bson.Raw, prefix string) Hold {
 		}
 		return time.Time{}
 	}
+	bot, _ := raw.Lookup("bot").StringValueOK() // an id is compared, not read
+	if len(bot) > maxBot || !utf8.ValidString(bot) {
+		bot = OneLine(bot, maxBot)
+	}
 	return Hold{
-		ID:  strings.TrimPrefix(text("_id", maxName), prefix),
-		Bot: text("bot", maxName), Host: strings.ToLower(text("host", maxHost)),
+		ID:  strings.TrimPrefix(text("_id", 2*maxName), prefix),
+		Bot: bot, Host: strings.ToLower(text("host", maxHost)),
 		Why: text("why", MaxWhy), By: text("by", maxName), EndBy: text("ended_by", maxName),
 		From: at("from"), Until: at("until"), Ended: at("ended"),
 	}

@@ -139,10 +139,13 @@ func FuzzRecord(f *testing.F) {
 	f.Add([]byte{255, 255, 255, 127, 2})
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		h := decode(raw, "default/hold/")
-		for _, text := range []string{h.ID, h.Bot, h.Host, h.Why, h.By, h.EndBy} {
+		for _, text := range []string{h.ID, h.Host, h.Why, h.By, h.EndBy} {
 			if len(text) > MaxWhy || !utf8.ValidString(text) || strings.IndexFunc(text, unicode.IsControl) >= 0 {
 				t.Errorf("%q", text)
 			}
+		}
+		if len(h.Bot) > maxBot || !utf8.ValidString(h.Bot) {
+			t.Errorf("bot %q", h.Bot)
 		}
 		if _, err := json.Marshal(h); err != nil {
 			t.Error(err)
