@@ -219,7 +219,7 @@ const shortText = 200
 // update is the one update of an outcome.
 func (o *Outcome) update(level detail) bson.D {
 	switch {
-	case level == detailRemoved:
+	case level == detailRemoved && o.HoldID == "":
 		return bson.D{{Key: "$unset", Value: notDue}}
 	case o.Transition == ToWithdrawn:
 		update := bson.D{
@@ -232,10 +232,13 @@ func (o *Outcome) update(level detail) bson.D {
 		return update
 	case o.Transition == ToDeferred && o.Seen.Due(o.CompletedAt): // only its next attempt moves
 		set := bson.D{{Key: fieldNextAttempt, Value: bson.NewDateTimeFromTime(o.NextAttemptAt)}}
-		if o.HoldID != "" {
-			return bson.D{{Key: "$set", Value: append(set, bson.E{Key: fieldHold, Value: o.HoldID})}}
+		if o.HoldID == "" {
+			return bson.D{{Key: "$set", Value: set}, {Key: "$unset", Value: bson.D{{Key: fieldHold, Value: ""}}}}
 		}
-		return bson.D{{Key: "$set", Value: set}, {Key: "$unset", Value: bson.D{{Key: fieldHold, Value: ""}}}}
+		if level == detailAll { // a full document stays due without a word of the hold
+			set = append(set, bson.E{Key: fieldHold, Value: o.HoldID})
+		}
+		return bson.D{{Key: "$set", Value: set}}
 	case level == detailShort:
 		short := *o
 		short.ResponseBody, short.Error = "", truncate(short.Error, shortText)
