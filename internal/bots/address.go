@@ -45,6 +45,17 @@ func (c *compiler) url(doc bson.Raw, p *Push, creds *credentials) {
 	c.dialled("url", u)
 	p.URL = u.String()
 	p.PublicURL = secret.PublicURL(u, secretPath)
+	p.Hosts = hostsOf(u)
+}
+
+// hostsOf are the names of an address's host, see Push.Hosts.
+func hostsOf(u *url.URL) []string {
+	usual := map[string]string{"http": ":80", "https": ":443"}[u.Scheme]
+	if port := u.Port(); port != "" && ":"+port != usual {
+		return []string{u.Host}
+	}
+	host := strings.TrimSuffix(u.Host, usual)
+	return []string{host, host + usual}
 }
 
 // dialled warns of an address that the watcher does not dial. What a name stands

@@ -6,7 +6,6 @@
 package hold
 
 import (
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -47,26 +46,7 @@ func (h *Hold) Covers(b *bots.Bot) bool {
 	if h.Bot != "" {
 		return h.Bot == b.ID
 	}
-	return slices.Contains(hostsOf(b), strings.ToLower(h.Host))
-}
-
-// hostsOf are the hosts by which a bot can be held: that of its URL, without the
-// port when it is the usual one of the scheme, and with it whether the URL names
-// it or not. A bot without a URL has none.
-func hostsOf(b *bots.Bot) []string {
-	if b.Push == nil || b.Push.PublicURL == "" {
-		return nil
-	}
-	u, err := url.Parse(b.Push.PublicURL)
-	if err != nil {
-		return nil
-	}
-	host, usual := strings.ToLower(u.Host), map[string]string{"http": ":80", "https": ":443"}[u.Scheme]
-	if port := u.Port(); port != "" && ":"+port != usual {
-		return []string{host}
-	}
-	host = strings.TrimSuffix(host, usual)
-	return []string{host, host + usual}
+	return b.Push != nil && slices.Contains(b.Push.Hosts, strings.ToLower(h.Host))
 }
 
 // Set is all holds at one moment, those that are over included for as long as
@@ -99,8 +79,8 @@ func (s *Set) about(b *bots.Bot) []*Hold {
 		return nil
 	}
 	found := slices.Clip(s.byBot[b.ID])
-	if len(s.byHost) > 0 {
-		for _, host := range hostsOf(b) {
+	if b.Push != nil && len(s.byHost) > 0 {
+		for _, host := range b.Push.Hosts {
 			found = append(found, s.byHost[host]...)
 		}
 	}
