@@ -49,7 +49,7 @@ func Overview() Dashboard {
 	b.table("Failing attempts by bot", "Attempts of the last hour that did not deliver. Bots are told apart only with --metrics-bot-label.",
 		look{unit: "short", noValue: "start with --metrics-bot-label"}, 12,
 		query{`topk(20, sum by (bot_id, class) (increase(watcher_dispatch_bot_attempts_total{class!~"ok|canceled", ` + sel + `}[1h])))`, ""})
-	b.graph("Destinations by state", "open: given up for now. half_open: one attempt is made. held: asked to wait with Retry-After.",
+	b.graph("Destinations by state", "open: given up for now. half_open: one attempt is made. told_to_wait: asked to wait with Retry-After.",
 		look{unit: "short", stacked: true, links: runbook("watcherbreakeropen")}, 12,
 		query{`sum by (state) (watcher_dispatch_lanes{` + sel + `})`, "{{state}}"})
 

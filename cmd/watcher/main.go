@@ -28,6 +28,7 @@ type commands struct {
 	Resume  resumeCmd  `cmd:"" help:"Look at the saved position, or move it."`
 	Call    callCmd    `cmd:"" help:"Say what became of a call, and why."`
 	Replay  replayCmd  `cmd:"" help:"Push stored results once more."`
+	Hold    holdCmd    `cmd:"" help:"Keep the calls of a bot or a host back, and let them go."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

@@ -198,7 +198,7 @@ func laneState(l Lane) string {
 		return "stopped"
 	case "half_open":
 		return "probing"
-	case "held":
+	case "told_to_wait":
 		return "told to wait"
 	}
 	if l.Problem.Times > 0 {

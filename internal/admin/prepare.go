@@ -67,7 +67,7 @@ func first[T any](all []T, most int) ([]T, int) {
 
 // severity orders lanes: what takes no call is worse than what refuses some.
 func (l *Lane) severity() int {
-	rank := map[string]int{"open": 4, "half_open": 3, "held": 2}[l.State]
+	rank := map[string]int{"open": 4, "half_open": 3, "told_to_wait": 2}[l.State]
 	if rank == 0 && l.Problem.Times > 0 {
 		rank = 1
 	}
@@ -191,7 +191,7 @@ func (l *Lane) sentence(now time.Time) string {
 	switch l.State {
 	case "open":
 		parts = append(parts, "next try at "+clock(now, l.Until))
-	case "held":
+	case "told_to_wait":
 		parts = append(parts, "it asked to wait until "+clock(now, l.Until))
 	case "half_open":
 		parts = append(parts, "one call is tried now")

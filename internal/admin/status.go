@@ -87,7 +87,7 @@ type Lane struct {
 	Destination string    `json:"destination"` // host and path
 	Bots        []string  `json:"bots"`        // that push there, by name, at most 3
 	BotsLeft    int       `json:"bots_left"`
-	State       string    `json:"state"` // closed, held, open or half_open
+	State       string    `json:"state"` // closed, told_to_wait, open or half_open
 	Until       time.Time `json:"until,omitzero"`
 	Active      int       `json:"active"`  // attempts under way
 	Allowed     int       `json:"allowed"` // of them at most now

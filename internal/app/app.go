@@ -23,6 +23,7 @@ import (
 	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/internal/dispatch"
 	"github.com/cxbridge/watcher/internal/follow"
+	"github.com/cxbridge/watcher/internal/hold"
 	"github.com/cxbridge/watcher/internal/outage"
 	"github.com/cxbridge/watcher/internal/recording"
 	"github.com/cxbridge/watcher/internal/retry"
@@ -57,6 +58,7 @@ type App struct {
 	admin      *admin.Server
 	settings   *recording.Settings
 	bots       *bots.Cache
+	holds      *hold.Holds
 	store      *calls.Store
 	recorder   *calls.Recorder
 	skips      *skips.Log // nil when it is switched off
@@ -157,10 +159,14 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 		Logger:                 a.logger,
 		Registerer:             a.registry,
 	})
+	resumeColl := db.Collection(cfg.ResumeCollection)
+	a.holds = hold.New(hold.Options{
+		Records: hold.NewRecords(resumeColl, cfg.Name), OnChange: a.dispatcher.SetHolds, Logger: a.logger, Registerer: a.registry,
+	})
 	a.retrier = retry.New(retry.Options{
 		Finder: a.store, Bots: a.bots, Road: a.dispatcher, MaxAge: cfg.MaxAge, Logger: a.logger, Registerer: a.registry,
 	})
-	positions, err := resume.NewStore(db.Collection(cfg.ResumeCollection), cfg.Name)
+	positions, err := resume.NewStore(resumeColl, cfg.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -282,6 +288,7 @@ func (a *App) Run(ctx context.Context) error {
 	})
 	servers.Go(func() { _ = a.bots.Run(reading) }) // those who drain need no newer bots
 	servers.Go(func() { _ = a.settings.Run(serving) })
+	servers.Go(func() { _ = a.holds.Run(serving) })
 	servers.Go(func() { a.ensureIndexes(serving) })
 	if a.skips != nil {
 		servers.Go(func() { _ = a.skips.Run(serving) }) // its end writes what the road left
@@ -321,7 +328,7 @@ func (a *App) follow(ctx context.Context) error {
 	if err := a.partitions.LearnCluster(ctx); err != nil {
 		return nil //nolint:nilerr // only the end of ctx ends the wait
 	}
-	if !waitReady(ctx, a.bots.Ready) || !waitReady(ctx, a.settings.Ready) {
+	if !waitReady(ctx, a.bots.Ready) || !waitReady(ctx, a.settings.Ready) || !waitReady(ctx, a.holds.Ready) {
 		return nil
 	}
 	if err := a.group.Run(ctx, a.partitions.Hold); err != nil {

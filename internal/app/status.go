@@ -18,6 +18,7 @@ func (a *App) checks() []admin.Check {
 	return []admin.Check{
 		{Name: "bots", Ready: a.bots.Ready},
 		{Name: "settings", Ready: a.settings.Ready},
+		{Name: "holds", Ready: a.holds.Ready},
 		{Name: "leases", Ready: a.partitions.LeasesKnown},
 		{Name: "cursor", Ready: a.partitions.CursorsOpen},
 		{Name: "polls", Ready: a.partitions.PollsSucceed},

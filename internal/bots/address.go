@@ -45,6 +45,17 @@ func (c *compiler) url(doc bson.Raw, p *Push, creds *credentials) {
 	c.dialled("url", u)
 	p.URL = u.String()
 	p.PublicURL = secret.PublicURL(u, secretPath)
+	p.Hosts = hostsOf(u)
+}
+
+// hostsOf are the names of an address's host, see Push.Hosts.
+func hostsOf(u *url.URL) []string {
+	usual := map[string]string{"http": ":80", "https": ":443"}[u.Scheme]
+	if port := u.Port(); port != "" && ":"+port != usual {
+		return []string{u.Host}
+	}
+	host := strings.TrimSuffix(u.Host, usual)
+	return []string{host, host + usual}
 }
 
 // dialled warns of an address that the watcher does not dial. What a name stands
@@ -85,6 +96,19 @@ func parseURL(text string) (u *url.URL, problem, hint string) {
 	u.Host = host
 	u.RawQuery = escape(u.RawQuery, false)
 	return u, "", ""
+}
+
+// ParseHost reads a host as a person writes it, with a port or without, or a whole
+// address, and returns it as Push.Host does.
+func ParseHost(text string) (string, error) {
+	if !strings.Contains(text, "://") {
+		text = "https://" + text
+	}
+	u, problem, _ := parseURL(text)
+	if problem != "" || len(text) > maxURL {
+		return "", fmt.Errorf("%.80q is not a host such as crm.example.com or crm.example.com:8443", text)
+	}
+	return u.Host, nil
 }
 
 // asciiHost is the host with its port as the wire wants it: in lower case, a name

@@ -53,6 +53,9 @@ type Push struct {
 	URL string
 	// PublicURL is URL without query and user information, for logs and documents.
 	PublicURL string
+	// Hosts are the names of the host, in lower case: without the port when it is
+	// the usual one of the scheme, and with it, whether the URL names it or not.
+	Hosts []string
 	// Header is what the bot sends by itself, with canonical names, its
 	// Authorization included. It must not be changed.
 	Header http.Header

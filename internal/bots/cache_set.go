@@ -97,15 +97,14 @@ func (s *Set) All() []*Bot { return slices.Collect(maps.Values(s.byID)) }
 // these bots need.
 func (s *Set) Fields() []string { return s.fields() }
 
-// IDsOf returns the ids of the bots that push to these destinations, in every
-// form in which a call may hold them.
-func (s *Set) IDsOf(destinations map[string]bool) []bson.RawValue {
+// IDsOf returns the ids of the bots that match, in every form in which a call may
+// hold them.
+func (s *Set) IDsOf(match func(*Bot) bool) []bson.RawValue {
 	var ids []bson.RawValue
 	for _, b := range s.byID {
-		if b.Push == nil || !destinations[b.Push.Destination] {
-			continue
+		if match(b) {
+			ids = append(ids, calls.IDForms(b.RawID)...)
 		}
-		ids = append(ids, calls.IDForms(b.RawID)...)
 	}
 	return ids
 }

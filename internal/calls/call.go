@@ -58,6 +58,7 @@ type Pushed struct {
 	// attempt is scheduled.
 	FirstAttemptAt time.Time
 	ReplayID       string // of the replay that made the call due again, "" without one
+	HoldID         string // of the hold that kept it back last, "" without one
 }
 
 // ByPlatform reports whether the platform itself pushed, before there was a
@@ -98,6 +99,8 @@ func decodePushed(v value) Pushed {
 			p.PushedAt = millis(v)
 		case "replay_id":
 			p.ReplayID = bounded(stringOf(v))
+		case "hold_id":
+			p.HoldID = bounded(stringOf(v))
 		case "completed_at":
 			p.CompletedAt = millis(v)
 		case "attempts":

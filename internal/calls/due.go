@@ -17,6 +17,7 @@ const (
 	fieldSlot        = fieldResult + ".slot"
 	fieldFirst       = fieldResult + ".first_attempt_at"
 	fieldReplay      = fieldResult + ".replay_id"
+	fieldHold        = fieldResult + ".hold_id"
 	fieldBot         = "bot_id"
 	fieldCompleted   = "completed_at"
 	// dueIndex serves Due: replays are apart from other attempts, and the bots that

@@ -65,6 +65,9 @@ type Outcome struct {
 	Slot int
 	// ReplayID names the replay that asked for this push, "" for none.
 	ReplayID string
+	// HoldID names the hold of an operator for which the delivery is deferred, ""
+	// for none.
+	HoldID string
 	// SinceStart is the time of the outcome in seconds since the call started,
 	// as the call's other events have it.
 	SinceStart float64
@@ -177,6 +180,9 @@ func (o *Outcome) logged() bson.D {
 	if o.ReplayID != "" {
 		d = append(d, bson.E{Key: "replay_id", Value: o.ReplayID})
 	}
+	if o.HoldID != "" {
+		d = append(d, bson.E{Key: "hold_id", Value: o.HoldID})
+	}
 	return d
 }
 
@@ -213,7 +219,7 @@ const shortText = 200
 // update is the one update of an outcome.
 func (o *Outcome) update(level detail) bson.D {
 	switch {
-	case level == detailRemoved:
+	case level == detailRemoved && o.HoldID == "":
 		return bson.D{{Key: "$unset", Value: notDue}}
 	case o.Transition == ToWithdrawn:
 		update := bson.D{
@@ -225,7 +231,14 @@ func (o *Outcome) update(level detail) bson.D {
 		}
 		return update
 	case o.Transition == ToDeferred && o.Seen.Due(o.CompletedAt): // only its next attempt moves
-		return bson.D{{Key: "$set", Value: bson.D{{Key: fieldNextAttempt, Value: bson.NewDateTimeFromTime(o.NextAttemptAt)}}}}
+		set := bson.D{{Key: fieldNextAttempt, Value: bson.NewDateTimeFromTime(o.NextAttemptAt)}}
+		if o.HoldID == "" {
+			return bson.D{{Key: "$set", Value: set}, {Key: "$unset", Value: bson.D{{Key: fieldHold, Value: ""}}}}
+		}
+		if level == detailAll { // a full document stays due without a word of the hold
+			set = append(set, bson.E{Key: fieldHold, Value: o.HoldID})
+		}
+		return bson.D{{Key: "$set", Value: set}}
 	case level == detailShort:
 		short := *o
 		short.ResponseBody, short.Error = "", truncate(short.Error, shortText)
@@ -243,7 +256,7 @@ func (o *Outcome) update(level detail) bson.D {
 }
 
 // notDue are the fields that stand on a call while an attempt is scheduled.
-var notDue = bson.D{{Key: fieldNextAttempt, Value: ""}, {Key: fieldSlot, Value: ""}, {Key: fieldFirst, Value: ""}, {Key: fieldReplay, Value: ""}, {Key: fieldReplaces, Value: ""}}
+var notDue = bson.D{{Key: fieldNextAttempt, Value: ""}, {Key: fieldSlot, Value: ""}, {Key: fieldFirst, Value: ""}, {Key: fieldReplay, Value: ""}, {Key: fieldReplaces, Value: ""}, {Key: fieldHold, Value: ""}}
 
 // push adds a log entry and an event to an update. An array that is null is set;
 // what is no array is left as it is.

@@ -93,6 +93,59 @@ func TestWhatStoodOnACallIsBounded(t *testing.T) {
 	}
 }
 
+// A hold keeps a due call due, however little its document takes, and goes with
+// the next outcome.
+func TestAHoldOnACall(t *testing.T) {
+	now := time.UnixMilli(1_780_000_000_000).UTC()
+	call := func(result bson.M) *calls.Call {
+		raw, err := bson.Marshal(bson.M{"_id": "c", "completed_at": now, "post_call_push_result": result})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := calls.Decode(raw)
+		return &c
+	}
+	due := call(bson.M{"status": "failed", "completed_at": now, "next_attempt_at": now, "attempts": 2, "hold_id": "old"})
+	if due.Pushed.HoldID != "old" {
+		t.Errorf("%+v", due.Pushed)
+	}
+	field := func(update bson.D, path ...string) (any, bool) {
+		raw, err := bson.Marshal(update)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := bson.Raw(raw).LookupErr(path...)
+		return v, err == nil
+	}
+	a := calls.Attempt{Status: calls.StatusFailed, At: now}
+	held := calls.Deferred(due, a, now)
+	held.HoldID = "h1"
+	for i, update := range held.Updates()[1:] { // the first is for a log alone
+		_, unset := field(update, "$unset")
+		_, next := field(update, "$set", "post_call_push_result.next_attempt_at")
+		if _, said := field(update, "$set", "post_call_push_result.hold_id"); unset || !next || said != (i == 0) {
+			t.Errorf("level %d: %v", i, update)
+		}
+	}
+	fresh := calls.Deferred(call(bson.M{}), a, now)
+	fresh.HoldID = "h1"
+	if v, ok := field(fresh.Updates()[1], "$set", "post_call_push_result", "hold_id"); !ok {
+		t.Errorf("%v", v)
+	}
+	for name, o := range map[string]calls.Outcome{
+		"deferred": calls.Deferred(due, a, now.Add(time.Hour)), "withdrawn": calls.Withdrawn(due, a),
+	} {
+		if _, ok := field(o.Updates()[1], "$unset", "post_call_push_result.hold_id"); !ok {
+			t.Errorf("%s: %v", name, o.Updates()[1])
+		}
+	}
+	for name, o := range map[string]calls.Outcome{"delivered": calls.Delivered(due, a), "retry": calls.Retry(due, a, now)} {
+		if _, ok := field(o.Updates()[1], "$set", "post_call_push_result", "hold_id"); ok {
+			t.Errorf("%s: %v", name, o.Updates()[1])
+		}
+	}
+}
+
 // Every outcome of any call can be written, and is small.
 func FuzzOutcome(f *testing.F) {
 	f.Add([]byte(bigCall(f)), "HTTP 503", int64(1_780_000_000_000))

@@ -167,7 +167,7 @@ func (m *Mark) model() mongo.WriteModel {
 				{Key: fieldReplaces, Value: m.replaces},
 				{Key: fieldResult + ".attempts", Value: int32(0)},
 			}},
-			{Key: "$unset", Value: bson.D{{Key: fieldFirst, Value: ""}}}, // its age begins anew
+			{Key: "$unset", Value: bson.D{{Key: fieldFirst, Value: ""}, {Key: fieldHold, Value: ""}}}, // its age begins anew
 		})
 	}
 	fresh := Outcome{

@@ -145,7 +145,7 @@ const (
 var DecisionFields = []string{
 	"_id", fieldSession, fieldBot, fieldCompleted, "call_type", "skip_post_push",
 	fieldResult + ".status", fieldResult + ".delivery_id", fieldResult + ".completed_at", fieldResult + ".pushed_at",
-	fieldResult + ".attempts", fieldResult + ".first_attempt_at", fieldNextAttempt, fieldReplay, fieldReplaces,
+	fieldResult + ".attempts", fieldResult + ".first_attempt_at", fieldNextAttempt, fieldReplay, fieldReplaces, fieldHold,
 }
 
 // answerPaths are what Stored.Answers asks for besides.

@@ -152,7 +152,7 @@ func (db *database) examined(now time.Time) int64 {
 	dead := db.set.Named("dead").Push.Destination
 	before := db.server.Examined()
 	found, err := db.store.Due(db.t.Context(), calls.DueQuery{
-		Now: now, Except: db.set.IDsOf(map[string]bool{dead: true}), Limit: 512,
+		Now: now, Except: db.set.IDsOf(func(b *bots.Bot) bool { return b.Push.Destination == dead }), Limit: 512,
 	})
 	if err != nil || len(found) != 1 {
 		db.t.Fatalf("found %d due calls: %v", len(found), err)

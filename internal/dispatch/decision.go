@@ -5,6 +5,7 @@ import (
 
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/hold"
 )
 
 // Action is what is done with a call that was loaded. The set is closed.
@@ -51,6 +52,7 @@ const (
 	ReasonBusy                // the destination has no room now, or memory is short
 	ReasonBlocked             // the destination is down, or asked to wait
 	ReasonTooOld              // due for longer than a delivery may take
+	ReasonHeld                // an operator holds the bot or its host back
 	reasonCount
 )
 
@@ -74,6 +76,7 @@ var reasonTexts = [...][2]string{
 	{"busy", "the destination is busy"},
 	{"blocked", "the destination does not answer, or asked to wait"},
 	{"too_old", "due for too long, and the destination does not answer"},
+	{"held", "an operator holds it back"},
 }
 
 var _ [reasonCount]struct{} = [len(reasonTexts)]struct{}{}
@@ -94,6 +97,7 @@ type Decision struct {
 	Status calls.Status // of Finish
 	Until  time.Time    // of Defer
 	Detail string       // beside the reason, "" for none
+	Hold   string       // id of the hold, with ReasonHeld
 }
 
 // Text is the reason in words, with its detail.
@@ -178,6 +182,8 @@ type candidate struct {
 	policy       Policy
 	maxAge       time.Duration // of a delivery; 0 is no limit
 	down         bool          // the destination's breaker is open
+	hold         *hold.Hold    // that keeps the bot back; nil: none does
+	paused       time.Duration // for which the bot was held since the call was due
 	unrecordable bool          // the call refused an outcome before
 }
 
@@ -200,7 +206,9 @@ func decide(c candidate, now time.Time) Decision {
 		return missingBot(c, now)
 	}
 	switch {
-	case reason == NoReason && c.down && call.Due() && c.maxAge > 0 && now.Sub(call.Pushed.NextAttemptAt) > c.maxAge:
+	case reason == NoReason && c.hold != nil:
+		return heldBack(call, c.bot, c.hold, now)
+	case reason == NoReason && c.down && call.Due() && c.maxAge > 0 && now.Sub(call.Pushed.NextAttemptAt)-c.paused > c.maxAge:
 		return Decision{Action: Withdraw, Reason: ReasonTooOld}
 	case reason == NoReason:
 		return Decision{Action: Deliver}

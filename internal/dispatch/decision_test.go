@@ -9,6 +9,7 @@ import (
 
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/hold"
 	"github.com/cxbridge/watcher/pkg/push"
 )
 
@@ -49,6 +50,7 @@ func TestDecide(t *testing.T) {
 	waits := func(since time.Duration) bson.M {
 		return pushedAs(calls.StatusFailed, bson.M{"next_attempt_at": noon.Add(-since), "first_attempt_at": noon.Add(-since)})
 	}
+	held := &hold.Hold{ID: "h", Bot: "bot", Why: "why"}
 	later := pushedAs(calls.StatusFailed, bson.M{"next_attempt_at": noon.Add(time.Hour)})
 	for name, tc := range map[string]struct {
 		c      candidate
@@ -83,13 +85,21 @@ func TestDecide(t *testing.T) {
 		"due for days, destination down":   {candidate{bot: good, due: true, down: true, maxAge: 24 * time.Hour}, waits(25 * time.Hour), Withdraw, ReasonTooOld},
 		"due for days, destination up":     {candidate{bot: good, due: true, maxAge: 24 * time.Hour}, waits(25 * time.Hour), Deliver, NoReason},
 		"new, destination down":            {candidate{bot: good, down: true, maxAge: 24 * time.Hour}, nil, Deliver, NoReason},
+		"new, held":                        {candidate{bot: good, hold: held}, nil, Defer, ReasonHeld},
+		"due, held":                        {candidate{bot: good, due: true, hold: held}, waits(time.Second), Defer, ReasonHeld},
+		"due for days, down, held":         {candidate{bot: good, due: true, hold: held, down: true, maxAge: 24 * time.Hour}, waits(25 * time.Hour), Defer, ReasonHeld},
+		"due for days, down, was held":     {candidate{bot: good, due: true, down: true, paused: 2 * time.Hour, maxAge: 24 * time.Hour}, waits(25 * time.Hour), Deliver, NoReason},
+		"due too long besides being held":  {candidate{bot: good, due: true, down: true, paused: time.Minute, maxAge: 24 * time.Hour}, waits(25 * time.Hour), Withdraw, ReasonTooOld},
+		"logged, held":                     {candidate{bot: good, hold: held}, pushedAs(calls.StatusOK, nil), Skip, ReasonLogged},
+		"switched off and held, due":       {candidate{bot: off, due: true, hold: held}, waits(time.Second), Withdraw, ReasonDisabled},
+		"no url, held":                     {candidate{bot: noURL, hold: held}, nil, Finish, ReasonNoURL},
 	} {
 		tc.c.call = callOf(t, tc.fields)
 		got := decide(tc.c, noon)
 		if got.Action != tc.want || got.Reason != tc.reason {
 			t.Errorf("%s: %s (%s), want %s (%s)", name, got.Action, got.Reason, tc.want, tc.reason)
 		}
-		if (got.Action == Defer) != got.Until.After(noon) {
+		if got.Reason != ReasonHeld && (got.Action == Defer) != got.Until.After(noon) {
 			t.Errorf("%s: %s until %v", name, got.Action, got.Until)
 		}
 	}
@@ -104,6 +114,7 @@ func TestSettle(t *testing.T) {
 	}
 	due := pushedAs(calls.StatusRejected, bson.M{"next_attempt_at": noon.Add(-time.Minute), "first_attempt_at": noon.Add(-2 * time.Minute)})
 	old := pushedAs(calls.StatusRejected, bson.M{"attempts": 1, "next_attempt_at": noon.Add(-time.Minute), "first_attempt_at": noon.Add(-2 * time.Hour)})
+	dueHeld := pushedAs(calls.StatusRejected, bson.M{"next_attempt_at": noon.Add(-time.Minute), "hold_id": "h"})
 	for name, tc := range map[string]struct {
 		decision Decision
 		sent     *sent
@@ -127,6 +138,11 @@ func TestSettle(t *testing.T) {
 		"no room, due":      {Decision{Action: Defer, Reason: ReasonBusy, Until: noon.Add(time.Second)}, nil, due, calls.ToDeferred, calls.StatusFailed, 2, "", true},
 		"the bot is gone":   {Decision{Action: Defer, Reason: ReasonBotGone, Until: noon.Add(time.Second)}, nil, due, calls.ToDeferred, calls.StatusFailed, 2, "bot is gone", false},
 		"nothing to do":     {Decision{Action: Skip, Reason: ReasonLogged}, nil, nil, 0, "", 0, "", true},
+		"held":              {Decision{Action: Defer, Reason: ReasonHeld, Until: noon, Hold: "h", Detail: "why"}, nil, nil, calls.ToDeferred, calls.StatusFailed, 0, "not attempted yet: held: why", false},
+		"held, due":         {Decision{Action: Defer, Reason: ReasonHeld, Until: noon, Hold: "h", Detail: "why"}, nil, due, calls.ToDeferred, calls.StatusFailed, 2, "held: why", false},
+		"held, due, known":  {Decision{Action: Defer, Reason: ReasonHeld, Until: noon, Hold: "h", Detail: "why"}, nil, dueHeld, calls.ToDeferred, calls.StatusFailed, 2, "held: why", true},
+		"no room, was held": {Decision{Action: Defer, Reason: ReasonBusy, Until: noon.Add(time.Second)}, nil, dueHeld, calls.ToDeferred, calls.StatusFailed, 2, "", true},
+		"old, was held":     {Decision{}, &sent{request: &push.Request{Method: "POST"}, result: push.Result{Class: push.ClassBusy, HTTPStatus: 503}, at: noon, paused: 90 * time.Minute}, old, calls.ToRetry, calls.StatusRejected, 2, "", false},
 		"switched off, due": {Decision{Action: Withdraw, Reason: ReasonDisabled}, nil, due, calls.ToWithdrawn, calls.StatusRejected, 2, "not attempted again", false},
 	} {
 		call := callOf(t, tc.fields)

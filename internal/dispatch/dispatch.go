@@ -11,6 +11,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/hold"
 	"github.com/cxbridge/watcher/internal/outage"
 	"github.com/cxbridge/watcher/internal/queue"
 	"github.com/cxbridge/watcher/pkg/push"
@@ -106,6 +108,7 @@ type Dispatcher struct {
 	logger  *slog.Logger
 	metrics *metrics
 	queue   *queue.Queue
+	holds   atomic.Pointer[holding]
 	recent  memory
 	skipped skipCounts
 	loading *outage.Log
@@ -141,6 +144,7 @@ func New(o Options) *Dispatcher {
 		intakes:   make(map[*Intake]struct{}),
 		onDue:     func(time.Time) {},
 	}
+	d.holds.Store(&holding{set: new(hold.Set)})
 	d.o.Env.Render.Missed = d.metrics.missed
 	d.queue = queue.New(queue.Options{
 		Slots: o.Concurrency, PerLane: o.DestinationConcurrency, Unproven: limit / unprovenPart,

@@ -226,6 +226,9 @@ func (r *road) Record(o calls.Outcome, done func(bool)) {
 	result := bson.M{
 		"status": string(o.Status), "attempts": o.Attempts, "completed_at": o.CompletedAt, "delivery_id": o.DeliveryID,
 	}
+	if o.HoldID != "" {
+		result["hold_id"] = o.HoldID
+	}
 	delete(r.due, o.ID.StringValue())
 	if !o.Final() {
 		result["next_attempt_at"] = o.NextAttemptAt

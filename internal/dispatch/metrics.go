@@ -52,7 +52,7 @@ func newMetrics(reg prometheus.Registerer, botLabel int) *metrics {
 		outcomes: make(map[calls.Status]outcomeCounters),
 		deferred: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "watcher_dispatch_deferred_total",
-			Help: "Calls deferred without an attempt because their destination was busy or down, or their bot was gone.",
+			Help: "Calls deferred without an attempt because their destination was busy or down, their bot was gone, or an operator held it.",
 		}),
 		loadErrors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "watcher_dispatch_load_errors_total",

@@ -13,7 +13,7 @@ import (
 	"github.com/cxbridge/watcher/pkg/push"
 )
 
-// Which calls an operator's wish leaves alone.
+// Which calls an operator asks to leave alone.
 func TestWhatNeedsNothingMore(t *testing.T) {
 	at := time.Date(2026, 6, 5, 10, 0, 0, 0, time.UTC)
 	asked := at.Add(time.Hour)
@@ -27,7 +27,7 @@ func TestWhatNeedsNothingMore(t *testing.T) {
 	platform := bson.M{"status": "rejected", "http_status": 500, "response_body": ""}
 	tests := map[string]struct {
 		result                    any
-		missing, failed, all, new bool // settled under each wish; new is no wish at all
+		missing, failed, all, new bool // settled under each policy; new is none at all
 	}{
 		"never pushed":           {nil, false, false, false, false},
 		"ok":                     {result("ok", nil), true, true, false, true},
@@ -39,22 +39,22 @@ func TestWhatNeedsNothingMore(t *testing.T) {
 	}
 	for name, tt := range tests {
 		call := calls.Decode(marshal(t, bson.M{"_id": "c", "completed_at": at, "post_call_push_result": tt.result}))
-		for wish, want := range map[Policy]bool{
+		for policy, want := range map[Policy]bool{
 			{}: tt.new,
 			{Repush: RepushMissing, Asked: asked, Past: true}: tt.missing,
 			{Repush: RepushFailed, Asked: asked, Past: true}:  tt.failed,
 			{Repush: RepushAll, Asked: asked, Past: true}:     tt.all,
 		} {
-			if got := wish.Settled(&call); got != want {
-				t.Errorf("%s, %q: settled %v, want %v", name, wish.Repush, got, want)
+			if got := policy.Settled(&call); got != want {
+				t.Errorf("%s, %q: settled %v, want %v", name, policy.Repush, got, want)
 			}
 		}
 	}
 }
 
-// Two wishes for one call that is on its way: the one that asks for more counts,
+// Two policies of one call that is on its way: the one that asks for more counts,
 // and a new event makes it a live call.
-func TestWishesForOneCallAreJoined(t *testing.T) {
+func TestPoliciesOfOneCallAreJoined(t *testing.T) {
 	past := Policy{Repush: RepushMissing, Past: true, Backlog: true}
 	all := Policy{Repush: RepushAll, Asked: time.Unix(9, 0), Past: true}
 	for _, tt := range []struct{ a, b, want Policy }{
@@ -72,7 +72,7 @@ func TestWishesForOneCallAreJoined(t *testing.T) {
 }
 
 // A backlog that is looked up waits behind the live calls of its destination.
-func TestCallsOfABacklogYieldToLiveOnes(t *testing.T) {
+func TestCallsOfABacklogGoBehindLiveOnes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRoad(t)
 		r.answer = func(*push.Request, int) push.Result {

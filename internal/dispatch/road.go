@@ -67,11 +67,13 @@ func (d *Dispatcher) handOver(ctx context.Context, it *item) error {
 // decide makes the one decision on a call that was loaded.
 func (d *Dispatcher) decide(it *item) {
 	now := time.Now()
+	holds := d.holds.Load()
 	decision := decide(candidate{
 		call: it.call, bot: it.bot, botWasKnown: it.bot == nil && d.o.Bots.Gone(it.call.Bot),
 		due: it.source == fromDue, policy: it.event.Policy, maxAge: d.o.Schedule.MaxAge,
 		down:         it.bot != nil && it.bot.Usable() && d.queue.Down(it.bot.Push.Destination),
 		unrecordable: d.refused.has(it.call),
+		hold:         holds.by(it.bot), paused: holds.set.Paused(it.bot, it.call.Pushed.NextAttemptAt, now),
 	}, now)
 	if decision.Action != Deliver {
 		d.settle(it, decision, nil)
@@ -99,6 +101,7 @@ type sent struct {
 	request *push.Request
 	result  push.Result
 	at      time.Time
+	paused  time.Duration // for which the bot was held since the first attempt
 }
 
 // send renders and makes one attempt.
@@ -119,6 +122,7 @@ func (d *Dispatcher) send(it *item) {
 	s := &sent{request: request}
 	s.result = d.o.Sender.Send(it.intake.sends, request)
 	s.at = time.Now()
+	s.paused = d.Paused(it.bot, it.call.FirstAttempt(begun), s.at)
 	cutOff := it.intake.sends.Err() != nil && s.result.HTTPStatus == 0 || s.result.Class == push.ClassCanceled
 	d.queue.Done(&it.job, reportOf(&s.result, cutOff))
 	if cutOff {
@@ -139,6 +143,9 @@ const alivePause = 500 * time.Millisecond
 func (d *Dispatcher) render(it *item, now time.Time) (*push.Request, Decision) {
 	d.rendering <- struct{}{}
 	defer func() { <-d.rendering }()
+	if h := d.holds.Load().by(it.bot); h != nil { // since it was loaded
+		return nil, heldBack(it.call, it.bot, h, now)
+	}
 	env := d.o.Env
 	if it.bot.Push.NeedsRecording {
 		env.RecordingURL = d.o.Links.Link(it.call)
@@ -206,10 +213,10 @@ func (d *Dispatcher) recorded(it *item, decision Decision, o *calls.Outcome, wri
 	case written:
 		d.metrics.recorded(o, time.Now())
 		d.metrics.bots.recorded(it.call.BotID, o)
-		if !o.Final() {
+		if !o.Final() && decision.Reason != ReasonHeld {
 			d.onDue(o.NextAttemptAt)
 		}
-	case decision.Action == Defer && d.keep(it, o.NextAttemptAt):
+	case decision.Action == Defer && d.keep(it, decision, o):
 		return // it cannot wait on its document, so it waits in memory
 	default: // the recorder has logged it
 		d.refused.add(it.call)
@@ -230,7 +237,7 @@ const (
 )
 
 // keep holds an item in memory until its destination may take it.
-func (d *Dispatcher) keep(it *item, until time.Time) bool {
+func (d *Dispatcher) keep(it *item, decision Decision, o *calls.Outcome) bool {
 	now := time.Now()
 	if it.kept.IsZero() {
 		it.kept = now
@@ -238,7 +245,11 @@ func (d *Dispatcher) keep(it *item, until time.Time) bool {
 	if now.Sub(it.kept) > keepMost {
 		return false
 	}
-	d.loadLater(it, min(max(until.Sub(now), time.Second), keepPause))
+	pause := min(max(o.NextAttemptAt.Sub(now), time.Second), keepPause)
+	if decision.Reason == ReasonHeld {
+		pause = keepPause // it is due all the while
+	}
+	d.loadLater(it, pause)
 	return true
 }
 
@@ -270,7 +281,12 @@ func settle(call *calls.Call, bot *bots.Bot, decision Decision, s *sent, schedul
 		// there is room.
 		waits := call.Pushed.Due(call.CompletedAt) && decision.Reason != ReasonBotGone
 		a.Status, a.Error = calls.StatusFailed, "not attempted yet: "+a.Error
-		return calls.Deferred(call, a, decision.Until), !waits
+		o := calls.Deferred(call, a, decision.Until)
+		if decision.Reason == ReasonHeld {
+			o.Error, o.HoldID = "not attempted yet: held: "+decision.Detail, decision.Hold
+			waits = waits && call.Pushed.HoldID == decision.Hold
+		}
+		return o, !waits
 	default:
 		return calls.Outcome{}, false
 	}
@@ -290,7 +306,7 @@ func delivered(call *calls.Call, bot *bots.Bot, s *sent, a calls.Attempt, schedu
 		schedule.MaxAttempts = most
 	}
 	first := call.FirstAttempt(s.at.Add(-res.Duration))
-	delay, why := schedule.Decide(call.Attempts()+1, s.at.Sub(first), *res, seed(call.DeliveryID()))
+	delay, why := schedule.Decide(call.Attempts()+1, s.at.Sub(first)-s.paused, *res, seed(call.DeliveryID()))
 	switch why {
 	case push.GiveUpNot:
 		return calls.Retry(call, a, s.at.Add(delay)), true

@@ -131,10 +131,10 @@ func TestOnlyABusyDestinationHoldsItsLane(t *testing.T) {
 		}
 		y.offer("crm", Live)
 		y.end(0, Report{Health: Busy, Took: time.Millisecond, RetryAfter: time.Hour})
-		if y.state() != Held {
+		if y.state() != ToldToWait {
 			t.Errorf("%s after a destination asked to wait", y.state())
 		}
-		time.Sleep(maxHold)
+		time.Sleep(maxRetryAfter)
 		if y.state() != Closed {
 			t.Errorf("%s after the longest hold", y.state())
 		}

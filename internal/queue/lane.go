@@ -14,7 +14,8 @@ type lane struct {
 	rate    *rate.Limiter // nil: no limit is set or learned
 	set     float64       // the configured rate, 0 for none
 	pace    pace          // the learned rate
-	hold    time.Time     // what the destination asked for: nothing before it
+	// waitUntil is what the destination asked for: nothing before it.
+	waitUntil time.Time
 
 	queue   [classCount]fifo
 	turn    int // counts starts, for the shares of the classes
@@ -136,16 +137,16 @@ func (l *lane) perSecond() float64 {
 // none of the room of more urgent ones, but for a small part of their own, so
 // that they do get a turn while more urgent ones never end.
 func (l *lane) room(c Class) int {
-	most := firstQueue
-	switch {
-	case l.breaker.open:
+	most, perSecond := firstQueue, firstQueue/maxWait.Seconds()
+	if l.limit.latency > 0 {
+		most, perSecond = maxQueued, l.perSecond()
+	}
+	if l.rate != nil {
+		perSecond = min(perSecond, float64(l.rate.Limit()))
+	}
+	most = min(most, max(1, int(perSecond*maxWait.Seconds())))
+	if l.breaker.open {
 		most = probeQueue
-	case l.limit.latency > 0:
-		perSecond := l.perSecond()
-		if l.rate != nil {
-			perSecond = min(perSecond, float64(l.rate.Limit()))
-		}
-		most = min(maxQueued, max(1, int(perSecond*maxWait.Seconds())))
 	}
 	own := max(1, most/oneIn)
 	if c == Replay {
@@ -174,8 +175,8 @@ func (l *lane) isProven(now time.Time) bool {
 // blockedUntil returns when the lane takes jobs again, or zero when it does.
 func (l *lane) blockedUntil(now time.Time) time.Time {
 	until := l.breaker.openUntil()
-	if l.hold.After(until) {
-		until = l.hold
+	if l.waitUntil.After(until) {
+		until = l.waitUntil
 	}
 	if !until.After(now) {
 		return time.Time{}
@@ -263,9 +264,9 @@ func (l *lane) pick(replays bool) Class {
 	return classCount
 }
 
-// maxHold bounds how long one RetryAfter holds a whole lane. The job that got it
-// waits as long as it says; the others ask again after this.
-const maxHold = 5 * time.Minute
+// maxRetryAfter bounds how long one RetryAfter stops a whole lane. The job that got
+// it waits as long as it says; the others ask again after this.
+const maxRetryAfter = 5 * time.Minute
 
 // ended takes the end of a job.
 func (l *lane) ended(j *Job, r Report, now time.Time) {
@@ -293,8 +294,8 @@ func (l *lane) ended(j *Job, r Report, now time.Time) {
 		l.limit.cut(now)
 	}
 	if r.RetryAfter > 0 && r.Health != Healthy {
-		if until := now.Add(min(r.RetryAfter, maxHold)); until.After(l.hold) {
-			l.hold = until
+		if until := now.Add(min(r.RetryAfter, maxRetryAfter)); until.After(l.waitUntil) {
+			l.waitUntil = until
 		}
 	}
 	l.adjust(now)

@@ -9,7 +9,7 @@ import (
 var (
 	lanesDesc = prometheus.NewDesc("watcher_dispatch_lanes",
 		"Destinations known now, by state: open takes no call because the destination is down, half_open sends one attempt, "+
-			"held waits as the destination asked, closed is normal.",
+			"told_to_wait waits as the destination asked, closed is normal.",
 		[]string{"state"}, nil)
 	usedDesc = prometheus.NewDesc("watcher_dispatch_lane_slots_used",
 		"Attempts under way, all destinations together.", nil, nil)

@@ -244,6 +244,9 @@ func (y *yard) sweep(s *script) {
 			y.move(owner.(*noted), "waiting", "removed")
 		}
 	}
+	if s.next(8) == 0 {
+		y.Ramp(fmt.Sprint(s.next(6)), "")
+	}
 	if s.next(3) == 0 && y.running() > 0 {
 		y.notes.Lock()
 		n := y.under[0]

@@ -7,14 +7,14 @@ type State uint8
 
 // The states of a lane.
 const (
-	Closed   State = iota // the breaker is closed: all is normal
-	Held                  // the destination asked to wait
-	Open                  // the breaker is open: the destination is down
-	HalfOpen              // one job finds out whether it still is
+	Closed     State = iota // the breaker is closed: all is normal
+	ToldToWait              // the destination asked to wait
+	Open                    // the breaker is open: the destination is down
+	HalfOpen                // one job finds out whether it still is
 	stateCount
 )
 
-var stateNames = [...]string{"closed", "held", "open", "half_open"}
+var stateNames = [...]string{"closed", "told_to_wait", "open", "half_open"}
 
 var _ [stateCount]struct{} = [len(stateNames)]struct{}{}
 
@@ -26,8 +26,8 @@ func (l *lane) state(now time.Time) State {
 		return HalfOpen
 	case l.breaker.open:
 		return Open
-	case l.hold.After(now):
-		return Held
+	case l.waitUntil.After(now):
+		return ToldToWait
 	}
 	return Closed
 }
@@ -37,7 +37,7 @@ type Status struct {
 	Key      string
 	Label    string
 	State    State
-	Until    time.Time // when a lane that is open or held takes jobs again; zero when it does
+	Until    time.Time // when a lane that is open or told to wait takes jobs again; zero when it does
 	Active   int       // jobs that run
 	Allowed  int       // of them at most now
 	Limit    int       // of them at most ever
@@ -69,7 +69,7 @@ const FirstRoom = firstQueue
 // Room is what a lane has left for jobs of a class.
 type Room struct {
 	Jobs    int  // that it has room for; 0 until there is room for as many as wait already
-	Blocked bool // its breaker is open, or it is held
+	Blocked bool // its breaker is open, or it was told to wait
 }
 
 // Rooms returns how many more jobs of a class each lane has room for.

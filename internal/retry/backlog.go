@@ -32,6 +32,7 @@ func (r *Retrier) watchBacklog(ctx context.Context) {
 				gauge.Set(math.NaN())
 			}
 			r.metrics.oldest.Set(math.NaN())
+			r.metrics.held.Set(math.NaN())
 		}
 		timer.Reset(backlogEvery)
 	}
@@ -39,11 +40,22 @@ func (r *Retrier) watchBacklog(ctx context.Context) {
 
 func (r *Retrier) countBacklog(ctx context.Context, now time.Time) error {
 	var due [len(classes)]int
+	var held int
 	var oldest time.Duration
+	heldBots := r.o.Bots.Set().IDsOf(r.o.Road.Held)
 	for _, in := range r.o.Road.Intakes() {
 		for i, class := range classes {
 			q := query(in, class, now)
 			q.Limit = backlogMost
+			if len(heldBots) > 0 {
+				q.Only = heldBots
+				n, _, err := r.o.Finder.CountDue(ctx, q)
+				if err != nil {
+					return err
+				}
+				held += n
+				q.Only, q.Except = nil, heldBots
+			}
 			n, since, err := r.o.Finder.CountDue(ctx, q)
 			if err != nil {
 				return err
@@ -58,5 +70,6 @@ func (r *Retrier) countBacklog(ctx context.Context, now time.Time) error {
 		r.metrics.due[i].Set(float64(n))
 	}
 	r.metrics.oldest.Set(oldest.Seconds())
+	r.metrics.held.Set(float64(held))
 	return nil
 }

@@ -6,18 +6,23 @@ import "github.com/prometheus/client_golang/prometheus"
 type metrics struct {
 	due    [len(classes)]prometheus.Gauge
 	oldest prometheus.Gauge
+	held   prometheus.Gauge
 	errors prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	due := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "watcher_dispatch_due_calls",
-		Help: "Calls of this replica's partitions whose next attempt, or replay, is due; counted every 15 s, up to 10000 for each partition.",
+		Help: "Calls of this replica's partitions whose next attempt, or replay, is due, those of held bots left out; counted every 15 s, up to 10000 for each partition.",
 	}, []string{"class"})
 	m := &metrics{
 		oldest: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "watcher_dispatch_oldest_due_seconds",
-			Help: "How long the oldest due call of this replica's partitions has been due, replays left out. Looked at every 15 s.",
+			Help: "How long the oldest due call of this replica's partitions has been due, replays and held bots left out. Looked at every 15 s.",
+		}),
+		held: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "watcher_dispatch_held_calls",
+			Help: "Calls of this replica's partitions that are due and that an operator holds back; counted as the due ones.",
 		}),
 		errors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "watcher_retry_read_errors_total",
@@ -27,6 +32,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for i, class := range classes {
 		m.due[i] = due.WithLabelValues(class.String())
 	}
-	reg.MustRegister(due, m.oldest, m.errors)
+	reg.MustRegister(due, m.oldest, m.held, m.errors)
 	return m
 }

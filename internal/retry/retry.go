@@ -82,8 +82,8 @@ var classes = [...]queue.Class{queue.Due, queue.Replay}
 type partition struct {
 	// served are the bots that stand back while the others have their turn.
 	served [len(classes)]map[string]bson.RawValue
-	// behind are the destinations of which more is due than they had room for.
-	behind [len(classes)]map[string]bool
+	// backlog are the destinations of which more is due than they had room for.
+	backlog [len(classes)]map[string]bool
 }
 
 // New returns a Retrier and makes the road tell it what becomes due.
@@ -117,7 +117,7 @@ func (r *Retrier) Run(ctx context.Context) error {
 		seen, err := r.look(ctx, now)
 		if err == nil && now.Sub(r.agedAt) >= ageEvery {
 			r.agedAt = now
-			err = r.takeOld(ctx, now)
+			err = r.submitOld(ctx, now)
 		}
 		switch {
 		case err == nil:
@@ -134,9 +134,9 @@ func (r *Retrier) Run(ctx context.Context) error {
 
 // look is one round over all partitions.
 type look struct {
-	taken bool // something was taken
-	more  bool // a batch was full: others may have their turn now
-	full  bool // the road takes no more
+	some bool // a call was submitted
+	more bool // a batch was full: others may have their turn now
+	full bool // the road takes no more
 }
 
 func (r *Retrier) look(ctx context.Context, now time.Time) (look, error) {
@@ -149,7 +149,7 @@ func (r *Retrier) look(ctx context.Context, now time.Time) (look, error) {
 		}
 		for class := range classes {
 			seen, err := r.lookAt(ctx, in, class, now)
-			all.taken, all.more, all.full = all.taken || seen.taken, all.more || seen.more, all.full || seen.full
+			all.some, all.more, all.full = all.some || seen.some, all.more || seen.more, all.full || seen.full
 			if err != nil || all.full {
 				return all, err
 			}
@@ -158,16 +158,16 @@ func (r *Retrier) look(ctx context.Context, now time.Time) (look, error) {
 	return all, nil
 }
 
-// lookAt takes one batch of one partition and class. Bots whose lane is full or
-// blocked are left out, so that their backlog is neither read nor in the way of
-// others. After a batch that was full, those that were in it stand back until all
-// others had their turn: a backlog that drains quickly may not hide the rest
-// either.
+// lookAt takes one batch of one partition and class. Bots that are held, or whose
+// lane is full or blocked, are left out, so that their backlog is neither read nor
+// in the way of others. After a batch that was full, those that were in it stand
+// back until all others had their turn: a backlog that drains quickly may not hide
+// the rest either.
 func (r *Retrier) lookAt(ctx context.Context, in *dispatch.Intake, class int, now time.Time) (look, error) {
 	p, set := r.partitions[in], r.o.Bots.Set()
 	rooms := r.o.Road.Queue().Rooms(classes[class])
 	q := query(in, classes[class], now)
-	q.Except = set.IDsOf(without(rooms))
+	q.Except = set.IDsOf(func(b *bots.Bot) bool { return r.o.Road.Held(b) || noRoom(rooms, b) })
 	for _, id := range p.served[class] {
 		q.Except = append(q.Except, calls.IDForms(id)...)
 	}
@@ -180,21 +180,21 @@ func (r *Retrier) lookAt(ctx context.Context, in *dispatch.Intake, class int, no
 	if !full || p.served[class] == nil {
 		p.served[class] = make(map[string]bson.RawValue)
 	}
-	behind := make(map[string]bool)
-	for key := range p.behind[class] {
+	backlog := make(map[string]bool)
+	for key := range p.backlog[class] {
 		if room, known := rooms[key]; known && room.Jobs == 0 && !room.Blocked {
-			behind[key] = true // it is full still
+			backlog[key] = true // it is full still
 		}
 	}
-	p.behind[class] = behind
+	p.backlog[class] = backlog
 	for _, found := range due {
 		bot := set.Bot(found.Bot)
 		if full {
 			p.served[class][string(append([]byte{byte(found.Bot.Type)}, found.Bot.Value...))] = found.Bot
 		}
-		fits := takeRoom(rooms, bot)
+		fits := useRoom(rooms, bot)
 		if (!fits || full) && bot != nil && bot.Push != nil {
-			behind[bot.Push.Destination] = true
+			backlog[bot.Push.Destination] = true
 		}
 		if !fits {
 			continue
@@ -204,7 +204,7 @@ func (r *Retrier) lookAt(ctx context.Context, in *dispatch.Intake, class int, no
 			seen.full = true
 			return seen, stoppedIsFine(err)
 		}
-		seen.taken = true
+		seen.some = true
 	}
 	return seen, nil
 }
@@ -222,20 +222,18 @@ func stoppedIsFine(err error) error {
 	return err
 }
 
-// without returns the destinations that have no room.
-func without(rooms map[string]queue.Room) map[string]bool {
-	none := make(map[string]bool)
-	for key, room := range rooms {
-		if room.Jobs == 0 {
-			none[key] = true
-		}
+// noRoom reports whether the destination of a bot has no room.
+func noRoom(rooms map[string]queue.Room, b *bots.Bot) bool {
+	if b.Push == nil {
+		return false
 	}
-	return none
+	room, known := rooms[b.Push.Destination]
+	return known && room.Jobs == 0
 }
 
-// takeRoom takes the room for one call of a bot. What has no room now is not
+// useRoom counts the room for one call of a bot. What has no room now is not
 // even loaded.
-func takeRoom(rooms map[string]queue.Room, b *bots.Bot) bool {
+func useRoom(rooms map[string]queue.Room, b *bots.Bot) bool {
 	if b == nil || b.Push == nil {
 		return true // it is settled without a lane
 	}
@@ -251,17 +249,19 @@ func takeRoom(rooms map[string]queue.Room, b *bots.Bot) bool {
 	return true
 }
 
-// takeOld takes the calls of destinations that are down which have been due for
+// submitOld submits the calls of destinations that are down which have been due for
 // longer than all attempts of a delivery may take: the decision on them is to
 // withdraw them. Nothing else would look at them: a blocked lane takes only a
 // probe now and then. Those of destinations that answer, also after a long stop
-// of the watcher itself, get their attempt.
-func (r *Retrier) takeOld(ctx context.Context, now time.Time) error {
+// of the watcher itself, get their attempt. The time for which an operator held
+// their bot does not count.
+func (r *Retrier) submitOld(ctx context.Context, now time.Time) error {
 	down := r.o.Road.Queue().DownKeys()
 	if r.o.MaxAge <= 0 || len(down) == 0 {
 		return nil
 	}
-	only := r.o.Bots.Set().IDsOf(down)
+	set := r.o.Bots.Set()
+	only := set.IDsOf(func(b *bots.Bot) bool { return b.Push != nil && down[b.Push.Destination] && !r.o.Road.Held(b) })
 	if len(only) == 0 {
 		return nil
 	}
@@ -275,6 +275,9 @@ func (r *Retrier) takeOld(ctx context.Context, now time.Time) error {
 				return err
 			}
 			for _, found := range due {
+				if paused := r.o.Road.Paused(set.Bot(found.Bot), found.At, now); now.Sub(found.At)-paused <= r.o.MaxAge {
+					continue
+				}
 				if ok, err := in.SubmitDue(ctx, dispatch.Event{ID: found.ID}); !ok {
 					return stoppedIsFine(err)
 				}
@@ -304,7 +307,7 @@ func (r *Retrier) expect(at time.Time) {
 // that is due, it looks again soon; where nothing can be taken, it does not.
 func (r *Retrier) pause(now time.Time, seen look) time.Duration {
 	r.rest = min(2*max(r.rest, leastRest), pollEvery)
-	if seen.taken {
+	if seen.some {
 		r.rest = leastRest
 	}
 	switch {
@@ -316,7 +319,7 @@ func (r *Retrier) pause(now time.Time, seen look) time.Duration {
 	rest := pollEvery
 	for _, p := range r.partitions {
 		for class := range classes {
-			if len(p.behind[class]) > 0 {
+			if len(p.backlog[class]) > 0 {
 				rest = r.rest
 			}
 		}
