@@ -23,6 +23,7 @@ type commands struct {
 	Run     runCmd     `cmd:"" help:"Follow the calls and push each stored result to its bot's CRM."`
 	Preview previewCmd `cmd:"" help:"Print what would be sent for a call, without sending it."`
 	Lint    lintCmd    `cmd:"" help:"Check the configuration of bots."`
+	Vars    varsCmd    `cmd:"" help:"List every name that a mapper can use, with its value in real calls."`
 	Check   checkCmd   `cmd:"" help:"Check what a deployment needs of MongoDB and of its bots."`
 	Calls   callsCmd   `cmd:"" help:"List calls by what became of them, or count them by error, bot or host."`
 	Resume  resumeCmd  `cmd:"" help:"Look at the saved position, or move it."`

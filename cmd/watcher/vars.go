@@ -1,0 +1,271 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/cxbridge/watcher/internal/bots"
+	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/cli"
+	"github.com/cxbridge/watcher/internal/config"
+	"github.com/cxbridge/watcher/internal/dispatch"
+	"github.com/cxbridge/watcher/internal/mapping"
+)
+
+type varsCmd struct {
+	SessionID string `name:"session-id" placeholder:"ID" help:"The names of this call, with their values."`
+	Bot       string `placeholder:"BOT" help:"The names in the last calls of this bot, by its id or name, with how often each is filled."`
+	Calls     int    `default:"20" placeholder:"N" help:"How many calls of the bot are read, the newest, at most 500."`
+	Call      string `placeholder:"FILE" help:"Calls as MongoDB Extended JSON instead, without a database; - is standard input."`
+	All       bool   `help:"Also names that none of the calls has a value for."`
+	outputFlag
+	config.Mongo
+	config.Render
+}
+
+// mostVarsCalls bounds --calls; varsTime is how far back calls of a bot are looked for.
+const (
+	mostVarsCalls = 500
+	varsTime      = 90 * 24 * time.Hour
+)
+
+// varsResult is what the command prints.
+type varsResult struct {
+	Bot       string             `json:"bot_id,omitempty"`
+	Calls     []string           `json:"calls"` // session ids, the newest first
+	Read      string             `json:"read"`  // in words
+	Variables []mapping.Variable `json:"variables"`
+	Left      int                `json:"variables_left"` // names beyond the limit
+}
+
+// Run prints every name that a mapper can use.
+func (v *varsCmd) Run(ctx context.Context, std cli.Streams) error {
+	c, err := v.config()
+	if err != nil {
+		return err
+	}
+	found, err := v.find(ctx, &c, std.In)
+	if err != nil {
+		return err
+	}
+	result := found.result(&c)
+	if !v.All && v.Output != "json" {
+		result.Variables = slices.DeleteFunc(result.Variables, func(one mapping.Variable) bool { return one.Filled == 0 })
+	}
+	return v.print(std.Out, result, func(w io.Writer) error { return printVars(w, result, v.All) })
+}
+
+func (v *varsCmd) config() (config.Config, error) {
+	c := config.Default()
+	c.Mongo, c.Render = v.Mongo, v.Render
+	bad := v.outputFlag.check()
+	given := 0
+	for _, text := range []string{v.SessionID, v.Bot, v.Call} {
+		if text != "" {
+			given++
+		}
+	}
+	if given != 1 {
+		bad.add("session-id", errors.New("give one of --session-id, --bot and --call"))
+	}
+	if v.Calls < 1 || v.Calls > mostVarsCalls {
+		bad.add("calls", fmt.Errorf("%d is not from 1 to %d", v.Calls, mostVarsCalls))
+	}
+	if v.Call != "" {
+		c.MongoURI = unusedURI
+	}
+	return c, checked(&c, bad)
+}
+
+// foundCalls are the calls that names are taken from.
+type foundCalls struct {
+	calls []calls.Call
+	bots  *bots.Set
+	bot   *bots.Bot // that was asked for
+	read  string
+}
+
+func (v *varsCmd) find(ctx context.Context, c *config.Config, stdin io.Reader) (*foundCalls, error) {
+	if v.Call == "" {
+		return v.stored(ctx, c)
+	}
+	docs, err := readDocuments(v.Call, stdin)
+	if err != nil {
+		return nil, cli.Usage(config.Fault{Setting: "call", Reason: err.Error()})
+	}
+	f := &foundCalls{bots: bots.NewSet(nil), read: count(len(docs), "call") + " of " + v.Call}
+	for _, doc := range docs {
+		f.calls = append(f.calls, calls.Decode(doc))
+	}
+	return f, nil
+}
+
+// stored reads the calls and their bots from the database.
+func (v *varsCmd) stored(ctx context.Context, c *config.Config) (*foundCalls, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, commandTimeout, errCommandTimeout)
+	defer cancel()
+	db, closeDB, err := openDatabase(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	defer closeDB()
+	format, _ := calls.ParseTimeFormat(c.TimeFormat) // checked with the flags
+	all, err := bots.ReadAll(ctx, db.Collection(c.BotsCollection), bots.Options{TimeFormat: format})
+	if err != nil {
+		return nil, err
+	}
+	f := &foundCalls{bots: bots.NewSet(all)}
+	store := calls.NewStore(db.Collection(c.CallsCollection))
+	query, most := calls.Stored{Sessions: []string{v.SessionID}}, mostVarsCalls
+	if v.Bot != "" {
+		if f.bot, err = f.bots.Find(v.Bot); err != nil {
+			return nil, cli.Usage(config.Fault{Setting: "bot", Reason: err.Error()})
+		}
+		query = calls.Stored{Bots: calls.IDForms(f.bot.RawID), From: time.Now().Add(-varsTime), NewestFirst: true}
+		most = v.Calls
+	}
+	ids, err := newest(ctx, store, query, most)
+	if err != nil {
+		return nil, err
+	}
+	if len(ids) == 0 && v.SessionID != "" {
+		return nil, cli.Usage(config.Fault{Setting: "session-id", Reason: fmt.Sprintf("no call in %s.%s with a result has session_id %q", c.Database, c.CallsCollection, v.SessionID)})
+	}
+	// One at a time: a document may have 16 MB.
+	for _, id := range ids {
+		err := store.Load(ctx, calls.Read{IDs: []bson.RawValue{id}}, func(call calls.Call) bool {
+			f.calls = append(f.calls, call)
+			return true
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	f.read = count(len(f.calls), "call") + ", read one by one"
+	if v.Bot != "" {
+		f.read = fmt.Sprintf("the newest %s of the last %d days", count(len(f.calls), "call"), varsTime/(24*time.Hour))
+	}
+	return f, nil
+}
+
+// errEnough ends a Select that has found what it needs.
+var errEnough = errors.New("enough")
+
+// newest returns the ids of the results that a query finds, at most so many.
+func newest(ctx context.Context, store *calls.Store, q calls.Stored, most int) ([]bson.RawValue, error) {
+	var ids []bson.RawValue
+	err := store.Select(ctx, q, func(call calls.Call) error {
+		ids = append(ids, bson.RawValue{Type: call.ID.Type, Value: slices.Clone(call.ID.Value)})
+		if len(ids) == most {
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return ids, err
+}
+
+// result collects the names of all calls, each in the style of its bot.
+func (f *foundCalls) result(c *config.Config) varsResult {
+	var all mapping.Collector
+	r := varsResult{Calls: []string{}, Read: f.read}
+	for i := range f.calls {
+		call := &f.calls[i]
+		bot := f.bots.Bot(call.Bot)
+		if bot == nil {
+			bot = &bots.Bot{}
+		}
+		r.Calls = append(r.Calls, call.Name())
+		all.Add(dispatch.Variables(call, bot, dispatch.PrepareEnv{AnalysisSeeds: c.AnalysisKeys}))
+	}
+	if f.bot != nil {
+		r.Bot = f.bot.ID
+	}
+	r.Variables, r.Left = all.Variables(), all.Left
+	return r
+}
+
+// The widths of a table of 100 columns.
+const (
+	varsToken = 40
+	varsValue = 34
+)
+
+// printVars prints a block for each namespace: the token, its short form, how often
+// it is filled, its type and a value.
+func printVars(w io.Writer, r varsResult, all bool) error {
+	var out strings.Builder
+	fmt.Fprintf(&out, "From %s.\n", oneLine(r.Read))
+	table := tabwriter.NewWriter(&out, 0, 4, 2, ' ', 0)
+	namespace := ""
+	for i := range r.Variables {
+		v := &r.Variables[i]
+		if v.Namespace != namespace {
+			namespace = v.Namespace
+			_ = table.Flush() // into memory
+			fmt.Fprintf(&out, "\n%s\n", namespaceTitles[namespace])
+		}
+		value := ""
+		if len(v.Examples) > 0 {
+			value = v.Examples[0]
+		}
+		fmt.Fprintf(table, "  %s\t%d/%d\t%s\t%s\n", fit(v.Token, varsToken), v.Filled, v.Calls, strings.Join(v.Types, ", "), fit(value, varsValue))
+	}
+	_ = table.Flush()
+	out.WriteString(shortForms(r.Variables))
+	out.WriteString("Inside an object or a list the path goes on: {{crm.owner.name}}, {{result.transcript.0.content}}.\n")
+	if !all {
+		out.WriteString("\nNames without a value are left out; --all shows them, --output json where each comes from.\n")
+	}
+	if r.Left > 0 {
+		fmt.Fprintf(&out, "%s left out: these calls have too many.\n", count(r.Left, "name"))
+	}
+	_, err := io.WriteString(w, out.String())
+	return err
+}
+
+// shortForms says in one paragraph which names need their namespace.
+func shortForms(all []mapping.Variable) string {
+	var shadowed []string
+	for i := range all {
+		if v := &all[i]; v.ShadowedBy != "" {
+			_, field, _ := strings.Cut(v.Name, ".")
+			shadowed = append(shadowed, fmt.Sprintf("  {{%s}} is %s, not %s\n", oneLine(field), oneLine(v.ShadowedBy), oneLine(v.Name)))
+		}
+	}
+	text := "\nNames of system, crm and call also work without their namespace"
+	if len(shadowed) == 0 {
+		return text + ".\n"
+	}
+	return text + ", but:\n" + strings.Join(shadowed, "")
+}
+
+// namespaceTitles say what a namespace is.
+var namespaceTitles = map[string]string{
+	calls.NamespaceSystem:   "system: the moment at which the result was stored",
+	calls.NamespaceCRM:      "crm: what the CRM gave for this customer (crm_data)",
+	calls.NamespaceCall:     "call: what came with the call (connected_event, SIP headers)",
+	calls.NamespaceResult:   "result: the call itself",
+	calls.NamespaceAnalysis: "analysis: what the analysis found (post_call_analysis)",
+	calls.NamespaceQC:       "qc: the quality check (qc_analysis)",
+}
+
+// fit is a text on one line of at most so many characters.
+func fit(text string, width int) string {
+	text = strings.TrimSpace(oneLine(text))
+	runes := []rune(text)
+	if len(runes) <= width {
+		return text
+	}
+	return string(runes[:width-1]) + "…"
+}
