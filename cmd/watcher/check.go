@@ -200,7 +200,7 @@ func (d *deployment) bots(ctx context.Context) {
 	}
 	pushes, unusable := 0, 0
 	for _, b := range all {
-		r := lint(b, nil, nil)
+		r := lint(&lintBot{Bot: b}, nil, nil)
 		if r.Pushes {
 			pushes++
 		}

@@ -5,52 +5,67 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
+	"github.com/cxbridge/watcher/internal/dispatch"
+	"github.com/cxbridge/watcher/internal/mapping"
 )
 
 type lintCmd struct {
-	Bot   []string `placeholder:"FILE" help:"Bots as MongoDB Extended JSON; - is standard input, repeatable. Default: all bots of the database."`
-	Level string   `default:"warning" placeholder:"LEVEL" help:"The least that is shown: error, warning or info."`
-	outputFlag
+	Bot    []string `placeholder:"FILE" help:"Bots as MongoDB Extended JSON; - is standard input, repeatable. With --calls also the id or the name of a bot of the database. Default: all bots of the database."`
+	Calls  int      `default:"0" placeholder:"N" help:"Also render the newest N calls of each bot, and tell which keys are filled; at most 500."`
+	Level  string   `default:"warning" placeholder:"LEVEL" help:"The least that is shown: error, warning or info."`
+	FailOn string   `default:"error" placeholder:"LEVEL" help:"The least that makes the exit status 1: error or warning."`
+	Output string   `default:"table" placeholder:"HOW" help:"table, json or sarif (for code hosts)."`
+
 	TimeFormat  string   `placeholder:"FORMAT" help:"Format of times where the bot names none."`
 	AnalysisKey []string `placeholder:"NAME" help:"One more analysis.* key that exists; repeatable."`
 	config.Mongo
 	config.Network
 }
 
-// Run prints what is wrong with bots. It fails when one of them cannot push.
+// Run prints what is wrong with bots. It fails by --fail-on.
 func (l *lintCmd) Run(ctx context.Context, std cli.Streams) error {
 	c, err := l.config()
 	if err != nil {
 		return err
 	}
-	docs, err := l.documents(ctx, &c, std.In)
-	if err != nil {
-		return err
-	}
-	format, _ := calls.ParseTimeFormat(c.TimeFormat) // checked with the flags
 	guard, err := l.Guard()
 	if err != nil {
 		return err
 	}
-	results := make([]lintResult, len(docs))
-	for i, doc := range docs {
-		results[i] = lint(bots.Compile(doc, bots.Options{TimeFormat: format, Guard: guard}), l.AnalysisKey, l.levels())
-	}
-	if err := l.print(std.Out, results, func(w io.Writer) error { return printLint(w, results) }); err != nil {
+	format, _ := calls.ParseTimeFormat(c.TimeFormat) // checked with the flags
+	compile := bots.Options{TimeFormat: format, Guard: guard}
+	all, err := l.bots(ctx, &c, compile, std.In)
+	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(results, func(r lintResult) bool { return r.errors > 0 }) {
+	results := make([]lintResult, len(all))
+	for i := range all {
+		results[i] = lint(&all[i], l.AnalysisKey, l.levels())
+	}
+	switch l.Output {
+	case "json":
+		err = writeJSON(std.Out, results)
+	case "sarif":
+		err = writeJSON(std.Out, sarifOf(results))
+	default:
+		err = printLint(std.Out, results)
+	}
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(results, func(r lintResult) bool { return r.errors > 0 || l.FailOn == "warning" && r.warnings > 0 }) {
 		return cli.ErrSilent
 	}
 	return nil
@@ -60,13 +75,22 @@ func (l *lintCmd) config() (config.Config, error) {
 	c := config.Default()
 	var bad faults
 	c.Mongo, c.TimeFormat = l.Mongo, l.TimeFormat
-	if len(l.Bot) > 0 {
+	if len(l.Bot) > 0 && l.Calls == 0 {
 		c.MongoURI = unusedURI
 	}
 	if len(l.levels()) == 0 {
 		bad.add("level", fmt.Errorf("%q is not error, warning or info", l.Level))
 	}
-	return c, checked(&c, append(bad, l.check()...))
+	if l.FailOn != "error" && l.FailOn != "warning" {
+		bad.add("fail-on", fmt.Errorf("%q is not error or warning", l.FailOn))
+	}
+	if l.Calls < 0 || l.Calls > mostVarsCalls {
+		bad.add("calls", fmt.Errorf("%d is not from 0 to %d", l.Calls, mostVarsCalls))
+	}
+	if !slices.Contains([]string{"table", "json", "sarif"}, l.Output) {
+		bad.add("output", fmt.Errorf("%q is not table, json or sarif", l.Output))
+	}
+	return c, checked(&c, bad)
 }
 
 // levels are those that are shown; none for a flag that names no level.
@@ -75,26 +99,44 @@ func (l *lintCmd) levels() []bots.Level {
 	return all[:slices.Index(all, bots.Level(l.Level))+1]
 }
 
-func (l *lintCmd) documents(ctx context.Context, c *config.Config, stdin io.Reader) ([]bson.Raw, error) {
-	if len(l.Bot) == 0 {
-		return storedBots(ctx, c)
-	}
-	var all []bson.Raw
+// lintBot is a bot that is checked.
+type lintBot struct {
+	*bots.Bot
+	file  string         // it comes from, "" for the database
+	fills *mapping.Fills // nil without --calls, and where it cannot push
+	read  int            // calls
+}
+
+// bots reads the bots that the flags name, and with --calls what their newest calls
+// come to.
+func (l *lintCmd) bots(ctx context.Context, c *config.Config, compile bots.Options, stdin io.Reader) ([]lintBot, error) {
+	var all []lintBot
+	var named []string // of the database
 	var bad []error
-	for _, file := range l.Bot {
-		docs, err := readDocuments(file, stdin)
+	for _, text := range l.Bot {
+		if _, err := os.Stat(text); l.Calls > 0 && text != "-" && errors.Is(err, fs.ErrNotExist) {
+			named = append(named, text)
+			continue
+		}
+		docs, err := readDocuments(text, stdin)
 		if err != nil {
 			bad = append(bad, config.Fault{Setting: "bot", Reason: err.Error()})
 		}
-		all = append(all, docs...)
+		for _, doc := range docs {
+			all = append(all, lintBot{Bot: bots.Compile(doc, compile), file: text})
+		}
 	}
 	if err := errors.Join(bad...); err != nil {
 		return nil, cli.Usage(err)
 	}
-	return all, nil
+	if len(l.Bot) > 0 && l.Calls == 0 {
+		return all, nil
+	}
+	return l.stored(ctx, c, compile, all, named)
 }
 
-func storedBots(ctx context.Context, c *config.Config) ([]bson.Raw, error) {
+// stored adds the bots of the database, and reads calls for --calls.
+func (l *lintCmd) stored(ctx context.Context, c *config.Config, compile bots.Options, all []lintBot, named []string) ([]lintBot, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, commandTimeout, errCommandTimeout)
 	defer cancel()
 	db, closeDB, err := openDatabase(ctx, c)
@@ -102,7 +144,69 @@ func storedBots(ctx context.Context, c *config.Config) ([]bson.Raw, error) {
 		return nil, err
 	}
 	defer closeDB()
-	return findAll(ctx, db.Collection(c.BotsCollection), options.Find())
+	if len(all) == 0 || len(named) > 0 {
+		stored, err := bots.ReadAll(ctx, db.Collection(c.BotsCollection), compile)
+		if err != nil {
+			return nil, err
+		}
+		slices.SortFunc(stored, func(a, b *bots.Bot) int { return strings.Compare(a.ID, b.ID) })
+		set := bots.NewSet(stored)
+		if len(named) > 0 {
+			stored = nil
+		}
+		for _, text := range named {
+			b, err := set.Find(text)
+			if err != nil {
+				return nil, cli.Usage(config.Fault{Setting: "bot", Reason: err.Error() + ", nor such a file"})
+			}
+			stored = append(stored, b)
+		}
+		for _, b := range stored {
+			all = append(all, lintBot{Bot: b})
+		}
+	}
+	store := calls.NewStore(db.Collection(c.CallsCollection))
+	for i := range all {
+		if l.Calls == 0 || !all[i].Usable() {
+			continue
+		}
+		if err := all[i].fill(ctx, store, l.Calls, l.AnalysisKey); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// fill renders the newest calls of the bot.
+func (b *lintBot) fill(ctx context.Context, store *calls.Store, most int, seeds []string) error {
+	b.fills = mapping.NewFills(b.Push.Mapper, bots.MaxPayload)
+	ids, err := newest(ctx, store, calls.Stored{Bots: calls.IDForms(b.RawID), From: time.Now().Add(-varsTime), NewestFirst: true}, most)
+	if err != nil {
+		return err
+	}
+	fields := append(bots.Fields([]*bots.Bot{b.Bot}), calls.RolesField)
+	if slices.Contains(fields, strings.TrimSuffix(calls.RolesField, ".role")) {
+		fields = fields[:len(fields)-1] // the whole transcript is read
+	}
+	for _, id := range ids {
+		err := store.Load(ctx, calls.Read{IDs: []bson.RawValue{id}, Fields: fields}, func(call calls.Call) bool {
+			b.fills.Add(dispatch.Variables(&call, b.Bot, dispatch.PrepareEnv{AnalysisSeeds: seeds, RecordingURL: linkStandIn(&call)}), call.CompletedAt)
+			b.read++
+			return true
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// linkStandIn stands for the link of a recording, which takes the deployment's settings.
+func linkStandIn(call *calls.Call) string {
+	if call.Recording() == (calls.Recording{}) {
+		return ""
+	}
+	return "(recording link)"
 }
 
 // lintResult is what there is to say of one bot.
@@ -112,17 +216,33 @@ type lintResult struct {
 	Pushes   bool           `json:"pushes"` // has a push configuration, is enabled and has an address
 	Usable   bool           `json:"usable"` // nothing makes its pushes impossible
 	Warnings []bots.Warning `json:"warnings"`
-	errors   int
-	hidden   int // warnings of a level that is not shown
+	// Keys are what the mapper's keys came to in Calls calls; left out without --calls.
+	Keys  []mapping.Fill `json:"keys,omitempty"`
+	Calls int            `json:"calls,omitempty"`
+	file  string
+	errors, warnings,
+	hidden int // warnings of a level that is not shown
 }
 
-func lint(b *bots.Bot, seeds []string, shown []bots.Level) lintResult {
-	r := lintResult{BotID: b.ID, Name: b.Name, Warnings: []bots.Warning{}}
+// lint says what there is to say of a bot, the worst first.
+func lint(b *lintBot, seeds []string, shown []bots.Level) lintResult {
+	r := lintResult{BotID: b.ID, Name: b.Name, Warnings: []bots.Warning{}, file: b.file}
 	r.Pushes = b.Push != nil && b.Push.Enabled && b.Push.HasURL
 	r.Usable = b.Push == nil || b.Usable()
-	for _, w := range append(b.Warnings[:len(b.Warnings):len(b.Warnings)], b.Lint(nil, seeds)...) {
-		if w.Level == bots.LevelError {
+	all := slices.Concat(b.Warnings, b.Lint(nil, seeds))
+	if b.fills != nil {
+		r.Keys, r.Calls = b.fills.Keys(), b.read
+		all = append(all, fillWarnings(r.Keys, b.fills.Large)...)
+	}
+	rank := []bots.Level{bots.LevelError, bots.LevelWarning, bots.LevelInfo}
+	slices.SortStableFunc(all, func(x, y bots.Warning) int { return slices.Index(rank, x.Level) - slices.Index(rank, y.Level) })
+	for _, w := range all {
+		switch w.Level {
+		case bots.LevelError:
 			r.errors++
+		case bots.LevelWarning:
+			r.warnings++
+		case bots.LevelInfo:
 		}
 		if slices.Contains(shown, w.Level) {
 			r.Warnings = append(r.Warnings, w)
@@ -131,62 +251,4 @@ func lint(b *bots.Bot, seeds []string, shown []bots.Level) lintResult {
 		}
 	}
 	return r
-}
-
-// printLint prints a block for each bot that has something to say, and a sum.
-func printLint(w io.Writer, results []lintResult) error {
-	var out strings.Builder
-	table := tabwriter.NewWriter(&out, 0, 4, 2, ' ', 0)
-	var unusable, warnings, hidden int
-	for i := range results {
-		r := &results[i]
-		hidden += r.hidden
-		warnings += len(r.Warnings)
-		if !r.Usable {
-			unusable++
-		}
-		if len(r.Warnings) == 0 {
-			continue
-		}
-		title := r.BotID
-		if r.Name != "" {
-			title += " " + r.Name
-		}
-		if !r.Usable {
-			title += " (cannot push)"
-		}
-		fmt.Fprintln(table, oneLine(title))
-		for _, w := range r.Warnings {
-			hint := ""
-			if w.Suggestion != "" {
-				hint = "; try " + w.Suggestion
-			}
-			fmt.Fprintf(table, "  %s\t%s\t%s\t%s\n", w.Level, oneLine(w.Key), oneLine(w.Token), oneLine(w.Message+hint))
-		}
-		fmt.Fprintln(table)
-	}
-	_ = table.Flush() // into memory
-	sum := fmt.Sprintf("%s, %d that cannot push, %s", count(len(results), "bot"), unusable, count(warnings, "finding"))
-	if hidden > 0 {
-		sum += fmt.Sprintf(", %d more with --level info", hidden)
-	}
-	_, err := fmt.Fprintln(w, out.String()+sum)
-	return err
-}
-
-func count(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return fmt.Sprintf("%d %s", n, what)
-}
-
-// oneLine keeps text of a document from breaking the table or the terminal.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, s)
 }

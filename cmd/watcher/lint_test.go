@@ -2,8 +2,12 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/cxbridge/watcher/internal/cli"
 )
@@ -25,16 +29,21 @@ func TestLintTable(t *testing.T) {
 	}{
 		{"nothing to say", lintGood, nil, 0, "1 bot, 0 that cannot push, 0 findings, 1 more with --level info\n"},
 		{"a typo", lintTypo, nil, 0, `65f0c0ffee00000000000002 Typo Bot
-  warning  d  {{analysis.DISPOSTION}}  looks like a misspelt name; if it does not exist, "" is sent; try {{analysis.DISPOSITION}}
+  warning  d  {{analysis.DISPOSTION}}
+           looks like a misspelt name; if it does not exist, "" is sent; try
+           {{analysis.DISPOSITION}}
 
 1 bot, 0 that cannot push, 1 finding
 `},
 		{"a bot that cannot push", lintBroken, nil, cli.ExitFailed, `broken (cannot push)
-  error  post_call_push.url       has no scheme; try https://…
-  error  post_call_push.method    "PUT" is neither POST nor GET; try POST
+  error    post_call_push.url
+           has no scheme; try https://…
+  error    post_call_push.method
+           "PUT" is neither POST nor GET; try POST
 
 1 bot, 1 that cannot push, 2 findings
 `},
+		{"a typo that fails", lintTypo, []string{"--level", "error", "--fail-on", "warning"}, cli.ExitFailed, "1 bot, 0 that cannot push, 0 findings, 1 more with --level info\n"},
 		{"errors alone", lintTypo, []string{"--level", "error"}, 0, "1 bot, 0 that cannot push, 0 findings, 1 more with --level info\n"},
 		{"a bot without push", lintNoPush, []string{"--level", "info"}, 0, "1 bot, 0 that cannot push, 0 findings\n"},
 		{"a seed", lintGood, []string{"--level", "info", "--analysis-key", "own"}, 0, "1 bot, 0 that cannot push, 0 findings\n"},
@@ -127,5 +136,81 @@ func TestLintOfBadInput(t *testing.T) {
 				t.Errorf("%s: %q lacks %q", name, stderr, w)
 			}
 		}
+	}
+}
+
+func TestLintForCodeHosts(t *testing.T) {
+	bot := file(t, "bot.json", lintTypo)
+	stdout, stderr, code := invoke(t, "", "lint", "--bot", bot, "--output", "sarif")
+	if code != 0 || stderr != "" {
+		t.Fatalf("exit %d, %s", code, stderr)
+	}
+	var got sarif
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Version != "2.1.0" || len(got.Runs) != 1 || len(got.Runs[0].Results) != 1 || len(got.Runs[0].Tool.Driver.Rules) != 1 {
+		t.Fatalf("%s", stdout)
+	}
+	r := got.Runs[0].Results[0]
+	if r.RuleID != "unknown_name" || r.Level != "warning" || !strings.Contains(r.Message.Text, "{{analysis.DISPOSITION}}") ||
+		r.Locations[0].Physical.Artifact.URI != bot || r.Locations[0].Logical[0].Name != "65f0c0ffee00000000000002/d" {
+		t.Errorf("%s", stdout)
+	}
+}
+
+// Over real calls, lint says how often each key is filled, and what never is.
+func TestLintWithCalls(t *testing.T) {
+	at := time.Now()
+	docs := map[string][]any{"bots": {
+		bson.M{"_id": "sales", "name": "Sales", "timezone": "UTC", "post_call_push": bson.M{"url": "https://crm.example.com", "key_mapper": bson.D{
+			{Key: "phone", Value: "{{call.phone}}"}, {Key: "lead", Value: bson.D{{Key: "id", Value: "{{crm.lead_id}}"}}}, {Key: "typo", Value: "{{crm.led}}"},
+			{Key: "items", Value: "{{crm.items}}"}, {Key: "gone", Value: "{{crm.gone}}"}, {Key: "fixed", Value: "x"}, {Key: "d", Value: "{{analysis.DISPOSITION}}"},
+		}}},
+		bson.M{"_id": "other", "timezone": "UTC"},
+	}}
+	for i := range 20 {
+		crm := bson.M{"lead_id": fmt.Sprint("L", i), "items": bson.A{1, 2}}
+		if i >= 10 { // the older ones
+			crm["gone"] = "was here"
+		}
+		docs["calls"] = append(docs["calls"], bson.M{"_id": i, "session_id": fmt.Sprint(i), "bot_id": "sales", "completed_at": at.Add(-time.Duration(i) * time.Minute),
+			"connected_event": bson.M{"phone": "+919812345678"}, "crm_data": crm, "transcript": bson.A{bson.M{"role": "user"}}})
+	}
+	uri := stored(t, docs)
+	args := []string{"lint", "--bot", "sales", "--calls", "18", "--mongo-uri", uri, "--database", "cxbridge"}
+	stdout, stderr, code := invoke(t, "", append(args, "--output", "json")...)
+	var got []lintResult
+	if err := json.Unmarshal([]byte(stdout), &got); code != 0 || err != nil || len(got) != 1 || got[0].Calls != 18 {
+		t.Fatalf("exit %d, %v, %s%s", code, err, stdout, stderr)
+	}
+	var keys []string
+	for _, k := range got[0].Keys {
+		keys = append(keys, fmt.Sprintf("%s %d %d %d %d %d-%d %v", k.Key, k.Filled, k.Empty, k.Unresolved, k.JSON, k.Shortest, k.Longest, k.FilledUntil.IsZero()))
+		for _, example := range k.Examples {
+			if strings.Contains(example, "98123456") {
+				t.Errorf("%s shows a number: %s", k.Key, example)
+			}
+		}
+	}
+	if want := "phone 18 0 0 0 13-13 true|lead.id 18 0 0 0 2-3 true|typo 0 18 18 0 0-0 true|items 18 0 0 18 5-5 true|gone 8 10 10 0 8-8 false|d 0 18 0 0 0-0 true"; strings.Join(keys, "|") != want {
+		t.Errorf("got  %s\nwant %s", strings.Join(keys, "|"), want)
+	}
+	stdout, _, code = invoke(t, "", append(args, "--fail-on", "warning")...)
+	if code != cli.ExitFailed {
+		t.Errorf("exit %d", code)
+	}
+	for _, part := range []string{"a name of it exists in none of 18 calls", "was filled until the result of", "in the newest 18 calls:"} {
+		if !strings.Contains(stdout, part) {
+			t.Errorf("%q is not in\n%s", part, stdout)
+		}
+	}
+	for line := range strings.Lines(stdout) {
+		if n := len([]rune(line)); n > lintWidth+1 {
+			t.Errorf("a line of %d characters: %s", n, line)
+		}
+	}
+	if _, stderr, code := invoke(t, "", "lint", "--bot", "nobody", "--calls", "5", "--mongo-uri", uri, "--database", "cxbridge"); code != cli.ExitUsage || !strings.Contains(stderr, "nor such a file") {
+		t.Errorf("exit %d, %s", code, stderr)
 	}
 }

@@ -49,6 +49,8 @@ const (
 	CodeFlatName         Code = "flat_name"         // without prefix, but exists only under analysis, result or qc
 	CodeNotRendered      Code = "not_rendered"      // a token where none is rendered
 	CodeOtherSyntax      Code = "other_syntax"      // the template of another tool, a name without braces, an odd key
+	CodeNeverFilled      Code = "never_filled"      // no real call fills the key; only lint with calls can tell
+	CodeWentEmpty        Code = "went_empty"        // real calls filled it once, and do no more; the same
 	CodeNotJSON          Code = "not_json"          // begins like JSON and is sent as text
 )
 
