@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -109,7 +110,7 @@ func fuzzOne(t *testing.T, d *Dispatcher, c candidate, res push.Result) {
 
 // answeredBy is an answer as an attempt has it, without the network.
 func answeredBy(r *push.Request, res push.Result) push.Result {
-	res.Body = r.Redact.Redact(res.Body)
+	res.Body = strings.ToValidUTF8(r.Redact.Redact(res.Body), "?") // as Send leaves it
 	switch {
 	case res.HTTPStatus >= 200 && res.HTTPStatus < 300:
 		res.Class = push.ClassOK
