@@ -110,7 +110,7 @@ func maskMail(text string) string {
 			out.WriteString(text)
 			return out.String()
 		}
-		begin := strings.LastIndexFunc(local, func(r rune) bool { return !mailRune(r) }) + 1
+		begin := len(strings.TrimRightFunc(local, mailRune))
 		first, _ := utf8.DecodeRuneInString(rest)
 		if begin < len(local) && (unicode.IsLetter(first) || unicode.IsDigit(first)) {
 			local = local[:begin] + hidden
