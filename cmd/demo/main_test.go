@@ -6,10 +6,13 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"regexp"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/alecthomas/kong"
 
 	"github.com/cxbridge/watcher/internal/app"
 	"github.com/cxbridge/watcher/internal/cli"
@@ -175,5 +178,24 @@ func TestDemoBesideAWatcher(t *testing.T) {
 	}
 	if _, stderr, code := invoke(t, args[:6]...); code != cli.ExitUsage || !strings.Contains(stderr, "--watcher") {
 		t.Errorf("without a watcher: exit %d, %s", code, stderr)
+	}
+}
+
+// The arguments of the demo in deploy/compose are those that it takes.
+func TestTheComposeFileNamesFlagsOfTheDemo(t *testing.T) {
+	text, err := os.ReadFile("../../deploy/compose/compose.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var args []string
+	for _, m := range regexp.MustCompile(`(?m)^      - (--[a-z].*)$`).FindAllStringSubmatch(string(text), -1) {
+		args = append(args, m[1])
+	}
+	parser, err := kong.New(&show{}, config.Options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parser.Parse(args); err != nil || len(args) < 5 {
+		t.Errorf("%q: %v", args, err)
 	}
 }
