@@ -15,7 +15,7 @@ const privileges = [
   {"db": "", "collection": "bots", "actions": ["find", "changeStream"]},
   {"db": "", "collection": "system_settings", "actions": ["find"]},
   {"db": "", "collection": "watcher_resume", "actions": ["find", "insert", "update", "remove"]},
-  {"db": "", "collection": "watcher_skips", "actions": ["find", "insert", "createIndex", "listIndexes"]},
+  {"db": "", "collection": "watcher_skips", "actions": ["find", "insert", "update", "createIndex", "dropIndex"]},
   {"db": "local", "collection": "oplog.rs", "actions": ["find"]},
   {"db": "config", "collection": "version", "actions": ["find"]}
 ];
