@@ -3,7 +3,8 @@
 #   docker build -t watcher .                        the product
 #   docker build -t watcher-demo --target demo .     the whole road on one machine
 
-FROM golang:1.26 AS build
+# Built on the machine's own architecture, for the one that is asked for.
+FROM --platform=$BUILDPLATFORM golang:1.26 AS build
 WORKDIR /src
 
 # Modules first: this layer is built again only when they change.
@@ -14,8 +15,13 @@ COPY cmd cmd
 COPY internal internal
 COPY pkg pkg
 ARG VERSION=dev
-RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false \
-      -ldflags "-s -w -X main.version=${VERSION}" -o /bin/ ./cmd/watcher ./cmd/demo \
+ARG COMMIT
+ARG DATE
+ARG TARGETOS
+ARG TARGETARCH
+RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -buildvcs=false \
+      -ldflags "-s -w -X main.version=${VERSION} -X main.commit=${COMMIT} -X main.date=${DATE}" \
+      -o /bin/ ./cmd/watcher ./cmd/demo \
  && mkdir -p /out/etc/ssl/certs \
  && cp -L /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/ \
  && cp "$(go env GOROOT)/lib/time/zoneinfo.zip" /out/zoneinfo.zip

@@ -11,7 +11,7 @@ ABUSE_SECONDS ?= 30
 LINT      = go tool -modfile=tools/go.mod golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fmt bench fuzz chaos abuse cover demo vectors rules dashboards image ci clean
+.PHONY: help build test lint fmt bench fuzz chaos abuse cover demo vectors rules dashboards manifests image ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ rules: ## the Prometheus rules and every expression; needs promtool
 
 dashboards: ## write the JSON of the dashboards and the table of metrics
 	go test ./dashboards -run 'TestGenerated|TestReadme' -update
+
+manifests: ## the manifests below deploy/, and what in them is made from dashboards/
+	cd deploy/check && go test -count=1 ./... -update
 
 image: ## container image IMAGE (watcher:VERSION)
 	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .

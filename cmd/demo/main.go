@@ -36,6 +36,12 @@ type show struct {
 	Keep     bool       `help:"Go on until interrupted, for looking at the metrics."`
 	Listen   string     `default:"127.0.0.1:0" placeholder:"ADDR" help:"Address of the status page, /metrics, /livez and /readyz; port 0 takes a free one."`
 	LogLevel slog.Level `default:"error" placeholder:"LEVEL" help:"What the watcher logs to standard error: debug, info, warn or error."`
+	CRM      string     `name:"crm-listen" default:"127.0.0.1:0" placeholder:"ADDR" help:"Address of the CRMs."`
+
+	MongoURI secret.Text `name:"mongo-uri" placeholder:"URI" help:"Write to this MongoDB, beside a watcher that runs already, in the place of one of its own. There must be no calls in it yet."`
+	Database string      `default:"cxbridge" placeholder:"NAME" help:"With --mongo-uri: the database that is written to."`
+	Watcher  string      `placeholder:"HOST:PORT" help:"With --mongo-uri: where that watcher serves /readyz."`
+	CRMURL   string      `name:"crm-url" placeholder:"URL" help:"With --mongo-uri: where that watcher reaches the CRMs; default their address."`
 }
 
 func main() { os.Exit(cli.Main("demo", run)) }
@@ -54,7 +60,11 @@ var (
 
 // Run plays the demo. It fails when a call ended as it should not.
 func (s *show) Run(ctx context.Context, std cli.Streams) error {
-	cfg, script := s.config(), demo.Options{Calls: s.Calls, Rate: s.Rate, Seed: s.Seed, Keep: s.Keep}
+	cfg, script := s.config(), demo.Options{Calls: s.Calls, Rate: s.Rate, Seed: s.Seed, Keep: s.Keep, CRMAddr: s.CRM}
+	script.Out, script.Color = std.Out, cli.WantsColor(std.Out)
+	if s.MongoURI.IsSet() {
+		return s.beside(ctx, script)
+	}
 	if err := errors.Join(script.Validate(), cfg.Check()); err != nil {
 		return cli.Usage(err)
 	}
@@ -81,7 +91,6 @@ func (s *show) Run(ctx context.Context, std cli.Streams) error {
 	defer func() { _ = client.Disconnect(below) }()
 
 	script.DB, script.MongoURI = client.Database(cfg.Database), server.URI()
-	script.Out, script.Color = std.Out, cli.WantsColor(std.Out)
 	play, err := demo.New(script)
 	if err != nil {
 		return err
@@ -112,6 +121,48 @@ func (s *show) Run(ctx context.Context, std cli.Streams) error {
 	}
 	return err
 }
+
+// beside plays the demo on a MongoDB that others run, as they run the watcher.
+func (s *show) beside(ctx context.Context, script demo.Options) error {
+	err := script.Validate()
+	if s.Watcher == "" {
+		err = errors.Join(err, config.Fault{Setting: "watcher", Reason: "is required with --mongo-uri"})
+	}
+	if err != nil {
+		return cli.Usage(err)
+	}
+	client, err := mongo.Connect(config.ClientOptions(s.MongoURI, connectTimeout))
+	if err != nil {
+		return fmt.Errorf("connect to MongoDB: %w", config.RedactURI(err, s.MongoURI))
+	}
+	defer func() { _ = client.Disconnect(context.WithoutCancel(ctx)) }()
+	script.DB, script.CRMURL = client.Database(s.Database), s.CRMURL
+	play, err := demo.New(script)
+	if err != nil {
+		return err
+	}
+	if err := play.Empty(ctx); err != nil {
+		return config.RedactURI(err, s.MongoURI)
+	}
+	if err := play.Prepare(ctx); err != nil {
+		return config.RedactURI(err, s.MongoURI)
+	}
+	defer func() { _ = play.Close() }() // closed by Run already, if it came to that
+	if err := world.WaitReady(ctx, s.Watcher); err != nil {
+		return err
+	}
+	sum, err := play.Run(ctx, "http://"+s.Watcher+"/metrics")
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return errInterrupted
+	case err == nil && !sum.OK():
+		return cli.ErrSilent // the demo has printed what is wrong
+	}
+	return err
+}
+
+// connectTimeout is how long a server of --mongo-uri is looked for.
+const connectTimeout = 30 * time.Second
 
 // config is what the watcher of the demo is told. Delays are short, so that a
 // person sees the second attempt.

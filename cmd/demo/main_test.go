@@ -4,13 +4,22 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"net/http"
+	"os"
 	"regexp"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/alecthomas/kong"
+
+	"github.com/cxbridge/watcher/internal/app"
 	"github.com/cxbridge/watcher/internal/cli"
+	"github.com/cxbridge/watcher/internal/config"
+	"github.com/cxbridge/watcher/internal/localmongo"
+	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
+	"github.com/cxbridge/watcher/pkg/secret"
 )
 
 func noEnv(string) (string, bool) { return "", false }
@@ -136,5 +145,57 @@ func TestDemoNamesEveryFlagThatCannotBeUsed(t *testing.T) {
 		if _, stderr, code := invoke(t, flag+"=none"); code != cli.ExitUsage || !strings.Contains(stderr, flag) {
 			t.Errorf("%s=none: exit %d, %s", flag, code, stderr)
 		}
+	}
+}
+
+// A demo beside a watcher that runs elsewhere, as in deploy/compose.
+func TestDemoBesideAWatcher(t *testing.T) {
+	server := localmongotest.Start(t, localmongo.Options{})
+	cfg := (&show{Listen: "127.0.0.1:0"}).config()
+	cfg.MongoURI = secret.Text(server.URI())
+	// The settings document comes after the start, so these are given as deploy/compose gives them.
+	cfg.Minio = config.Minio{Endpoint: "localhost:9000", AccessKey: "demo-access", SecretKey: "demo-secret", Bucket: "recordings", Secure: new(bool)}
+	watcher, err := app.New(cfg, app.Deps{Logger: slog.New(slog.DiscardHandler), Version: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- watcher.Run(ctx) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	args := []string{"--calls", "16", "--rate", "100", "--mongo-uri", server.URI(), "--watcher", watcher.Addr()}
+	stdout, stderr, code := invoke(t, args...)
+	if code != 0 || stderr != "" || !strings.Contains(stdout, "all 16 calls ended as they should") {
+		t.Errorf("exit %d, %s\n%s", code, stderr, stdout)
+	}
+	if _, stderr, code := invoke(t, args...); code == 0 || !strings.Contains(stderr, "has 16 calls already") {
+		t.Errorf("beside the calls of the first: exit %d, %s", code, stderr)
+	}
+	if _, stderr, code := invoke(t, args[:6]...); code != cli.ExitUsage || !strings.Contains(stderr, "--watcher") {
+		t.Errorf("without a watcher: exit %d, %s", code, stderr)
+	}
+}
+
+// The arguments of the demo in deploy/compose are those that it takes.
+func TestTheComposeFileNamesFlagsOfTheDemo(t *testing.T) {
+	text, err := os.ReadFile("../../deploy/compose/compose.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var args []string
+	for _, m := range regexp.MustCompile(`(?m)^      - (--[a-z].*)$`).FindAllStringSubmatch(string(text), -1) {
+		args = append(args, m[1])
+	}
+	parser, err := kong.New(&show{}, config.Options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parser.Parse(args); err != nil || len(args) < 5 {
+		t.Errorf("%q: %v", args, err)
 	}
 }

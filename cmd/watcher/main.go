@@ -35,9 +35,9 @@ type commands struct {
 
 type versionCmd struct{}
 
-// Run prints the version.
+// Run prints the version, and what it was built from.
 func (versionCmd) Run(std cli.Streams) error {
-	_, err := fmt.Fprintln(std.Out, "watcher", version)
+	_, err := fmt.Fprintln(std.Out, build())
 	return err
 }
 

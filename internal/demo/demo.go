@@ -43,6 +43,7 @@ type Options struct {
 	Out io.Writer       // what people read
 
 	CRMAddr string        // where the CRM listens; default 127.0.0.1 and any port
+	CRMURL  string        // where the watcher reaches it, without a final slash; default http:// and that address
 	Calls   int           // how many calls arrive, 1 to MaxCalls
 	Rate    float64       // how many in a second, above 0 and up to MaxRate
 	Seed    uint64        // the same seed gives the same calls
@@ -98,6 +99,18 @@ func New(o Options) (*Demo, error) {
 	}, nil
 }
 
+// Empty says whether the database has calls already: a demo writes beside nobody's,
+// and it compares all of them in the end.
+func (d *Demo) Empty(ctx context.Context) error {
+	switch n, err := d.platform.Calls.EstimatedDocumentCount(ctx); {
+	case err != nil:
+		return fmt.Errorf("count the calls in the database: %w", err)
+	case n > 0:
+		return fmt.Errorf("the database %s has %d calls already; a demo needs one without", d.o.DB.Name(), n)
+	}
+	return nil
+}
+
 // Prepare opens the CRM's listener and writes bots, settings and the indexes
 // that the platform has. Run serves the CRM; without a Run, Close the Demo.
 func (d *Demo) Prepare(ctx context.Context) error {
@@ -124,6 +137,9 @@ func (d *Demo) Prepare(ctx context.Context) error {
 func (d *Demo) CRMURL() string {
 	if d.crm.listener == nil {
 		return ""
+	}
+	if d.o.CRMURL != "" {
+		return d.o.CRMURL
 	}
 	return "http://" + d.crm.listener.Addr().String()
 }
