@@ -43,18 +43,6 @@ func TestTheCatalogueOfVariables(t *testing.T) {
 	}
 }
 
-// between puts a text between the two marks of a name.
-func between(t *testing.T, doc, name, text string) string {
-	t.Helper()
-	begin, end := "<!-- begin "+name+" -->\n", "<!-- end "+name+" -->"
-	head, rest, ok := strings.Cut(doc, begin)
-	_, tail, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatalf("the document has no part %q", name)
-	}
-	return head + begin + text + end + tail
-}
-
 func catalogue() string {
 	var out strings.Builder
 	namespace := ""
