@@ -127,7 +127,7 @@ func (d *Dispatcher) send(it *item) {
 		d.release(it)
 		return
 	}
-	d.metrics.bots.attempted(it.call.BotID, s.result.Class)
+	d.metrics.bots.attempted(it.bot, s.result.Class)
 	d.settle(it, decision, s)
 }
 
@@ -143,7 +143,10 @@ func (d *Dispatcher) render(it *item, now time.Time) (*push.Request, Decision) {
 	if it.bot.Push.NeedsRecording {
 		env.RecordingURL = d.o.Links.Link(it.call)
 	}
+	var unresolved misses
+	env.Render.Missed = unresolved.missed
 	request, err := Prepare(it.call, it.bot, env)
+	d.metrics.unresolved(it.bot.ID, &unresolved)
 	if err != nil {
 		return nil, Decision{Action: Finish, Reason: ReasonTooLarge, Status: calls.StatusFailed}
 	}
