@@ -47,8 +47,8 @@ func TestLanesTellOfAProblemUntilItIsOver(t *testing.T) {
 			t.Errorf("%+v", l)
 		}
 		p := l.Problem
-		if ProblemText(p) != "CRM answered answered 503" || !p.Since.Equal(begun) || p.Times < breakAfter || l.Deferred != 40-p.Times {
-			t.Errorf("%d deferred, %+v", l.Deferred, p)
+		if ProblemText(p) != "CRM answered answered 503" || !p.Since.Equal(begun) || p.Times < breakAfter || l.Deferrals != 40-p.Times {
+			t.Errorf("%d deferred, %+v", l.Deferrals, p)
 		}
 
 		r.mu.Lock()
@@ -57,7 +57,7 @@ func TestLanesTellOfAProblemUntilItIsOver(t *testing.T) {
 		<-time.After(10 * time.Minute)
 		synctest.Wait()
 		l = onlyLane(t, r)
-		if p := l.Problem; l.State != queue.Closed || l.Deferred != 0 || p.Times != 0 || !p.Since.IsZero() || p.Last.IsZero() {
+		if p := l.Problem; l.State != queue.Closed || l.Deferrals != 0 || p.Times != 0 || !p.Since.IsZero() || p.Last.IsZero() {
 			t.Errorf("after the end: %+v", l)
 		}
 	})
