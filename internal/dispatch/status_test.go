@@ -128,7 +128,9 @@ func TestTheWideLine(t *testing.T) {
 		r.answer = func(req *push.Request, _ int) push.Result {
 			switch {
 			case strings.Contains(req.URL, "b.example"):
-				return answered(404)
+				res := answered(404)
+				res.Body = "no such\nfield, call +49 171 2345678\x1b[31m" + strings.Repeat("x", 300)
+				return res
 			case strings.Contains(req.URL, "c.example"):
 				return answered(503)
 			}
@@ -138,13 +140,13 @@ func TestTheWideLine(t *testing.T) {
 			r.store("call-"+bot, bson.M{"bot_id": bot})
 			synctest.Wait()
 		}
-		always := []string{"attempts", "bot_id", "call_id", "delivery_id", "destination", "elapsed", "http_status", "level", "msg", "outcome", "since_stored", "time"}
+		always := []string{"attempts", "bot_id", "call_id", "delivery_id", "destination", "elapsed_ms", "http_status", "level", "msg", "outcome", "since_stored_ms", "time"}
 		want := []struct {
 			outcome, level, destination string
 			more                        []string
 		}{
 			{"ok", "INFO", "a.example.com/x", nil},
-			{"rejected", "WARN", "b.example.com", []string{"error"}},
+			{"rejected", "WARN", "b.example.com", []string{"answer", "error"}},
 			{"skipped", "INFO", "", []string{"error"}},
 			{"failed", "WARN", "", []string{"error"}},
 			{"rejected", "WARN", "c.example.com", []string{"error", "next_attempt_at"}},
@@ -161,6 +163,12 @@ func TestTheWideLine(t *testing.T) {
 			keys := slices.Sorted(maps.Keys(line))
 			if all := slices.Sorted(slices.Values(slices.Concat(always, w.more))); !slices.Equal(keys, all) {
 				t.Errorf("%s: keys %v, want %v", w.outcome, keys, all)
+			}
+			if text, ok := line["answer"].(string); ok && (len([]rune(text)) != maxAnswer || !strings.HasPrefix(text, "no such field, call ***78 [31mxxx")) {
+				t.Errorf("answer %q", text)
+			}
+			if _, ok := line["elapsed_ms"].(float64); !ok {
+				t.Errorf("elapsed_ms is %v", line["elapsed_ms"])
 			}
 			if line["msg"] != "delivery" || line["outcome"] != w.outcome || line["level"] != w.level || line["destination"] != w.destination {
 				t.Errorf("%s, want %+v", lines[i], w)
