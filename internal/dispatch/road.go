@@ -182,11 +182,17 @@ func reportOf(res *push.Result, cutOff bool) queue.Report {
 			r.Health = queue.Busy
 		}
 	}
-	if res.Err != nil {
+	switch {
+	case res.Wasteful: // whatever it says of the call
+		r.Health, r.Problem = queue.Down, problem{err: wasteful}
+	case res.Err != nil:
 		r.Problem = problem{status: res.HTTPStatus, err: res.Err.Error()}
 	}
 	return r
 }
+
+// wasteful is the problem of a destination that would cost the others too much.
+const wasteful = "its answers come in tiny pieces, or among much that carries nothing, and cost too much to read"
 
 // settle ends an item by its decision, and by the attempt if one was made: the
 // outcome is written, counted and logged, and then the event is done. It is the
