@@ -87,7 +87,14 @@ type Panel struct {
 	Targets     []Target       `json:"targets,omitempty"`
 	FieldConfig *fieldConfig   `json:"fieldConfig,omitempty"`
 	Options     map[string]any `json:"options,omitempty"`
-	Links       []Link         `json:"links,omitempty"`
+	// Transformations change what the queries found before it is shown.
+	Transformations []transformation `json:"transformations,omitempty"`
+	Links           []Link           `json:"links,omitempty"`
+}
+
+type transformation struct {
+	ID      string         `json:"id"`
+	Options map[string]any `json:"options"`
 }
 
 // Target is one query of a panel.
@@ -294,14 +301,25 @@ func (b *board) graph(title, description string, l look, w int, queries ...query
 	}, w, 8)
 }
 
-// table lists series with their newest number.
-func (b *board) table(title, description string, l look, w int, q query) {
-	t := targets([]query{q}, true)
+// column is a label of a table's query, and what the column is called.
+type column struct{ label, name string }
+
+// table lists series, the largest first: a column for each label, then the newest
+// number under the name value.
+func (b *board) table(title, description string, l look, w int, expr, value string, columns ...column) {
+	t := targets([]query{{expr, ""}}, true)
 	t[0].Format = "table"
+	names, order := map[string]string{"Value": value}, map[string]int{"Value": len(columns)}
+	for i, c := range columns {
+		names[c.label], order[c.label] = c.name, i
+	}
 	b.place(Panel{
 		Type: "table", Title: title, Description: description, Datasource: source(), Links: l.links,
 		Targets: t, FieldConfig: l.fields(),
-		Options: map[string]any{"showHeader": true, "sortBy": []any{map[string]any{"displayName": "Value", "desc": true}}},
+		Options: map[string]any{"showHeader": true, "sortBy": []any{map[string]any{"displayName": value, "desc": true}}},
+		Transformations: []transformation{{ID: "organize", Options: map[string]any{
+			"excludeByName": map[string]bool{"Time": true}, "renameByName": names, "indexByName": order,
+		}}},
 	}, w, 8)
 }
 

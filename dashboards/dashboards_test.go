@@ -52,11 +52,31 @@ type shape struct {
 		Datasource               *struct{ Type, UID string }
 		FieldConfig              struct{ Defaults struct{ Unit string } }
 		Links                    []struct{ Title, URL string }
+		Transformations          []transformation
 		Targets                  []struct {
 			RefID, Expr, LegendFormat string
 			Datasource                struct{ UID string }
 		}
 	}
+}
+
+type transformation struct {
+	Options struct{ RenameByName map[string]string }
+}
+
+// namesColumns reports whether the number and each label that a query groups by has
+// a name for people.
+func namesColumns(expr string, all []transformation) bool {
+	labels := regexp.MustCompile(`sum by \(([^)]+)\)`).FindStringSubmatch(expr)
+	if len(all) != 1 || labels == nil {
+		return false
+	}
+	for _, label := range append(strings.Split(labels[1], ", "), "Value") {
+		if all[0].Options.RenameByName[label] == "" {
+			return false
+		}
+	}
+	return true
 }
 
 func decode(t *testing.T, file string) shape {
@@ -70,7 +90,7 @@ func decode(t *testing.T, file string) shape {
 
 var (
 	panelTypes = []string{"stat", "timeseries", "table"}
-	units      = []string{"short", "s", "ops", "percentunit", "bool", "none"}
+	units      = []string{"short", "s", "ops", "percentunit", "bool", "bytes", "none"}
 	variable   = regexp.MustCompile(`\$\{?(\w+)`)
 )
 
@@ -116,6 +136,9 @@ func TestPanels(t *testing.T) {
 			}
 			if p.Datasource == nil || p.Datasource.UID != "${datasource}" {
 				t.Errorf("%s: data source %+v", at, p.Datasource)
+			}
+			if p.Type == "table" && !namesColumns(p.Targets[0].Expr, p.Transformations) {
+				t.Errorf("%s: a column has no name: %s", at, p.Targets[0].Expr)
 			}
 			refs := map[string]bool{}
 			for _, q := range p.Targets {

@@ -36,19 +36,25 @@ type site struct {
 
 var errOver = errors.New("the test is over")
 
-// startSite runs a watcher with one bot, until the end of the test.
+// siteBots is how many bots there are: bot-0, bot-1 ... They push to one host, each to
+// a path of its own, /bot-0, /bot-1 ...
+const siteBots = 4
+
+// startSite runs a watcher until the end of the test.
 func startSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{server: localmongotest.Start(t, localmongo.Options{}), crm: apptest.NewCRM(t)}
 	s.Platform = apptest.NewPlatform(t, s.server.URI())
-	s.PutBot(apptest.Bot("bot-1", s.crm.URL+"/hook"))
+	for i := range siteBots {
+		bot := fmt.Sprintf("bot-%d", i)
+		s.PutBot(apptest.Bot(bot, s.crm.URL+"/"+bot))
+	}
 	cfg := config.Default()
 	cfg.MongoURI = secret.Text(s.server.URI())
 	cfg.Listen = "127.0.0.1:0"
 	cfg.AllowNetworks = []push.Network{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}}
 	cfg.RetrySchedule = []time.Duration{2 * time.Second, 2 * time.Second}
 	cfg.ShutdownGrace = time.Second
-	cfg.MetricsBotLabel = 10
 	var err error
 	s.App, err = app.New(cfg, app.Deps{Logger: slog.New(slog.DiscardHandler), Version: "1.2.3", Owner: "replica-1"})
 	if err != nil {
@@ -104,16 +110,17 @@ func (s *site) settle(t *testing.T, calls int) {
 	defer cancel()
 	want := len(s.crm.Requests()) + calls
 	for range calls {
-		s.Call(s.name(), "bot-1")
+		s.Call(s.next())
 	}
 	if !s.crm.Wait(ctx, func(all []apptest.Request) bool { return len(all) >= want }) {
 		t.Fatal(context.Cause(ctx))
 	}
 }
 
-func (s *site) name() string {
+// next names a call, and the bots in turn.
+func (s *site) next() (call, bot string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls++
-	return fmt.Sprintf("call-%d", s.calls)
+	return fmt.Sprintf("call-%d", s.calls), fmt.Sprintf("bot-%d", s.calls%siteBots)
 }

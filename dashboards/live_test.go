@@ -23,27 +23,40 @@ import (
 	"github.com/cxbridge/watcher/internal/demo/apptest"
 )
 
-// TestAlertsOfARealPrometheus scrapes a watcher at work, breaks its CRM, its
+// TestAlertsOfARealPrometheus scrapes a watcher at work, breaks one bot, the CRM, the
 // stream and its history one after the other, and waits for the right alerts to
-// come and to go again. It takes about half a minute.
+// come and to go again. It takes about a minute.
 func TestAlertsOfARealPrometheus(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes half a minute")
+		t.Skip("takes a minute")
 	}
 	binary, err := exec.LookPath("prometheus")
 	if err != nil {
 		t.Skip("no prometheus is installed; it comes with Debian's package of that name")
 	}
 	s := startSite(t)
-	s.answers(http.StatusBadRequest)
 	p := startPrometheus(t, binary, s.Addr())
 	stopLoad := s.load(t)
 
-	p.waitFor(t, "firing", "WatcherEverythingFailing", "WatcherBotFailing")
+	s.crm.Answers(func(r apptest.Request) apptest.Answer {
+		if r.Path == "/bot-2" {
+			return apptest.Answer{Status: http.StatusUnauthorized}
+		}
+		return apptest.Answer{}
+	})
+	p.waitFor(t, "firing", "WatcherBotFailing")
+	if named := p.query(`ALERTS{alertname="WatcherBotFailing"}`); len(named) != 1 || named[0].Metric["bot_id"] != "bot-2" {
+		t.Errorf("one bot of many fails, and the alert names %v", named)
+	}
+	s.answers(http.StatusBadRequest)
+	p.waitFor(t, "firing", "WatcherEverythingFailing", "WatcherBotFailing", "WatcherHostFailing")
+	if named := p.query(`ALERTS{alertname="WatcherHostFailing"}`); len(named) != 1 || "http://"+named[0].Metric["host"] != s.crm.URL {
+		t.Errorf("one host fails, and the alert names %v", named)
+	}
 	s.answers(http.StatusServiceUnavailable) // a refusal says nothing about the destination, this does
 	p.waitFor(t, "firing", "WatcherBreakerOpen")
 	s.answers(http.StatusOK)
-	p.waitFor(t, "inactive", "WatcherEverythingFailing", "WatcherBotFailing", "WatcherBreakerOpen")
+	p.waitFor(t, "inactive", "WatcherEverythingFailing", "WatcherBotFailing", "WatcherHostFailing", "WatcherBreakerOpen")
 	p.checkPanels(t)
 	stopLoad()
 
@@ -56,7 +69,7 @@ func TestAlertsOfARealPrometheus(t *testing.T) {
 	// oplog of a minute is too short to say anything about the headroom.
 	for _, alert := range p.were(t, "firing") {
 		if !slices.Contains([]string{
-			"WatcherEverythingFailing", "WatcherBotFailing", "WatcherBreakerOpen", "WatcherNotReading",
+			"WatcherEverythingFailing", "WatcherBotFailing", "WatcherHostFailing", "WatcherBreakerOpen", "WatcherNotReading",
 			"WatcherHeadroomLow", "WatcherHeadroomCritical",
 		}, alert) {
 			t.Errorf("%s fired, without a reason", alert)
@@ -94,8 +107,8 @@ func (s *site) load(t *testing.T) (stop func()) {
 				return
 			case <-ticker.C:
 			}
-			name := s.name()
-			err := s.Begin(name, "bot-1")
+			name, bot := s.next()
+			err := s.Begin(name, bot)
 			if err == nil {
 				_, err = s.StoreResults(name)
 			}
@@ -305,7 +318,7 @@ func (p *prom) were(t *testing.T, state string) []string {
 func (p *prom) checkPanels(t *testing.T) {
 	t.Helper()
 	variables := strings.NewReplacer("$__rate_interval", fmt.Sprintf("%ds", int(math.Round(patience.Seconds()))),
-		"$namespace", "cx", "$instance", ".*", "$bot", ".*")
+		"$namespace", "cx", "$instance", ".*", "$bot", ".*", "$host", ".*")
 	for _, d := range dashboards.All() {
 		for _, panel := range d.Panels {
 			for _, q := range panel.Targets {

@@ -29,7 +29,7 @@ func gather(t *testing.T, g prometheus.Gatherer) []*dto.MetricFamily {
 }
 
 // open are the labels whose values depend on what runs where.
-var open = []string{"bot_id", "goversion", "partition", "revision", "version"}
+var open = []string{"bot_id", "goversion", "host", "partition", "revision", "version"}
 
 // row is a family in the table of README.md, with the values of its labels.
 func row(f *dto.MetricFamily) string {

@@ -13,7 +13,7 @@ func Overview() Dashboard {
 	b.stat("Reading", "How long ago the slowest stream of the calls last answered. A standby does not read.",
 		look{unit: "s", noValue: "nobody reads", steps: steps("green", step{30, "orange"}, step{60, "red"}), links: runbook("watchernotreading")},
 		query{`max(time() - watcher_stream_last_poll_timestamp_seconds{stream=~"calls.*", ` + sel + `})`, ""})
-	b.stat("Due now", "Tries whose time has come. A few are normal while a CRM is down.",
+	b.stat("Due now", "Calls whose next attempt is due. A few are normal while a CRM is down.",
 		look{unit: "short", steps: steps("green", step{100, "orange"}, step{1000, "red"}), links: runbook("watcherduebackloggrowing")},
 		query{`sum(watcher_dispatch_due_calls{class="due", ` + sel + `})`, ""})
 	b.stat("Oldest due", "How long the oldest due attempt has been due. It is made when its destination answers again.",
@@ -34,23 +34,24 @@ func Overview() Dashboard {
 
 	b.row("How late?")
 	b.graph("From stored to logged", "Time from a result being stored to its final outcome standing on the call, retries included.",
-		look{unit: "s"}, 8,
+		look{unit: "s"}, 12,
 		quantile("0.5", "watcher_dispatch_stored_to_logged_seconds"), quantile("0.95", "watcher_dispatch_stored_to_logged_seconds"),
 		quantile("0.99", "watcher_dispatch_stored_to_logged_seconds"))
 	b.graph("Stream lag", "How far reading is behind MongoDB. An idle stream has none.",
-		look{unit: "s", steps: steps("green", step{120, "red"}), links: runbook("watcherlagging")}, 8,
+		look{unit: "s", steps: steps("green", step{120, "red"}), links: runbook("watcherlagging")}, 12,
 		query{`max by (instance, stream) (watcher_stream_lag_seconds{` + sel + `})`, "{{instance}} {{stream}}"})
-	b.graph("Due and oldest due", "Tries whose time has come, on the left of their sums.",
-		look{unit: "short"}, 8,
-		query{`sum by (class) (watcher_dispatch_due_calls{` + sel + `})`, "due calls, {{class}}"},
-		query{`max(watcher_dispatch_oldest_due_seconds{` + sel + `})`, "oldest, in seconds"})
+	b.graph("Due calls", "Calls whose next attempt, or replay, is due.", look{unit: "short", links: runbook("watcherduebackloggrowing")}, 12,
+		query{`sum by (class) (watcher_dispatch_due_calls{` + sel + `})`, "{{class}}"})
+	b.graph("How long due", "How long the oldest due attempt has been due.", look{unit: "s", links: runbook("watcheroldestdue")}, 12,
+		query{`max(watcher_dispatch_oldest_due_seconds{` + sel + `})`, "oldest"})
 
 	b.row("Which bot or CRM is failing, and why?")
-	b.table("Failing attempts by bot", "Attempts of the last hour that did not deliver. Bots are told apart only with --metrics-bot-label.",
-		look{unit: "short", noValue: "start with --metrics-bot-label"}, 12,
-		query{`topk(20, sum by (bot_id, class) (increase(watcher_dispatch_bot_attempts_total{class!~"ok|canceled", ` + sel + `}[1h])))`, ""})
-	b.graph("Destinations by state", "open: given up for now. half_open: one attempt is made. told_to_wait: asked to wait with Retry-After.",
-		look{unit: "short", stacked: true, links: runbook("watcherbreakeropen")}, 12,
+	b.table("Failing attempts by bot", "Attempts of the last hour that did not deliver.", look{unit: "short", noValue: noBots}, 8,
+		`topk(20, sum by (bot_id, class) (increase(watcher_dispatch_bot_attempts_total{`+failing+`, `+sel+`}[1h])))`, "Attempts", column{"bot_id", "Bot"}, column{"class", "Came to"})
+	b.table("Failing attempts by host", "Attempts of the last hour that did not deliver.", look{unit: "short", noValue: noBots}, 8,
+		`topk(20, sum by (host, class) (increase(watcher_dispatch_host_attempts_total{`+failing+`, `+sel+`}[1h])))`, "Attempts", column{"host", "Host"}, column{"class", "Came to"})
+	b.graph("Destinations by state", "open: given up for now. half_open: one attempt finds out. told_to_wait: asked to wait with Retry-After.",
+		look{unit: "short", stacked: true, links: runbook("watcherbreakeropen")}, 8,
 		query{`sum by (state) (watcher_dispatch_lanes{` + sel + `})`, "{{state}}"})
 
 	b.row("Could we lose calls?")
@@ -58,11 +59,12 @@ func Overview() Dashboard {
 		look{unit: "s", links: runbook("watcherheadroomlow")}, 8,
 		query{`min by (partition) (watcher_resume_headroom_seconds{` + sel + `})`, "headroom of partition {{partition}}"},
 		query{`max(watcher_resume_oplog_window_seconds{` + sel + `})`, "oplog window"})
-	b.graph("Gaps and sweeps", "Spans of time whose events may have been missed, and what looking for their calls found, in an hour.",
+	b.graph("Gaps and sweeps", "Spans of time whose events may have been missed, and sweeps of their calls, in an hour.",
 		look{unit: "short", links: runbook("watcherhistorylost")}, 8,
 		query{`sum by (reason) (increase(watcher_stream_gaps_total{stream=~"calls.*", ` + sel + `}[1h]))`, "gap: {{reason}}"},
-		query{`sum by (outcome) (increase(watcher_app_sweeps_total{` + sel + `}[1h]))`, "sweep: {{outcome}}"},
-		query{`sum by (result) (increase(watcher_app_swept_calls_total{` + sel + `}[1h]))`, "calls found: {{result}}"})
+		query{`sum by (outcome) (increase(watcher_app_sweeps_total{` + sel + `}[1h]))`, "sweep: {{outcome}}"})
+	b.graph("Calls that sweeps found", "In an hour, by what became of them.", look{unit: "short"}, 8,
+		query{`sum by (result) (increase(watcher_app_swept_calls_total{` + sel + `}[1h]))`, "{{result}}"})
 	b.graph("Completeness", "Calls taken = settled + pending, in every scrape. Anything but 0 is a fault of the watcher.",
 		look{unit: "short", links: runbook("watchercompletenessmismatch")}, 8,
 		query{`sum by (instance) (watcher_dispatch_taken_total{` + sel + `}) - sum by (instance) (watcher_dispatch_settled_total{` + sel + `}) - sum by (instance) (watcher_dispatch_pending_calls{` + sel + `})`, "unaccounted, {{instance}}"},
@@ -90,19 +92,21 @@ func Overview() Dashboard {
 		look{unit: "short", links: runbook("watchernoleader")}, 8,
 		query{`max by (partition, instance) (watcher_resume_leases_held{` + sel + `})`, "{{partition}} at {{instance}}"},
 		query{`max(watcher_resume_replicas{` + sel + `})`, "replicas"})
-	b.graph("Changes of leases", "What happened to the leases of the replicas, and their terms; each change of the holder is a new term.",
+	b.graph("Changes of leases", "What happened to the leases of the replicas, and writes that were refused because of it.",
 		look{unit: "short"}, 8,
 		query{`sum by (change) (increase(watcher_resume_lease_changes_total{` + sel + `}[$__rate_interval]))`, "{{change}}"},
-		query{`sum(increase(watcher_resume_fenced_writes_total{` + sel + `}[$__rate_interval]))`, "fenced writes"},
-		query{`max by (partition) (watcher_resume_lease_term{` + sel + `})`, "term of partition {{partition}}"})
-	b.table("Replicas", "What runs.", look{unit: "none"}, 8,
-		query{`sum by (instance, version, goversion) (watcher_build_info{` + sel + `})`, ""})
+		query{`sum(increase(watcher_resume_fenced_writes_total{` + sel + `}[$__rate_interval]))`, "fenced writes"})
+	b.graph("Terms", "Each change of a partition's holder is a new term.", look{unit: "short"}, 8,
+		query{`max by (partition) (watcher_resume_lease_term{` + sel + `})`, "partition {{partition}}"})
+	b.table("Replicas", "What runs.", look{unit: "none"}, 12,
+		`sum by (instance, version, goversion) (watcher_build_info{`+sel+`})`, "Processes", column{"instance", "Instance"}, column{"version", "Version"}, column{"goversion", "Go"})
 	b.graph("Ready", "The checks of /readyz; a standby is ready too.",
-		look{unit: "bool", max: 1, links: runbook("watchernotready")}, 8,
+		look{unit: "bool", max: 1, links: runbook("watchernotready")}, 12,
 		query{`min by (instance, check) (watcher_app_ready{` + sel + `})`, "{{instance}} {{check}}"})
-	b.graph("CPU and memory", "Of the processes.", look{unit: "short"}, 8,
-		query{`sum by (instance) (rate(process_cpu_seconds_total{` + sel + `}[$__rate_interval]) and on (instance) watcher_build_info)`, "cores, {{instance}}"},
-		query{`sum by (instance) (process_resident_memory_bytes{` + sel + `} and on (instance) watcher_build_info) / 1e9`, "GB, {{instance}}"})
+	b.graph("CPU", "Cores that the processes use.", look{unit: "short"}, 8,
+		query{`sum by (instance) (rate(process_cpu_seconds_total{` + sel + `}[$__rate_interval]) and on (instance) watcher_build_info)`, "{{instance}}"})
+	b.graph("Memory", "Resident memory of the processes.", look{unit: "bytes"}, 8,
+		query{`sum by (instance) (process_resident_memory_bytes{` + sel + `} and on (instance) watcher_build_info)`, "{{instance}}"})
 	b.graph("Goroutines", "Of the processes.", look{unit: "short"}, 8,
 		query{`sum by (instance) (go_goroutines{` + sel + `} and on (instance) watcher_build_info)`, "{{instance}}"})
 

@@ -171,7 +171,6 @@ func (s *show) config() config.Config {
 	cfg.RetrySchedule = []time.Duration{300 * time.Millisecond, time.Second}
 	cfg.AllowNetworks = []push.Network{{Prefix: netip.MustParsePrefix(demo.Network)}}
 	cfg.PublicBaseURL = demo.PublicBaseURL
-	cfg.MetricsBotLabel = 20 // more bots than a demo has
 	cfg.Listen = s.Listen
 	cfg.MongoURI = "mongodb://127.0.0.1" // until the server has its port
 	return cfg

@@ -182,7 +182,8 @@ var normal = []struct {
 	{regexp.MustCompile(`\b[0-9a-f]{32}\b`), `<delivery>`},
 	{regexp.MustCompile(`"position":"[^"]+"`), `"position":"<position>"`},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), `127.0.0.1:<port>`},
-	{regexp.MustCompile(`"(elapsed|since_stored|after)":"[^"]+"`), `"$1":"<duration>"`},
+	{regexp.MustCompile(`"after":"[^"]+"`), `"after":"<duration>"`},
+	{regexp.MustCompile(`"(elapsed|since_stored)_ms":\d+`), `"${1}_ms":"<number>"`},
 }
 
 func normalise(line string) string {

@@ -24,7 +24,7 @@ import (
 type expression struct{ at, text string }
 
 // grafana replaces what Grafana replaces.
-var grafana = strings.NewReplacer("$__rate_interval", "5m", "$namespace", ".*", "$instance", ".*", "$bot", ".*")
+var grafana = strings.NewReplacer("$__rate_interval", "5m", "$namespace", ".*", "$instance", ".*", "$bot", ".*", "$host", ".*")
 
 var labelValues = regexp.MustCompile(`^label_values\((.+), (\w+)\)$`)
 

@@ -1,10 +1,10 @@
 package abuse
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +13,8 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/cxbridge/watcher/internal/demo/apptest"
+	"github.com/cxbridge/watcher/internal/demo/world"
 	"github.com/cxbridge/watcher/pkg/backoff"
 )
 
@@ -36,8 +38,7 @@ type attack struct {
 	calls int                  // at most; 0 is as many as there is time for
 	// want is a part of the outcome of each call, status and error; "" is none.
 	want string
-	crm  bool    // the attacker is the CRM: its part of a core is bounded
-	cpu  float64 // by this; 0 is mostCPU
+	crm  bool // the attacker is the CRM: its part of a core is bounded
 
 	id     string
 	stored bson.D // its bot
@@ -157,6 +158,12 @@ func TestNobodyHurtsTheNeighbour(t *testing.T) {
 			s.once()
 		})
 	}
+	t.Run("idle clients of the listener", func(t *testing.T) {
+		s.t = t
+		s.idleClients(length)
+		s.bounded()
+		s.once()
+	})
 	s.t = t
 	s.kill()
 	s.start()
@@ -185,7 +192,7 @@ func (a *attack) hits(s *stage, length time.Duration) error {
 	slack := map[float64]time.Duration{0.5: 150 * time.Millisecond, 0.99: time.Second}
 	if length > 0 {
 		slack = map[float64]time.Duration{0.5: 20 * time.Millisecond, 0.99: 150 * time.Millisecond}
-		if a.crm && hitCPU > ownCPU*mostSlower+cmp.Or(a.cpu, mostCPU) {
+		if a.crm && hitCPU > ownCPU*mostSlower+mostCPU {
 			return fmt.Errorf("the attack takes %.3f of a core", hitCPU-ownCPU)
 		}
 	}
@@ -195,6 +202,33 @@ func (a *attack) hits(s *stage, length time.Duration) error {
 		}
 	}
 	return nil
+}
+
+// idleClients is more connections to the listener than the process may open files:
+// they keep neither a push nor a probe away.
+func (s *stage) idleClients(length time.Duration) {
+	s.t.Helper()
+	own, _ := s.measure(length / 4)
+	for range 1500 {
+		conn, err := (&net.Dialer{}).DialContext(s.t.Context(), "tcp", s.addr)
+		must(s.t, err)
+		s.t.Cleanup(func() { _ = conn.Close() })
+	}
+	hit, _ := s.measure(length)
+	s.t.Logf("p99 %v, beside idle clients %v", quantile(own, 0.99), quantile(hit, 0.99))
+	if was, is := quantile(own, 0.99), quantile(hit, 0.99); is > time.Duration(float64(was)*mostSlower)+time.Second {
+		s.t.Errorf("the quantile 0.99 of the neighbour's times is %v beside idle clients, %v without", is, was)
+	}
+	ctx, cancel := context.WithTimeoutCause(s.t.Context(), limit, errors.New("the watcher did not answer beside idle clients"))
+	defer cancel()
+	must(s.t, world.WaitReady(ctx, s.addr))
+	fresh := apptest.NewCRM(s.t) // there is a file for a new connection too
+	s.PutBot(bodyBot("fresh", fresh.URL+"/shared", "key-of-the-fresh"))
+	_, err := s.StoreResults("fresh-1", bson.E{Key: "bot_id", Value: "fresh"})
+	must(s.t, err)
+	if !fresh.Wait(ctx, func(all []apptest.Request) bool { return len(all) > 0 }) {
+		s.t.Fatalf("nothing reaches a new CRM beside idle clients\n%s", s.lines())
+	}
 }
 
 // arrive stores calls of an attacker until ctx ends.

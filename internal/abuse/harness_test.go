@@ -91,7 +91,8 @@ func (s *stage) start() {
 		s.t.Fatal(err)
 	}
 	defer log.Close()
-	s.cmd = exec.CommandContext(context.WithoutCancel(s.t.Context()), s.binary, "run",
+	// As many files as a service often may open; exec keeps the process id.
+	s.cmd = exec.CommandContext(context.WithoutCancel(s.t.Context()), "sh", "-c", `ulimit -n 1024 && exec "$@"`, "sh", s.binary, "run",
 		"--mongo-uri="+s.server.URI, "--database="+s.server.Database, "--start=1h",
 		"--allow-network=127.0.0.0/8", "--listen=127.0.0.1:0", "--log-format=json", "--log-level=debug",
 		"--retry-schedule=200ms,500ms")

@@ -200,7 +200,7 @@ func sample() Page {
 				State: "closed", Active: 2, Allowed: 8, Limit: 16, Waiting: 38,
 				Problem: Problem{Text: "CRM answered HTTP 422 Unprocessable Entity: field mx_City unknown", Since: now.Add(-18 * time.Minute), Last: now, Times: 61}},
 			{Destination: "https://hooks.example.com/catch/8f3ab2c49d11e7720/x", Bots: []string{"Site visits"}, State: "open", Until: now.Add(40 * time.Second),
-				Allowed: 1, Limit: 16, PutOff: 212,
+				Allowed: 1, Limit: 16, Deferrals: 212,
 				Problem: Problem{Text: "connect: connection refused", Since: now.Add(-7 * time.Minute), Last: now.Add(-20 * time.Second), Times: 9}},
 			{Destination: "https://crm.example.org/api/calls", Bots: []string{"Renewals"}, State: "closed", Active: 2, Allowed: 16, Limit: 16,
 				Problem: Problem{Text: "no answer within 10s", Last: now.Add(-3 * time.Hour)}},

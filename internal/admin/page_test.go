@@ -141,7 +141,7 @@ func TestPageStaysSmall(t *testing.T) {
 	for i := range 1000 {
 		l := Lane{Destination: fmt.Sprintf("https://crm-%03d.example.com/x", i), State: "closed", Limit: 16}
 		if i%20 == 13 {
-			l.State, l.PutOff = "open", i
+			l.State, l.Deferrals = "open", i
 			l.Problem = Problem{Text: strings.Repeat("long ", 5000), Since: time.Now(), Times: 1}
 		}
 		p.Lanes = append(p.Lanes, l)
@@ -153,7 +153,7 @@ func TestPageStaysSmall(t *testing.T) {
 	if len(html) > most || len(js) > most {
 		t.Errorf("the page has %d bytes, the JSON %d", len(html), len(js))
 	}
-	wants(t, html, js, "crm-993.example.com") // the one with the most calls put off
+	wants(t, html, js, "crm-993.example.com") // the one with the most deferrals
 	refuses(t, html, js, "crm-000.example.com")
 	for _, text := range []string{"50 of 1000, those in trouble first", "1000 of 41, 50 shown"} {
 		if !strings.Contains(html, text) {

@@ -43,7 +43,7 @@ func (p *Page) bound() {
 	slices.SortFunc(p.Lanes, func(a, b Lane) int {
 		return cmp.Or(
 			cmp.Compare(b.severity(), a.severity()),
-			cmp.Compare(b.Waiting+b.PutOff, a.Waiting+a.PutOff),
+			cmp.Compare(b.Waiting+b.Deferrals, a.Waiting+a.Deferrals),
 			cmp.Compare(a.Destination, b.Destination),
 		)
 	})
@@ -194,10 +194,17 @@ func (l *Lane) sentence(now time.Time) string {
 	case "told_to_wait":
 		parts = append(parts, "it asked to wait until "+clock(now, l.Until))
 	case "half_open":
-		parts = append(parts, "one call is tried now")
+		if l.Active > 0 {
+			parts = append(parts, "one call is tried now")
+		} else {
+			parts = append(parts, "the next call is tried")
+		}
 	}
-	if n := l.Waiting + l.PutOff; n > 0 {
-		parts = append(parts, count(n, "call")+" waiting")
+	if l.Waiting > 0 {
+		parts = append(parts, count(l.Waiting, "call")+" waiting")
+	}
+	if l.Deferrals > 0 {
+		parts = append(parts, count(l.Deferrals, "deferral"))
 	}
 	return strings.Join(parts, ", ") + "."
 }

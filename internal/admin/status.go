@@ -89,11 +89,11 @@ type Lane struct {
 	BotsLeft    int       `json:"bots_left"`
 	State       string    `json:"state"` // closed, told_to_wait, open or half_open
 	Until       time.Time `json:"until,omitzero"`
-	Active      int       `json:"active"`  // attempts under way
-	Allowed     int       `json:"allowed"` // of them at most now
-	Limit       int       `json:"limit"`   // of them at most ever
-	Waiting     int       `json:"waiting"` // calls that wait for their turn
-	PutOff      int       `json:"put_off"` // calls put off since it last went well
+	Active      int       `json:"active"`    // attempts under way
+	Allowed     int       `json:"allowed"`   // of them at most now
+	Limit       int       `json:"limit"`     // of them at most ever
+	Waiting     int       `json:"waiting"`   // calls that wait for their turn
+	Deferrals   int       `json:"deferrals"` // since it last went well; one call may be deferred many times
 	Problem     Problem   `json:"problem"`
 }
 

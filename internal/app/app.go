@@ -150,7 +150,7 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 		Bots:                   a.bots,
 		Sender:                 a.sender,
 		Links:                  a.settings,
-		BotLabel:               cfg.MetricsBotLabel,
+		TopBots:                cfg.MetricsBots,
 		Schedule:               cfg.Schedule(),
 		Env:                    dispatch.PrepareEnv{UserAgent: userAgent(deps.Version), AnalysisSeeds: cfg.AnalysisKeys},
 		Slot:                   resume.Slot,

@@ -97,7 +97,7 @@ func (a *App) addBots(page *admin.Page) {
 		page.Lanes = append(page.Lanes, admin.Lane{
 			Destination: l.Label, Bots: slices.Clone(names[l.Key]),
 			State: l.State.String(), Until: l.Until, Active: l.Active, Allowed: l.Allowed, Limit: l.Limit,
-			Waiting: l.Waiting, PutOff: l.Deferred,
+			Waiting: l.Waiting, Deferrals: l.Deferrals,
 			Problem: admin.Problem{
 				Text: a.secrets.Redact(dispatch.ProblemText(l.Problem)), Since: l.Problem.Since, Last: l.Problem.Last, Times: l.Problem.Times,
 			},

@@ -96,14 +96,14 @@ type Config struct {
 	CAFile               string `name:"ca-file" group:"delivery" placeholder:"FILE" help:"PEM file of certificate authorities trusted besides the system's."`
 	ProxyFromEnvironment bool   `group:"delivery" help:"Reach CRMs through the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name."`
 
-	SkipLog         time.Duration `group:"process" default:"168h" placeholder:"DURATION" help:"How long the skip log keeps why a result was not pushed; 0 switches it off."`
-	Listen          string        `group:"process" default:":9090" placeholder:"ADDR" help:"Address of the status page, /metrics, /livez and /readyz."`
-	ListenHosts     []string      `name:"listen-host" group:"process" placeholder:"NAME" help:"Host name under which the status page may be asked for, beside localhost and every address; repeatable."`
-	Pprof           string        `group:"process" placeholder:"ADDR" help:"Serve the profiles of net/http/pprof here; only an address of this machine alone, such as 127.0.0.1:6060."`
-	MetricsBotLabel int           `group:"process" default:"0" placeholder:"N" help:"How many bots have metrics of their own, with their id as a label; the others share one."`
-	ShutdownGrace   time.Duration `group:"process" default:"25s" placeholder:"DURATION" help:"How long a stop may take to finish what was begun."`
-	LogLevel        slog.Level    `group:"process" default:"info" placeholder:"LEVEL" help:"debug, info, warn or error."`
-	LogFormat       string        `group:"process" enum:"auto,text,json" default:"auto" placeholder:"FORMAT" help:"auto (text on a terminal, JSON otherwise), text or json."`
+	SkipLog       time.Duration `group:"process" default:"168h" placeholder:"DURATION" help:"How long the skip log keeps why a result was not pushed; 0 switches it off."`
+	Listen        string        `group:"process" default:":9090" placeholder:"ADDR" help:"Address of the status page, /metrics, /livez and /readyz."`
+	ListenHosts   []string      `name:"listen-host" group:"process" placeholder:"NAME" help:"Host name under which the status page may be asked for, beside localhost and every address; repeatable."`
+	Pprof         string        `group:"process" placeholder:"ADDR" help:"Serve the profiles of net/http/pprof here; only an address of this machine alone, such as 127.0.0.1:6060."`
+	MetricsBots   int           `group:"process" default:"50" placeholder:"N" help:"The N worst and the N busiest bots and hosts have metrics of their own; the rest is counted as other. 0: none has."`
+	ShutdownGrace time.Duration `group:"process" default:"25s" placeholder:"DURATION" help:"How long a stop may take to finish what was begun."`
+	LogLevel      slog.Level    `group:"process" default:"info" placeholder:"LEVEL" help:"debug, info, warn or error."`
+	LogFormat     string        `group:"process" enum:"auto,text,json" default:"auto" placeholder:"FORMAT" help:"auto (text on a terminal, JSON otherwise), text or json."`
 }
 
 // The values of Config.OnHistoryLost.
@@ -123,7 +123,7 @@ const (
 	maxMaxAge        = 90 * 24 * time.Hour
 	maxShutdownGrace = 10 * time.Minute
 	maxSkipLog       = 366 * 24 * time.Hour
-	maxBotLabel      = 5000 // each is 17 series
+	maxMetricsBots   = 1000 // twice as many bots with 13 series each, and hosts with 8
 )
 
 // Delays are the waits between the attempts of a delivery. As text they are
@@ -205,7 +205,7 @@ func (c *Config) Check() error {
 		{"partitions", c.Partitions, 1, maxPartitions},
 		{"concurrency", c.Concurrency, 1, maxConcurrency},
 		{"destination-concurrency", c.DestinationConcurrency, 1, maxConcurrency},
-		{"metrics-bot-label", c.MetricsBotLabel, 0, maxBotLabel},
+		{"metrics-bots", c.MetricsBots, 0, maxMetricsBots},
 	} {
 		if n.value < n.least || n.value > n.most {
 			bad(n.setting, "%d is not from %d to %d", n.value, n.least, n.most)

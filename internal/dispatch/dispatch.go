@@ -79,9 +79,9 @@ type Options struct {
 	Concurrency            int // attempts at once
 	DestinationConcurrency int // of these, to one destination
 
-	// BotLabel is how many bots have metrics of their own; the others share one
-	// label. 0: no metric has a bot.
-	BotLabel int
+	// TopBots is how many of the worst and how many of the busiest bots and hosts have
+	// metrics of their own. 0: no metric has a bot or a host.
+	TopBots int
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -135,7 +135,7 @@ func New(o Options) *Dispatcher {
 		o:         o,
 		logger:    o.Logger,
 		loading:   outage.New(o.Logger, "calls cannot be read, trying again", "calls can be read again"),
-		metrics:   newMetrics(o.Registerer, o.BotLabel),
+		metrics:   newMetrics(o.Registerer, o.TopBots),
 		incoming:  make(chan *item, loaders*loadBatch), // so that one find can take what came during the last
 		pending:   semaphore.NewWeighted(int64(limit)),
 		bytes:     semaphore.NewWeighted(maxBytes),
@@ -145,7 +145,6 @@ func New(o Options) *Dispatcher {
 		onDue:     func(time.Time) {},
 	}
 	d.holds.Store(&holding{set: new(hold.Set)})
-	d.o.Env.Render.Missed = d.metrics.missed
 	d.queue = queue.New(queue.Options{
 		Slots: o.Concurrency, PerLane: o.DestinationConcurrency, Unproven: limit / unprovenPart,
 		Room: limit / waitingPart, RoomCost: maxBytes / 100 * waitingBytePart, Registerer: o.Registerer,

@@ -55,7 +55,7 @@ func FuzzRoad(f *testing.F) {
 		}
 	}
 	d := New(Options{
-		Schedule: push.Schedule{Delays: []time.Duration{time.Minute}, MaxAge: time.Hour}, Concurrency: 1, DestinationConcurrency: 1, BotLabel: 20,
+		Schedule: push.Schedule{Delays: []time.Duration{time.Minute}, MaxAge: time.Hour}, Concurrency: 1, DestinationConcurrency: 1, TopBots: 20,
 		Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)), Registerer: prometheus.NewRegistry(),
 	})
 	f.Fuzz(func(t *testing.T, rawCall, rawBot []byte, answer string, status int) {
@@ -104,7 +104,7 @@ func fuzzOne(t *testing.T, d *Dispatcher, c candidate, res push.Result) {
 	d.metrics.recorded(&o, noon)
 	d.metrics.bots.recorded(c.call.BotID, &o)
 	if s != nil {
-		d.metrics.bots.attempted(c.call.BotID, s.result.Class)
+		d.metrics.bots.attempted(c.bot, s.result.Class)
 	}
 }
 

@@ -18,7 +18,7 @@ type metrics struct {
 	replayed     map[calls.Status]prometheus.Counter
 	loadErrors   prometheus.Counter
 	misses       [2]prometheus.Counter // by render.Miss
-	bots         *botMetrics
+	bots         botMetrics
 	queueSeconds prometheus.Histogram
 	sinceStored  prometheus.Histogram
 
@@ -30,7 +30,7 @@ type outcomeCounters struct {
 	final, scheduled prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer, botLabel int) *metrics {
+func newMetrics(reg prometheus.Registerer, topBots int) *metrics {
 	outcomes := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "watcher_dispatch_outcomes_total",
 		Help: "Outcomes written onto calls, by status and by whether another attempt is scheduled.",
@@ -39,7 +39,7 @@ func newMetrics(reg prometheus.Registerer, botLabel int) *metrics {
 		Name: "watcher_dispatch_skips_total",
 		Help: "Calls for which there was nothing to do, by reason; the others of the closed set are reasons of other decisions.",
 	}, []string{"reason"})
-	misses := prometheus.NewCounterVec(prometheus.CounterOpts{
+	unresolved := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "watcher_dispatch_unresolved_tokens_total",
 		Help: "Tokens of mappers that were sent as nothing: unknown names no variable of the call, empty one without a value.",
 	}, []string{"kind"})
@@ -83,19 +83,30 @@ func newMetrics(reg prometheus.Registerer, botLabel int) *metrics {
 		m.skips[r] = skips.WithLabelValues(r.String())
 	}
 	for _, miss := range render.Misses() {
-		m.misses[miss] = misses.WithLabelValues(miss.String())
+		m.misses[miss] = unresolved.WithLabelValues(miss.String())
 	}
-	m.bots = newBotMetrics(reg, botLabel)
+	m.bots = newBotMetrics(reg, topBots)
 	sending := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "watcher_dispatch_sending_calls",
 		Help: "Attempts under way.",
 	}, func() float64 { return float64(m.sendingNow.Load()) })
-	reg.MustRegister(outcomes, skips, replayed, m.deferred, m.loadErrors, misses, m.queueSeconds, m.sinceStored, sending)
+	reg.MustRegister(outcomes, skips, replayed, m.deferred, m.loadErrors, unresolved, m.queueSeconds, m.sinceStored, sending)
 	return m
 }
 
+// unresolved counts the tokens of one payload that came to nothing.
+func (m *metrics) unresolved(bot string, counts *misses) {
+	for miss, n := range counts {
+		m.misses[miss].Add(float64(n))
+	}
+	m.bots.unresolved(bot, counts)
+}
+
+// misses are the tokens of one payload that came to nothing, by render.Miss.
+type misses [2]uint64
+
 // missed implements render.Options.Missed.
-func (m *metrics) missed(_ *render.Token, miss render.Miss) { m.misses[miss].Inc() }
+func (m *misses) missed(_ *render.Token, miss render.Miss) { m[miss]++ }
 
 // recorded counts an outcome that now stands on its call.
 func (m *metrics) recorded(o *calls.Outcome, now time.Time) {

@@ -1,114 +1,90 @@
 package dispatch
 
 import (
-	"sync"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/pkg/push"
+	"github.com/cxbridge/watcher/pkg/render"
 )
 
-// otherBots is the label of the bots that came after the limit was reached.
-const otherBots = "other"
+// botMetrics count by bot, and by the host that bots push to. Which of them have
+// series is said at top. The zero botMetrics counts nothing.
+type botMetrics struct{ bots, hosts *top }
 
-// botMetrics count by bot, for the first bots that push; all further ones share
-// one label, so that the number of series is bounded. nil counts nothing.
-type botMetrics struct {
-	limit    int
-	outcomes *prometheus.CounterVec
-	attempts *prometheus.CounterVec
+// The series of a bot in their order: attempts by class, final outcomes by status,
+// unresolved tokens by kind. Those of a host are its attempts by class.
+var (
+	topClasses  = slices.DeleteFunc(push.Classes(), func(c push.Class) bool { return c == push.ClassCanceled })
+	topStatuses = []calls.Status{calls.StatusOK, calls.StatusRejected, calls.StatusFailed}
+)
 
-	mu    sync.RWMutex
-	byBot map[string]*botCounters
-	other *botCounters
-}
-
-// botCounters are the handles of one bot.
-type botCounters struct {
-	outcomes map[calls.Status]outcomeCounters
-	attempts []prometheus.Counter // by push.Class
-}
-
-// newBotMetrics returns nil for a limit of 0: no metric has a bot then.
-func newBotMetrics(reg prometheus.Registerer, limit int) *botMetrics {
+// newBotMetrics gives series to twice as many bots and hosts as limit says, at
+// most; to none with 0.
+func newBotMetrics(reg prometheus.Registerer, limit int) botMetrics {
 	if limit <= 0 {
-		return nil
+		return botMetrics{}
 	}
-	m := &botMetrics{
-		limit: limit,
-		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "watcher_dispatch_bot_outcomes_total",
-			Help: "Outcomes written onto calls, by bot, status and whether it is final. Only with --metrics-bot-label.",
-		}, []string{"bot_id", "status", "final"}),
-		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "watcher_dispatch_bot_attempts_total",
-			Help: "Attempts, by bot and what they came to. Only with --metrics-bot-label.",
-		}, []string{"bot_id", "class"}),
-		byBot: make(map[string]*botCounters),
-	}
-	m.other = m.counters(otherBots)
-	reg.MustRegister(m.outcomes, m.attempts)
-	return m
-}
-
-func (m *botMetrics) counters(bot string) *botCounters {
-	c := &botCounters{outcomes: make(map[calls.Status]outcomeCounters)}
-	for _, s := range calls.Statuses {
-		c.outcomes[s] = outcomeCounters{
-			final:     m.outcomes.WithLabelValues(bot, string(s), "true"),
-			scheduled: m.outcomes.WithLabelValues(bot, string(s), "false"),
+	attempts := func(name, of, label string) (all []topSeries) {
+		desc := prometheus.NewDesc(name, "Attempts by "+of+" and what they came to, for the worst and the busiest; the others are other.",
+			[]string{label, "class"}, nil)
+		for _, c := range topClasses {
+			all = append(all, topSeries{desc, []string{c.String()}})
 		}
+		return all
 	}
-	for _, class := range push.Classes() {
-		c.attempts = append(c.attempts, m.attempts.WithLabelValues(bot, class.String()))
+	ofBot := attempts("watcher_dispatch_bot_attempts_total", "bot", "bot_id")
+	outcomes := prometheus.NewDesc("watcher_dispatch_bot_final_outcomes_total",
+		"Final outcomes written onto calls, by bot and status, for the worst and the busiest; the others are other.", []string{"bot_id", "status"}, nil)
+	for _, s := range topStatuses {
+		ofBot = append(ofBot, topSeries{outcomes, []string{string(s)}})
 	}
-	return c
-}
-
-// of returns the counters of a bot; those of a new one begin at zero.
-func (m *botMetrics) of(bot string) *botCounters {
-	m.mu.RLock()
-	c := m.byBot[bot]
-	full := len(m.byBot) >= m.limit
-	m.mu.RUnlock()
-	switch {
-	case c != nil:
-		return c
-	case full || bot == otherBots:
-		return m.other
+	unresolved := prometheus.NewDesc("watcher_dispatch_bot_unresolved_tokens_total",
+		"Tokens of the bot's mapper that were sent as nothing, as in watcher_dispatch_unresolved_tokens_total, for the worst and the busiest; the others are other.",
+		[]string{"bot_id", "kind"}, nil)
+	for _, miss := range render.Misses() {
+		ofBot = append(ofBot, topSeries{unresolved, []string{miss.String()}})
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if c := m.byBot[bot]; c != nil {
-		return c
-	}
-	if len(m.byBot) >= m.limit {
-		return m.other
-	}
-	c = m.counters(bot)
-	m.byBot[bot] = c
-	return c
-}
-
-// attempted counts an attempt. Where m is nil nothing is counted.
-func (m *botMetrics) attempted(bot string, class push.Class) {
-	if m != nil {
-		m.of(bot).attempts[class].Inc()
+	return botMetrics{
+		bots:  newTop(reg, limit, ofBot),
+		hosts: newTop(reg, limit, attempts("watcher_dispatch_host_attempts_total", "host of the destination", "host")),
 	}
 }
 
-// recorded counts an outcome.
-func (m *botMetrics) recorded(bot string, o *calls.Outcome) {
-	if m == nil || o.Transition == calls.ToDeferred || o.Transition == calls.ToWithdrawn {
+// attempted counts an attempt.
+func (m botMetrics) attempted(bot *bots.Bot, class push.Class) {
+	series := slices.Index(topClasses, class)
+	if m.bots == nil || series < 0 {
 		return
 	}
-	c := m.of(bot).outcomes[o.Status]
-	switch {
-	case c.final == nil: // no status of ours
-	case o.Final():
-		c.final.Inc()
-	default:
-		c.scheduled.Inc()
+	bad := 0.0
+	if class != push.ClassOK {
+		bad = 1
+	}
+	m.bots.add(bot.ID, series, 1, 1, bad)
+	m.hosts.add(bot.Push.Host(), series, 1, 1, bad)
+}
+
+// recorded counts an outcome that stands on its call. Final failures count for the
+// rank too: a bot that cannot push has no attempts.
+func (m botMetrics) recorded(bot string, o *calls.Outcome) {
+	status := slices.Index(topStatuses, o.Status)
+	if !o.Final() || o.Transition == calls.ToWithdrawn || status < 0 {
+		return
+	}
+	bad := 0.0
+	if o.Status != calls.StatusOK {
+		bad = 1
+	}
+	m.bots.add(bot, len(topClasses)+status, 1, 0, bad)
+}
+
+// unresolved counts the tokens of one payload that came to nothing.
+func (m botMetrics) unresolved(bot string, counts *misses) {
+	for miss, n := range counts {
+		m.bots.add(bot, len(topClasses)+len(topStatuses)+miss, n, 0, 0)
 	}
 }

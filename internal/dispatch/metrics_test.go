@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/cxbridge/watcher/internal/calls"
@@ -84,30 +83,6 @@ func TestEveryCallIsAccountedFor(t *testing.T) {
 	})
 }
 
-func TestBotLabelIsBounded(t *testing.T) {
-	reg := prometheus.NewRegistry()
-	m := newBotMetrics(reg, 2)
-	for i := range 5 {
-		bot := fmt.Sprintf("bot-%d", i)
-		m.attempted(bot, push.ClassBusy)
-		m.recorded(bot, &calls.Outcome{Attempt: calls.Attempt{Status: calls.StatusOK}})
-	}
-	m.attempted("bot-0", push.ClassOK)
-	m.attempted(otherBots, push.ClassOK)
-	perBot := len(push.Classes())
-	if n := testutil.CollectAndCount(m.attempts); n != 3*perBot {
-		t.Errorf("%d series, want those of two bots and the others: %d", n, 3*perBot)
-	}
-	for label, want := range map[string]float64{"bot-0": 1, "bot-1": 1, otherBots: 3} {
-		if got := testutil.ToFloat64(m.attempts.WithLabelValues(label, "busy")); got != want {
-			t.Errorf("busy attempts of %s: %v, want %v", label, got, want)
-		}
-	}
-	if newBotMetrics(reg, 0) != nil {
-		t.Error("metrics by bot without a limit")
-	}
-}
-
 // BenchmarkMissed shows what counting unresolved tokens costs: a payload of 25
 // keys of which 10 come to nothing, with the count and without.
 func BenchmarkMissed(b *testing.B) {
@@ -121,16 +96,14 @@ func BenchmarkMissed(b *testing.B) {
 	}
 	bot := prepareBot(b, bson.M{"url": "https://crm.example.com", "key_mapper": mapper})
 	call := prepareCall(b, nil)
-	m := newMetrics(prometheus.NewRegistry(), 0)
-	for name, missed := range map[string]func(*render.Token, render.Miss){"counted": m.missed, "not_counted": nil} {
+	var counts misses
+	for name, missed := range map[string]func(*render.Token, render.Miss){"counted": counts.missed, "not_counted": nil} {
 		b.Run(name, func(b *testing.B) {
 			env := PrepareEnv{Render: render.Options{Missed: missed}}
 			b.ReportAllocs()
-			b.RunParallel(func(pb *testing.PB) {
-				for pb.Next() {
-					Prepare(call, bot, env)
-				}
-			})
+			for b.Loop() {
+				Prepare(call, bot, env)
+			}
 		})
 	}
 }
@@ -139,12 +112,13 @@ func BenchmarkMissed(b *testing.B) {
 func BenchmarkCounters(b *testing.B) {
 	reg := prometheus.NewRegistry()
 	m := newMetrics(reg, 100)
+	bot := prepareBot(b, bson.M{"url": "https://crm.example.com"})
 	now := time.Now()
 	o := &calls.Outcome{Attempt: calls.Attempt{Status: calls.StatusOK}, CompletedAt: now.Add(-time.Second)}
 	b.ReportAllocs()
 	for b.Loop() {
 		m.queueSeconds.Observe(.001)
-		m.bots.attempted("bot-1", push.ClassOK)
+		m.bots.attempted(bot, push.ClassOK)
 		m.recorded(o, now)
 		m.bots.recorded("bot-1", o)
 	}

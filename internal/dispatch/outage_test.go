@@ -63,6 +63,10 @@ func TestWhatAnAttemptSaysOfItsDestination(t *testing.T) {
 		if got.Health != tc.want || (got.RetryAfter > 0) != tc.hold {
 			t.Errorf("%s with %d: %+v, want health %d", tc.class, tc.status, got, tc.want)
 		}
+		got = reportOf(&push.Result{Class: tc.class, HTTPStatus: tc.status, RetryAfter: time.Minute, Wasteful: true}, tc.cutOff)
+		if !tc.cutOff && (got.Health != queue.Down || (got.RetryAfter > 0) != tc.hold || ProblemText(queue.Problem{What: got.Problem}) != wasteful) {
+			t.Errorf("%s with %d in a wasteful answer: %+v", tc.class, tc.status, got)
+		}
 	}
 }
 

@@ -131,7 +131,7 @@ func (d *Dispatcher) send(it *item) {
 		d.release(it)
 		return
 	}
-	d.metrics.bots.attempted(it.call.BotID, s.result.Class)
+	d.metrics.bots.attempted(it.bot, s.result.Class)
 	d.settle(it, decision, s)
 }
 
@@ -150,7 +150,10 @@ func (d *Dispatcher) render(it *item, now time.Time) (*push.Request, Decision) {
 	if it.bot.Push.NeedsRecording {
 		env.RecordingURL = d.o.Links.Link(it.call)
 	}
+	var unresolved misses
+	env.Render.Missed = unresolved.missed
 	request, err := Prepare(it.call, it.bot, env)
+	d.metrics.unresolved(it.bot.ID, &unresolved)
 	if err != nil {
 		return nil, Decision{Action: Finish, Reason: ReasonTooLarge, Status: calls.StatusFailed}
 	}
@@ -186,11 +189,17 @@ func reportOf(res *push.Result, cutOff bool) queue.Report {
 			r.Health = queue.Busy
 		}
 	}
-	if res.Err != nil {
+	switch {
+	case res.Wasteful: // whatever it says of the call
+		r.Health, r.Problem = queue.Down, problem{err: wasteful}
+	case res.Err != nil:
 		r.Problem = problem{status: res.HTTPStatus, err: res.Err.Error()}
 	}
 	return r
 }
+
+// wasteful is the problem of a destination that would cost the others too much.
+const wasteful = "its answers come in tiny pieces, or among much that carries nothing, and cost too much to read"
 
 // settle ends an item by its decision, and by the attempt if one was made: the
 // outcome is written, counted and logged, and then the event is done. It is the

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/plain"
 	"github.com/cxbridge/watcher/internal/queue"
 )
 
@@ -146,8 +147,11 @@ func (d *Dispatcher) report(it *item, decision Decision, o *calls.Outcome) {
 	}
 }
 
-// reportDelivery writes the line. error and next_attempt_at are there only when
-// there is one; all other keys always are. bot is nil when it is gone.
+// maxAnswer is how many characters of an answer a log line has.
+const maxAnswer = 200
+
+// reportDelivery writes the line. error, answer and next_attempt_at are there only
+// when there is one; all other keys always are. bot is nil when it is gone.
 func (d *Dispatcher) reportDelivery(call *calls.Call, bot *bots.Bot, o *calls.Outcome) {
 	level := slog.LevelInfo
 	if o.Status != calls.StatusOK && o.Status != calls.StatusSkipped && o.Transition != calls.ToWithdrawn {
@@ -160,12 +164,15 @@ func (d *Dispatcher) reportDelivery(call *calls.Call, bot *bots.Bot, o *calls.Ou
 		slog.String("outcome", string(o.Status)),
 		slog.Int("http_status", o.HTTPStatus),
 		slog.Int("attempts", o.Attempts),
-		slog.Duration("elapsed", o.Duration),
-		slog.Duration("since_stored", o.At.Sub(o.CompletedAt)),
+		slog.Int64("elapsed_ms", o.Duration.Milliseconds()),
+		slog.Int64("since_stored_ms", o.At.Sub(o.CompletedAt).Milliseconds()),
 		slog.String("destination", place(o.URL)),
 	}
 	if o.Error != "" {
 		attrs = append(attrs, slog.String("error", o.Error))
+	}
+	if o.Status != calls.StatusOK && o.ResponseBody != "" {
+		attrs = append(attrs, slog.String("answer", plain.Line(plain.Mask(o.ResponseBody), maxAnswer)))
 	}
 	if !o.Final() {
 		attrs = append(attrs, slog.Time("next_attempt_at", o.NextAttemptAt))

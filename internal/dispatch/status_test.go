@@ -47,8 +47,8 @@ func TestLanesTellOfAProblemUntilItIsOver(t *testing.T) {
 			t.Errorf("%+v", l)
 		}
 		p := l.Problem
-		if ProblemText(p) != "CRM answered answered 503" || !p.Since.Equal(begun) || p.Times < breakAfter || l.Deferred != 40-p.Times {
-			t.Errorf("%d deferred, %+v", l.Deferred, p)
+		if ProblemText(p) != "CRM answered answered 503" || !p.Since.Equal(begun) || p.Times < breakAfter || l.Deferrals != 40-p.Times {
+			t.Errorf("%d deferred, %+v", l.Deferrals, p)
 		}
 
 		r.mu.Lock()
@@ -57,7 +57,7 @@ func TestLanesTellOfAProblemUntilItIsOver(t *testing.T) {
 		<-time.After(10 * time.Minute)
 		synctest.Wait()
 		l = onlyLane(t, r)
-		if p := l.Problem; l.State != queue.Closed || l.Deferred != 0 || p.Times != 0 || !p.Since.IsZero() || p.Last.IsZero() {
+		if p := l.Problem; l.State != queue.Closed || l.Deferrals != 0 || p.Times != 0 || !p.Since.IsZero() || p.Last.IsZero() {
 			t.Errorf("after the end: %+v", l)
 		}
 	})
@@ -128,7 +128,9 @@ func TestTheWideLine(t *testing.T) {
 		r.answer = func(req *push.Request, _ int) push.Result {
 			switch {
 			case strings.Contains(req.URL, "b.example"):
-				return answered(404)
+				res := answered(404)
+				res.Body = "no such\nfield, call +49 171 2345678\x1b[31m" + strings.Repeat("x", 300)
+				return res
 			case strings.Contains(req.URL, "c.example"):
 				return answered(503)
 			}
@@ -138,13 +140,13 @@ func TestTheWideLine(t *testing.T) {
 			r.store("call-"+bot, bson.M{"bot_id": bot})
 			synctest.Wait()
 		}
-		always := []string{"attempts", "bot_id", "call_id", "delivery_id", "destination", "elapsed", "http_status", "level", "msg", "outcome", "since_stored", "time"}
+		always := []string{"attempts", "bot_id", "call_id", "delivery_id", "destination", "elapsed_ms", "http_status", "level", "msg", "outcome", "since_stored_ms", "time"}
 		want := []struct {
 			outcome, level, destination string
 			more                        []string
 		}{
 			{"ok", "INFO", "a.example.com/x", nil},
-			{"rejected", "WARN", "b.example.com", []string{"error"}},
+			{"rejected", "WARN", "b.example.com", []string{"answer", "error"}},
 			{"skipped", "INFO", "", []string{"error"}},
 			{"failed", "WARN", "", []string{"error"}},
 			{"rejected", "WARN", "c.example.com", []string{"error", "next_attempt_at"}},
@@ -161,6 +163,12 @@ func TestTheWideLine(t *testing.T) {
 			keys := slices.Sorted(maps.Keys(line))
 			if all := slices.Sorted(slices.Values(slices.Concat(always, w.more))); !slices.Equal(keys, all) {
 				t.Errorf("%s: keys %v, want %v", w.outcome, keys, all)
+			}
+			if text, ok := line["answer"].(string); ok && (len([]rune(text)) != maxAnswer || !strings.HasPrefix(text, "no such field, call ***78 [31mxxx")) {
+				t.Errorf("answer %q", text)
+			}
+			if _, ok := line["elapsed_ms"].(float64); !ok {
+				t.Errorf("elapsed_ms is %v", line["elapsed_ms"])
 			}
 			if line["msg"] != "delivery" || line["outcome"] != w.outcome || line["level"] != w.level || line["destination"] != w.destination {
 				t.Errorf("%s, want %+v", lines[i], w)

@@ -10,8 +10,8 @@ import (
 // answered; while the probes fail, it stays open longer each time.
 //
 // It is a plain state machine; the queue's lock guards it. A probe that ends
-// without saying anything (cancelled) leaves it ready to probe again, so that
-// it cannot be stuck half open.
+// without saying anything (cancelled) leaves it ready to probe again, and one that
+// does not come ends the half-open state, so that it cannot be stuck there.
 type breaker struct {
 	failures int // in a row
 	opened   int // times in a row
@@ -23,6 +23,9 @@ const (
 	breakAfter = 5 // failures in a row
 	breakFirst = 10 * time.Second
 	breakMost  = 5 * time.Minute
+	// breakIdle is how long a breaker is half open without a job. Those that were
+	// deferred come within blockedSpread: there are none then.
+	breakIdle = time.Minute
 )
 
 // openUntil returns the end of the open state; in the past when a probe may go.
@@ -37,6 +40,10 @@ func (b *breaker) openUntil() time.Time {
 func (b *breaker) probing(now time.Time) bool { return b.open && !b.until.After(now) }
 
 func (b *breaker) succeeded() { *b = breaker{} }
+
+// expire ends the half-open state when nothing is left to probe with. The next
+// failure opens the breaker at once, for as long as a failed probe would have.
+func (b *breaker) expire() { b.open, b.failures = false, breakAfter-1 }
 
 // failed reports whether this failure opened the breaker.
 func (b *breaker) failed(now time.Time) bool {

@@ -140,3 +140,49 @@ func TestOnlyABusyDestinationHoldsItsLane(t *testing.T) {
 		}
 	})
 }
+
+// A destination that failed and has no calls left is not said to be down for ever;
+// what was learned of it stays.
+func TestAHalfOpenBreakerWithoutJobsExpires(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		y := opened(t)
+		defer y.close()
+		tick := func(after time.Duration) State {
+			<-time.After(after)
+			y.tick(time.Now())
+			return y.state()
+		}
+		first := y.wait()
+		if s := tick(breakIdle - time.Second); s != HalfOpen {
+			t.Errorf("%s while deferred jobs may come", s)
+		}
+		y.offer("crm", Live)
+		if s := tick(2 * breakIdle); s != HalfOpen {
+			t.Errorf("%s while a job runs", s)
+		}
+		y.end(0, interrupted)
+		if s := tick(breakIdle); s != HalfOpen {
+			t.Errorf("%s right after it", s)
+		}
+		if s := tick(time.Second); s != Closed || y.Down("crm") {
+			t.Errorf("%s without a job", s)
+		}
+		y.offer("crm", Live)
+		y.offer("crm", Live)
+		if y.running() != 1 {
+			t.Errorf("%d at once at a destination that was down", y.running())
+		}
+		y.end(0, failed)
+		if s := y.state(); s != Open {
+			t.Errorf("%s after one more failure", s)
+		}
+		if second := y.wait(); second <= first {
+			t.Errorf("open for %v after %v", second, first)
+		}
+		y.offer("crm", Live)
+		y.end(0, fine)
+		if s := y.state(); s != Closed {
+			t.Errorf("%s after an answer", s)
+		}
+	})
+}

@@ -32,9 +32,9 @@ type lane struct {
 	throttledAt time.Time
 	used        time.Time
 
-	label    string
-	problem  Problem
-	deferred int // jobs deferred since the last success
+	label     string
+	problem   Problem
+	deferrals int // since the last success
 }
 
 // Problem is what went wrong last in a lane. The zero Problem is nothing so far.
@@ -187,7 +187,7 @@ func (l *lane) blockedUntil(now time.Time) time.Time {
 // retryAt is when a deferred job comes back to a lane that opens then: one after
 // the other in the order in which they were deferred, as far as there is time.
 func (l *lane) retryAt(opens time.Time) time.Time {
-	place := time.Duration(l.deferred) * spreadPerJob
+	place := time.Duration(l.deferrals) * spreadPerJob
 	if place > blockedSpread-leastSpread {
 		return spread(opens, blockedSpread)
 	}
@@ -300,8 +300,17 @@ func (l *lane) ended(j *Job, r Report, now time.Time) {
 	}
 	l.adjust(now)
 	if l.problem.note(r.Problem, now); r.Problem == nil {
-		l.deferred = 0
+		l.deferrals = 0
 	}
+}
+
+// idleProbe reports whether the breaker has been half open for long without a job.
+func (l *lane) idleProbe(now time.Time) bool {
+	since := l.breaker.until
+	if l.used.After(since) {
+		since = l.used
+	}
+	return l.breaker.probing(now) && l.active == 0 && l.waiting() == 0 && now.Sub(since) > breakIdle
 }
 
 // overdue reports whether a job has waited for too long.

@@ -8,7 +8,7 @@ import (
 
 var (
 	lanesDesc = prometheus.NewDesc("watcher_dispatch_lanes",
-		"Destinations known now, by state: open takes no call because the destination is down, half_open sends one attempt, "+
+		"Destinations known now, by state: open takes no call because the destination is down, half_open finds out by one attempt and ends within a minute when no call is left, "+
 			"told_to_wait waits as the destination asked, closed is normal.",
 		[]string{"state"}, nil)
 	usedDesc = prometheus.NewDesc("watcher_dispatch_lane_slots_used",

@@ -213,7 +213,7 @@ func (q *Queue) Offer(j *Job) (until time.Time, ok bool) {
 	l := q.lane(j, now)
 	j.lane, j.queued = l, now
 	if until := l.blockedUntil(now); !until.IsZero() {
-		l.deferred++
+		l.deferrals++
 		at := l.retryAt(until)
 		q.mu.Unlock()
 		return at, false
@@ -221,7 +221,7 @@ func (q *Queue) Offer(j *Job) (until time.Time, ok bool) {
 	q.prove(l, now)
 	atOnce := l.waiting() == 0 && l.active < l.allowed(now) && q.mayStart(l)
 	if q.closed || !q.mayHold(l, j.Cost, !atOnce) || !atOnce && l.room(j.Class) <= 0 {
-		l.deferred++
+		l.deferrals++
 		q.mu.Unlock()
 		return spread(now.Add(time.Second), fullSpread), false
 	}
@@ -280,7 +280,7 @@ func (q *Queue) Done(j *Job, r Report) {
 func (q *Queue) deferAll(late []*Job, until time.Time) {
 	for _, j := range late {
 		q.mu.Lock()
-		j.lane.deferred++
+		j.lane.deferrals++
 		at := j.lane.retryAt(until)
 		q.mu.Unlock()
 		j.Owner.Defer(at)
@@ -448,12 +448,16 @@ func (q *Queue) Run(ctx context.Context) {
 }
 
 // tick defers the jobs that have waited for too long, notices lanes that have
-// gone quiet, and forgets those that were not used for long.
+// gone quiet or that nobody is left to probe, and forgets those that were not used
+// for long.
 func (q *Queue) tick(now time.Time) {
 	q.mu.Lock()
 	var late []*Job
 	for key, l := range q.byKey {
 		q.prove(l, now)
+		if l.idleProbe(now) {
+			l.breaker.expire()
+		}
 		if l.overdue(now) {
 			late = append(late, q.remove(l, func(j *Job) bool { return now.Sub(j.queued) > maxWait })...)
 		}
@@ -462,7 +466,7 @@ func (q *Queue) tick(now time.Time) {
 		}
 	}
 	for _, j := range late {
-		j.lane.deferred++
+		j.lane.deferrals++
 	}
 	q.mu.Unlock()
 	for _, j := range late {

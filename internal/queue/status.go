@@ -10,7 +10,7 @@ const (
 	Closed     State = iota // the breaker is closed: all is normal
 	ToldToWait              // the destination asked to wait
 	Open                    // the breaker is open: the destination is down
-	HalfOpen                // one job finds out whether it still is
+	HalfOpen                // one job finds out whether it still is: the one that runs, else the next
 	stateCount
 )
 
@@ -34,17 +34,17 @@ func (l *lane) state(now time.Time) State {
 
 // Status is how one lane does.
 type Status struct {
-	Key      string
-	Label    string
-	State    State
-	Until    time.Time // when a lane that is open or told to wait takes jobs again; zero when it does
-	Active   int       // jobs that run
-	Allowed  int       // of them at most now
-	Limit    int       // of them at most ever
-	Waiting  int
-	Deferred int       // jobs deferred since it last went well
-	Used     time.Time // by the last job
-	Problem  Problem
+	Key       string
+	Label     string
+	State     State
+	Until     time.Time // when a lane that is open or told to wait takes jobs again; zero when it does
+	Active    int       // jobs that run
+	Allowed   int       // of them at most now
+	Limit     int       // of them at most ever
+	Waiting   int       // jobs that wait here for their turn
+	Deferrals int       // since it last went well; a job that comes back and is deferred once more is two
+	Used      time.Time // by the last job
+	Problem   Problem
 }
 
 // Lanes is how the lanes do that were used in the last half hour, in no order.
@@ -57,7 +57,7 @@ func (q *Queue) Lanes() []Status {
 		all = append(all, Status{
 			Key: key, Label: l.label, State: l.state(now), Until: l.blockedUntil(now),
 			Active: l.active, Allowed: l.allowed(now), Limit: l.limit.max,
-			Waiting: l.waiting(), Deferred: l.deferred, Used: l.used, Problem: l.problem,
+			Waiting: l.waiting(), Deferrals: l.deferrals, Used: l.used, Problem: l.problem,
 		})
 	}
 	return all

@@ -30,6 +30,7 @@ type answer struct {
 	header http.Header
 	body   []byte
 	cut    cut
+	read   int // bytes of the body, as it came; what was thrown away included
 
 	parsed bool // valid is known
 	valid  bool
@@ -68,6 +69,7 @@ func readAnswer(resp *http.Response, needed bool, cancel context.CancelCauseFunc
 	}
 	var err error
 	a.body, err = readBounded(resp.Body, resp.ContentLength)
+	a.read = len(a.body)
 	if err != nil {
 		a.cut = tooLate
 	}
@@ -79,7 +81,8 @@ func readAnswer(resp *http.Response, needed bool, cancel context.CancelCauseFunc
 		return a
 	}
 	defer time.AfterFunc(drainWait, func() { cancel(errBodyWait) }).Stop()
-	_, _ = io.CopyN(io.Discard, resp.Body, maxDrain) // only for the connection's sake
+	drained, _ := io.CopyN(io.Discard, resp.Body, maxDrain) // only for the connection's sake
+	a.read += int(drained)
 	return a
 }
 

@@ -26,6 +26,14 @@ const (
 	bytesPerWrite = 1024
 	// idlePart is the part of a budget that a kept connection has between exchanges.
 	idlePart = 8
+
+	// An answer is wasteful when reading it costs more than it is worth. The cost is the
+	// bytes read, and callCost for each read and write, because one of a few bytes costs
+	// as much as one of many. The worth is twice the body, the writes of the request,
+	// and wasteAllowed for headers and what else there may be. 64 KiB in chunks of a byte
+	// cost 384 KiB, and 12 ms of a core.
+	callCost     = 256
+	wasteAllowed = 96 << 10
 )
 
 // errFlood is behind what fails because a receiver sends more than an exchange
@@ -44,11 +52,14 @@ type wireConn struct {
 	reset   atomic.Bool // the peer answered with RST
 	cut     atomic.Bool // the peer takes no more; what is written is dropped
 	flood   atomic.Bool
+	idled   func() // called when it was a flood between exchanges
 
 	mu     sync.Mutex
 	active int // exchanges
 	reads  int64
 	writes int64
+	cost   int64 // from the beginning of the connection
+	worth  int64 // of the answers so far
 }
 
 func newWireConn(conn net.Conn) *wireConn {
@@ -63,21 +74,27 @@ func (c *wireConn) begin(size int) {
 	c.active++
 	c.reads = min(c.reads+readBudget, int64(c.active)*readBudget)
 	c.writes = max(c.writes, 0) + writeBudget + int64(size)/bytesPerWrite
+	c.worth += int64(size) / bytesPerWrite * callCost
 	c.base.Store(c.written.Load())
 }
 
-// end takes back what is left of the budget of an exchange, and returns how many
-// others the connection carries.
-func (c *wireConn) end() int {
+// end takes back what is left of the budget of an exchange whose answer had a body
+// of so many bytes. It returns how many others the connection carries, and whether
+// the answer was wasteful; as nobody knows which of several at once was, all are.
+func (c *wireConn) end(body int) (others int, wasteful bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.active--
+	c.worth += 2*int64(body) + wasteAllowed
+	inTransit := int64(c.active) * (wasteAllowed + 2*maxBody)
+	wasteful = c.flood.Load() || c.cost > c.worth+inTransit
 	most := max(int64(c.active)*idlePart, 1)
 	c.reads = min(c.reads, most*readBudget/idlePart)
 	if c.active == 0 {
 		c.writes = min(c.writes, writeBudget/idlePart)
+		c.worth = c.cost // what was not used of it is no credit
 	}
-	return c.active
+	return c.active, wasteful
 }
 
 // spend reports whether the budget has this left.
@@ -85,12 +102,15 @@ func (c *wireConn) spend(bytes, writes int64) error {
 	c.mu.Lock()
 	c.reads -= bytes
 	c.writes -= writes
-	over := c.reads < 0 || c.writes < 0
+	c.cost += bytes + callCost
+	over, idle := c.reads < 0 || c.writes < 0, c.active == 0
 	c.mu.Unlock()
 	if !over {
 		return nil
 	}
-	c.flood.Store(true)
+	if !c.flood.Swap(true) && idle && c.idled != nil {
+		c.idled()
+	}
 	_ = c.Conn.Close() // errFlood says more
 	return errFlood
 }
@@ -151,13 +171,43 @@ func (c *wireConn) note(err error) bool {
 	return true
 }
 
+// floodLog is the addresses whose last connection was flooded when no exchange was
+// left to tell it to. The next one tells.
+type floodLog struct {
+	mu sync.Mutex
+	at map[string]bool
+}
+
+// maxFloods is how many are kept; with more, all are forgotten.
+const maxFloods = 1000
+
+func (f *floodLog) note(addr string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.at == nil || len(f.at) >= maxFloods {
+		f.at = make(map[string]bool)
+	}
+	f.at[addr] = true
+}
+
+// had reports whether an address was noted, once.
+func (f *floodLog) had(addr string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	had := f.at[addr]
+	delete(f.at, addr)
+	return had
+}
+
 // wireKey is where a dial finds the exchange that it is made for: net/http hands
 // it the values of the request's context and nothing else of the request.
 type wireKey struct{}
 
 func wireDialer(d *net.Dialer) func(context.Context, string, string) (net.Conn, error) {
+	var flooded floodLog
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		if w, ok := ctx.Value(wireKey{}).(*wire); ok {
+		w, ok := ctx.Value(wireKey{}).(*wire)
+		if ok {
 			if err := w.mayDial(); err != nil {
 				return nil, err
 			}
@@ -166,6 +216,11 @@ func wireDialer(d *net.Dialer) func(context.Context, string, string) (net.Conn, 
 		if err != nil {
 			return nil, err
 		}
-		return newWireConn(conn), nil
+		if ok && flooded.had(addr) {
+			w.wasted()
+		}
+		c := newWireConn(conn)
+		c.idled = func() { flooded.note(addr) }
+		return c, nil
 	}
 }

@@ -2,8 +2,10 @@ package push
 
 import (
 	"bytes"
+	"crypto/x509"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -75,7 +77,7 @@ func TestFloods(t *testing.T) {
 
 // A kept connection that is flooded while nobody waits is closed too.
 func TestFloodBetweenExchanges(t *testing.T) {
-	closed := make(chan struct{})
+	closed := make(chan struct{}, 2)
 	srv, ca := newH2ServerRaw(t, func(conn io.Writer, g frame) error {
 		if !ends(g) {
 			return nil
@@ -84,16 +86,21 @@ func TestFloodBetweenExchanges(t *testing.T) {
 		part := bytes.Repeat(floods["PING ACK"].append(nil), 1000)
 		for {
 			if _, err := conn.Write(part); err != nil {
-				close(closed)
+				closed <- struct{}{}
 				return err
 			}
 		}
 	})
 	c := newTestClient(t, Options{RootCAs: ca.pool})
-	if res := c.Send(t.Context(), postRequest(srv.URL)); res.Class != ClassOK && res.Class != ClassUnknown {
-		t.Errorf("%+v", res)
+	first := c.Send(t.Context(), postRequest(srv.URL))
+	if first.Class != ClassOK && first.Class != ClassUnknown {
+		t.Errorf("%+v", first)
 	}
 	<-closed
+	second := c.Send(t.Context(), postRequest(srv.URL))
+	if first.Class == ClassOK && !first.Wasteful && second.Class == ClassOK && !second.Wasteful {
+		t.Errorf("nobody hears of the flood after an answer: %+v", second)
+	}
 }
 
 // Many answers on one connection, each as large as may be, are no flood.
@@ -112,7 +119,7 @@ func TestLargeAnswersAreNoFlood(t *testing.T) {
 	})
 	c := newTestClient(t, Options{RootCAs: ca.pool})
 	for i := range 30 {
-		if res := c.Send(t.Context(), postRequest(srv.URL)); res.Class != ClassOK || len(res.Body) != MaxSnippet || res.Reused != (i > 0) {
+		if res := c.Send(t.Context(), postRequest(srv.URL)); res.Class != ClassOK || len(res.Body) != MaxSnippet || res.Reused != (i > 0) || res.Wasteful {
 			t.Fatalf("send %d: %s %v, reused %v", i, res.Class, res.Err, res.Reused)
 		}
 	}
@@ -144,10 +151,10 @@ func TestBudget(t *testing.T) {
 	if c.reads != 2*readBudget || c.writes != 3*writeBudget+8<<20/bytesPerWrite {
 		t.Errorf("two exchanges may read %d and write %d times", c.reads, c.writes)
 	}
-	if others := c.end(); others != 1 || c.reads != readBudget {
+	if others, _ := c.end(0); others != 1 || c.reads != readBudget {
 		t.Errorf("after the first of two: %d others, %d to read", others, c.reads)
 	}
-	if others := c.end(); others != 0 || c.reads != readBudget/idlePart || c.writes != writeBudget/idlePart {
+	if others, _ := c.end(0); others != 0 || c.reads != readBudget/idlePart || c.writes != writeBudget/idlePart {
 		t.Errorf("after both: %d others, %d to read, %d writes", others, c.reads, c.writes)
 	}
 	for range 100 {
@@ -155,6 +162,118 @@ func TestBudget(t *testing.T) {
 	}
 	if c.reads > 100*readBudget {
 		t.Errorf("100 exchanges may read %d", c.reads)
+	}
+}
+
+// settled is a flood that has an end, then the end of an answer with status 200.
+func settled(t *testing.T, f frame, times int) (*rawServer, *authority) {
+	return newH2ServerRaw(t, func(conn io.Writer, g frame) error {
+		if !ends(g) {
+			return nil
+		}
+		conn.Write(frame{frameHeaders, 4, g.stream, hpackOf(":status", "200")}.append(nil))
+		conn.Write(bytes.Repeat(f.append(nil), times))
+		_, err := conn.Write(frame{frameData, flagEnd, g.stream, []byte("{}")}.append(nil))
+		return err
+	})
+}
+
+// What is within the budget is an answer, and one that is noticed.
+func TestWastefulAnswers(t *testing.T) {
+	const chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+	const end = "0\r\n\r\n"
+	h1 := func(text string) func(*testing.T) (*rawServer, *x509.CertPool) {
+		return func(t *testing.T) (*rawServer, *x509.CertPool) { return newRawServer(t, answering(text)), nil }
+	}
+	h2 := func(name string, times int) func(*testing.T) (*rawServer, *x509.CertPool) {
+		return func(t *testing.T) (*rawServer, *x509.CertPool) {
+			srv, ca := settled(t, floods[name], times)
+			return srv, ca.pool
+		}
+	}
+	for name, c := range map[string]struct {
+		start func(*testing.T) (*rawServer, *x509.CertPool)
+		want  bool
+	}{
+		"chunks of a byte":           {h1(chunked + strings.Repeat("1\r\nx\r\n", 30_000) + end), true},
+		"too long, chunks of a byte": {h1(chunked + strings.Repeat("1\r\nx\r\n", 500_000) + end), true},
+		"chunks of 50 bytes":         {h1(chunked + strings.Repeat("32\r\n"+strings.Repeat("x", 50)+"\r\n", 1200) + end), false},
+		"a page of 1 MB":             {h1("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + strings.Repeat("x", 1_000_000)), false},
+		"no body":                    {h1("HTTP/1.1 204 No Content\r\n\r\n"), false},
+		"HTTP/2 SETTINGS":            {h2("SETTINGS", 480), true},
+		"HTTP/2 PING":                {h2("PING", 480), true},
+		"HTTP/2 PING ACK":            {h2("PING ACK", 12_000), true},
+		"HTTP/2 unknown":             {h2("unknown", 12_000), true},
+		"HTTP/2 few SETTINGS":        {h2("SETTINGS", 3), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv, roots := c.start(t)
+			client := newTestClient(t, Options{RootCAs: roots})
+			for range 3 {
+				req := postRequest(srv.URL)
+				req.Timeout = DefaultTimeout
+				res := client.Send(t.Context(), req)
+				if res.Class != ClassOK || res.Wasteful != c.want && res.Duration < bodyWait {
+					t.Fatalf("%s %v, wasteful %v", res.Class, res.Err, res.Wasteful)
+				}
+			}
+		})
+	}
+}
+
+// drip is a connection that has so many bytes for each read.
+type drip struct {
+	net.Conn
+	bytes int
+}
+
+func (d drip) Read([]byte) (int, error)    { return d.bytes, nil }
+func (d drip) Write(p []byte) (int, error) { return len(p), nil }
+
+func TestWaste(t *testing.T) {
+	read := func(c *wireConn, times int) {
+		for range times {
+			c.Read(nil)
+		}
+	}
+	for _, of := range []struct {
+		bytes, reads, body int
+		wasteful           bool
+	}{
+		{6, 500, 500, true},     // a chunk of a byte in each packet
+		{60, 100, 5_000, false}, // small packets, and not many
+		{1400, 140, 192 << 10, false},
+		{4096, 60, 200, true}, // what was read was no body
+	} {
+		c := newWireConn(drip{bytes: of.bytes})
+		for range 3 {
+			c.begin(100)
+			read(c, of.reads)
+			if _, wasteful := c.end(of.body); wasteful != of.wasteful {
+				t.Errorf("%+v: wasteful %v", of, wasteful)
+			}
+		}
+	}
+
+	c := newWireConn(drip{bytes: 1000})
+	for range 16 { // at once, each with an answer of 60,000 bytes
+		c.begin(100)
+	}
+	read(c, 16*60)
+	for range 16 {
+		if _, wasteful := c.end(60_000); wasteful {
+			t.Error("one of many answers on a connection is wasteful")
+		}
+	}
+
+	large := newWireConn(drip{})
+	large.begin(8 << 20)
+	for range 8 << 10 {
+		large.Write(nil)
+	}
+	if _, wasteful := large.end(100); wasteful {
+		t.Error("the writes of a large request count against its answer")
 	}
 }
 
@@ -169,6 +288,7 @@ func TestTheTableOfTheLimits(t *testing.T) {
 		fmt.Sprintf("| Text of an answer on a call | %d,%03d characters |", MaxSnippet/1000, MaxSnippet%1000),
 		fmt.Sprintf("| Read from a connection for one answer, whatever it is | %d KiB |", readBudget>>10),
 		fmt.Sprintf("| Replies to frames of HTTP/2 in one exchange | %d |", writeBudget),
+		fmt.Sprintf("| Cost of an answer: bytes read, and %d for each read and write, beyond twice its body | %d KiB |", callCost, wasteAllowed>>10),
 	} {
 		if !strings.Contains(string(table), want) {
 			t.Errorf("docs/security.md lacks %q", want)

@@ -157,6 +157,10 @@ type Result struct {
 	Sends int
 	// Reused reports whether the connection had served a request before.
 	Reused bool
+	// Wasteful reports an answer that counts and that cost far more to read than it was
+	// worth: in tiny pieces, or among frames without content. Whoever sends many
+	// requests there should send fewer.
+	Wasteful bool
 }
 
 // MaxSnippet is how many characters of an answer are kept (docs/contract.md, section 7).

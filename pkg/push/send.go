@@ -156,7 +156,7 @@ func (c *Client) exchange(ctx context.Context, t *attempt) Result {
 		return res
 	}
 	classified := t.classify(a)
-	classified.Sends, classified.Reused = res.Sends, res.Reused
+	classified.Sends, classified.Reused, classified.Wasteful = res.Sends, res.Reused, res.Wasteful
 	return classified
 }
 
@@ -188,7 +188,7 @@ func (c *Client) roundTrip(ctx context.Context, t *attempt) (a *answer, res Resu
 
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
-		f := w.finish(context.Cause(ctx))
+		f := w.finish(context.Cause(ctx), 0)
 		c.metrics.wire(f)
 		if blocked, ok := errors.AsType[*BlockedError](err); ok {
 			c.log.LogAttrs(ctx, slog.LevelWarn, "blocked an address",
@@ -197,9 +197,9 @@ func (c *Client) roundTrip(ctx context.Context, t *attempt) (a *answer, res Resu
 		return nil, t.failure(ctx, f, err), f.stale && ctx.Err() == nil
 	}
 	a = readAnswer(resp, t.needsBody(resp.StatusCode), cancel)
-	f := w.finish(context.Cause(ctx))
+	f := w.finish(context.Cause(ctx), a.read)
 	c.metrics.wire(f)
-	return a, Result{Sends: f.sends, Reused: f.reused}, false
+	return a, Result{Sends: f.sends, Reused: f.reused, Wasteful: f.wasteful}, false
 }
 
 // request builds the HTTP request. Without a body it is NoBody, with which an

@@ -51,6 +51,7 @@ type wire struct {
 	sends   int  // on connections that are done with
 	headers int  // header blocks written on the connection at hand
 	infos   int  // 1xx answers
+	waste   bool // the connection before this one was flooded after its last answer
 }
 
 func newWire(stop context.CancelCauseFunc, size int) *wire {
@@ -136,7 +137,7 @@ func (w *wire) gotConn(i httptrace.GotConnInfo) {
 			w.refuse(i.Conn)
 			return
 		}
-		w.leave(nil)
+		w.leave(nil, 0)
 		w.got, w.reused, w.full = true, i.Reused, false
 		w.at = stageSend
 		conn := i.Conn
@@ -158,8 +159,9 @@ func (w *wire) gotConn(i httptrace.GotConnInfo) {
 }
 
 // leave counts the send on a connection that the exchange is leaving. cause is
-// what ended it, if anything did.
-func (w *wire) leave(cause error) {
+// what ended it, if anything did, and body the size of the answer's. It reports
+// whether the answer was wasteful.
+func (w *wire) leave(cause error, body int) (wasteful bool) {
 	if w.left() {
 		if w.h2 {
 			w.sends += w.headers
@@ -167,12 +169,17 @@ func (w *wire) leave(cause error) {
 			w.sends++
 		}
 	}
-	if w.conn != nil && w.conn.end() == 0 && errors.Is(cause, errTimeout) {
-		_ = w.conn.Close() // whatever it is busy with, it serves nobody
+	if w.conn != nil {
+		var others int
+		others, wasteful = w.conn.end(body)
+		if others == 0 && errors.Is(cause, errTimeout) {
+			_ = w.conn.Close() // whatever it is busy with, it serves nobody
+		}
 	}
 	w.headers = 0
 	w.conn = nil
 	w.got = false
+	return wasteful
 }
 
 // left reports whether any of the request left the process on the connection at hand.
@@ -235,6 +242,13 @@ func (w *wire) mayDial() error {
 	return nil
 }
 
+// wasted is told that the connection before the one at hand was flooded.
+func (w *wire) wasted() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waste = true
+}
+
 // answered reports whether the receiver sent headers, when this much came of an
 // answer that could not be read. HTTP/1 tells of any first byte, HTTP/2 of the
 // first header block.
@@ -253,13 +267,14 @@ type fate struct {
 	reset     bool
 	flood     bool // the receiver sent more than an exchange may cost
 	unread    bool // headers came that were not read to their end
+	wasteful  bool // reading the answer cost more than it was worth
 
 	dns, connect, tls, firstByte time.Duration
 }
 
-// finish ends the watch of an exchange that cause ended, if anything did. Hooks that
-// fire later do nothing.
-func (w *wire) finish(cause error) fate {
+// finish ends the watch of an exchange that cause ended, if anything did, with an
+// answer whose body had so many bytes. Hooks that fire later do nothing.
+func (w *wire) finish(cause error, body int) fate {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.over = true
@@ -273,7 +288,7 @@ func (w *wire) finish(cause error) fate {
 		f.unread = w.answered(w.conn.read.Load() - w.read)
 		f.written = f.written && !w.conn.cut.Load()
 	}
-	w.leave(cause)
+	f.wasteful = w.leave(cause, body) || f.flood || w.waste
 	f.sends = w.sends
 	f.stale = f.reused && f.sends == 0
 	return f

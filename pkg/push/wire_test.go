@@ -155,7 +155,7 @@ func TestMayResend(t *testing.T) {
 	if n, err := third.Write([]byte("G")); err == nil || !errors.Is(context.Cause(ctx), errNoResend) {
 		t.Errorf("%d bytes were written on a second connection, %v", n, context.Cause(ctx))
 	}
-	if f := w.finish(nil); f.sends != 1 || f.written {
+	if f := w.finish(nil, 0); f.sends != 1 || f.written {
 		t.Errorf("fate %+v, want one send that was not complete", f)
 	}
 }
