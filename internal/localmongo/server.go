@@ -32,9 +32,10 @@
 //   - A write is at once part of the committed past, so a stream opened right behind it
 //     shows it; the recorded server was some milliseconds late.
 //   - Conflicts of transactions are found at the commit and not at the write.
-//   - Update operators $ (the implicit position), text, geo and hashed indexes, TTL,
+//   - Update operators $ (the implicit position), text, geo and hashed indexes,
 //     collations, capped collections, $lookup, pre-images, expanded events and split of
 //     large events are refused.
+//   - A TTL index is kept and shown, and removes nothing.
 //   - A regular expression is one of Go (RE2).
 //   - No user is asked for a password, and nothing is encrypted: it is for loopback.
 package localmongo

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/cxbridge/watcher/internal/calls"
 )
@@ -117,6 +119,39 @@ func TestDue(t *testing.T) {
 		_, oldest, err := store.CountDue(t.Context(), calls.DueQuery{Now: noon, Limit: 10})
 		if err != nil || !oldest.Equal(noon.Add(-2*time.Minute)) {
 			t.Errorf("the oldest is of %v, %v", oldest, err)
+		}
+	})
+}
+
+// What a log that forgets stands on: an index with a time limit, made once, refused with
+// another limit, and made anew.
+func TestIndexWithATimeLimit(t *testing.T) {
+	onEach(t, func(t *testing.T, db *mongo.Database) {
+		indexes := db.Collection("log").Indexes()
+		create := func(seconds int32) error {
+			_, err := indexes.CreateOne(t.Context(), mongo.IndexModel{
+				Keys: doc(t, `{"at": 1}`), Options: options.Index().SetName("ttl").SetExpireAfterSeconds(seconds),
+			})
+			return err
+		}
+		for range 2 {
+			if err := create(60); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var refused mongo.ServerError
+		if err := create(120); !errors.As(err, &refused) || !refused.HasErrorCode(85) {
+			t.Fatalf("another limit: %v, want code 85", err)
+		}
+		if err := indexes.DropOne(t.Context(), "ttl"); err != nil {
+			t.Fatal(err)
+		}
+		if err := create(120); err != nil {
+			t.Fatal(err)
+		}
+		all, err := indexes.ListSpecifications(t.Context())
+		if err != nil || len(all) != 2 || all[1].ExpireAfterSeconds == nil || *all[1].ExpireAfterSeconds != 120 {
+			t.Errorf("%+v, %v", all, err)
 		}
 	})
 }

@@ -180,6 +180,9 @@ func (c *Collection) addIndex(ix *Index) (bool, error) {
 		if sameKey && sameName && bytes.Equal(have.Spec, ix.Spec) {
 			return false, nil
 		}
+		if sameName && ix.sameButExpiry(have) {
+			return false, mongoerr.New(mongoerr.IndexOptionsConflict, "An equivalent index already exists with the same name but different options. Requested index: %s, existing index: %s", ix.Spec, have.Spec)
+		}
 		if sameName {
 			return false, mongoerr.New(mongoerr.IndexKeySpecsConflict, "An existing index has the same name as the requested index. Requested index: %s, existing index: %s", ix.Spec, have.Spec)
 		}

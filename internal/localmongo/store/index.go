@@ -1,7 +1,9 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
+	"math"
 	"strings"
 
 	"github.com/256dpi/lungo/bsonkit"
@@ -23,6 +25,10 @@ type Index struct {
 	// Spec is the index as listIndexes shows it.
 	Spec bson.Raw
 
+	// expires is how old the time in the indexed field may become, in seconds; nil
+	// without a limit. It is kept and shown; nothing is removed by it.
+	expires *int32
+
 	key      bson.Raw
 	columns  []bsonkit.Column
 	unique   bool
@@ -37,7 +43,7 @@ type Index struct {
 // says whether the field may also be present with any value, without effect.
 var indexOptions = map[string]bool{
 	"key": true, "name": true, "unique": true, "sparse": true, "partialFilterExpression": true,
-	"v": true, "background": true, "ns": true,
+	"expireAfterSeconds": true, "v": true, "background": true, "ns": true,
 }
 
 // NewIndex checks an index specification as createIndexes takes it.
@@ -59,6 +65,9 @@ func NewIndex(spec bson.Raw) (*Index, error) {
 	}
 	if ix.Name == "_id_" {
 		ix.unique = true
+	}
+	if ix.expires != nil && (len(ix.columns) > 1 || ix.columns[0].Path == "_id") {
+		return nil, mongoerr.New(mongoerr.CannotCreateIndex, "TTL indexes are single-field indexes on a field that is not _id, %s is not", ix.key)
 	}
 	ix.Spec = ix.describe()
 	return ix, nil
@@ -84,7 +93,22 @@ func (ix *Index) option(name string, v value.Raw) error {
 		f, err := query.CompileFilter(doc)
 		ix.partial = f
 		return err
+	case "expireAfterSeconds":
+		return ix.setExpires(v)
 	}
+	return nil
+}
+
+func (ix *Index) setExpires(v value.Raw) error {
+	n, ok := (bson.RawValue{Type: v.Type, Value: v.Data}).AsInt64OK()
+	if !ok {
+		return mongoerr.New(mongoerr.TypeMismatch, "The field 'expireAfterSeconds' must be a number")
+	}
+	if n < 0 || n > math.MaxInt32 {
+		return mongoerr.New(mongoerr.CannotCreateIndex, "TTL index 'expireAfterSeconds' option must be within an acceptable range, %d is not", n)
+	}
+	seconds := int32(n)
+	ix.expires = &seconds
 	return nil
 }
 
@@ -120,6 +144,9 @@ func (ix *Index) describe() bson.Raw {
 	}
 	if ix.partial != nil {
 		d = append(d, kit.E{Key: "partialFilterExpression", Value: ix.partial.Doc()})
+	}
+	if ix.expires != nil {
+		d = append(d, kit.E{Key: "expireAfterSeconds", Value: *ix.expires})
 	}
 	raw, err := value.Encode(d)
 	if err != nil {
@@ -248,6 +275,13 @@ func (ix *Index) touched(changed func(root string) bool) bool {
 		}
 	}
 	return false
+}
+
+// sameButExpiry says whether two indexes differ in nothing but their expireAfterSeconds.
+func (ix *Index) sameButExpiry(other *Index) bool {
+	plain := *ix
+	plain.expires = other.expires
+	return bytes.Equal(plain.describe(), other.Spec)
 }
 
 func (ix *Index) clone() *Index {
