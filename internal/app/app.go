@@ -26,6 +26,7 @@ import (
 	"github.com/cxbridge/watcher/internal/outage"
 	"github.com/cxbridge/watcher/internal/recording"
 	"github.com/cxbridge/watcher/internal/retry"
+	"github.com/cxbridge/watcher/internal/skips"
 	"github.com/cxbridge/watcher/pkg/backoff"
 	"github.com/cxbridge/watcher/pkg/push"
 	"github.com/cxbridge/watcher/pkg/resume"
@@ -58,6 +59,7 @@ type App struct {
 	bots       *bots.Cache
 	store      *calls.Store
 	recorder   *calls.Recorder
+	skips      *skips.Log // nil when it is switched off
 	sender     *push.Client
 	dispatcher *dispatch.Dispatcher
 	retrier    *retry.Retrier
@@ -132,7 +134,15 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 		return nil, err
 	}
 	a.defers(a.sender.Close)
+	var skipLog dispatch.Skips
+	if cfg.SkipLog > 0 {
+		a.skips = skips.New(skips.Options{
+			Collection: db.Collection(cfg.SkipCollection), Keep: cfg.SkipLog, Logger: a.logger, Registerer: a.registry,
+		})
+		skipLog = a.skips
+	}
 	a.dispatcher = dispatch.New(dispatch.Options{
+		Skips:                  skipLog,
 		Loader:                 a.store,
 		Recorder:               a.recorder,
 		Bots:                   a.bots,
@@ -273,6 +283,9 @@ func (a *App) Run(ctx context.Context) error {
 	servers.Go(func() { _ = a.bots.Run(reading) }) // those who drain need no newer bots
 	servers.Go(func() { _ = a.settings.Run(serving) })
 	servers.Go(func() { a.ensureIndexes(serving) })
+	if a.skips != nil {
+		servers.Go(func() { _ = a.skips.Run(serving) }) // its end writes what the road left
+	}
 	senders.Go(func() { _ = a.dispatcher.Run(sending) })
 	senders.Go(func() { _ = a.retrier.Run(sending) })
 	writers.Go(func() { _ = a.recorder.Run(recording) })

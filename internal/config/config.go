@@ -32,6 +32,7 @@ type Mongo struct {
 	CallsCollection    string      `group:"mongo" default:"calls" placeholder:"NAME" help:"Collection of the calls."`
 	BotsCollection     string      `group:"mongo" default:"bots" placeholder:"NAME" help:"Collection of the bots."`
 	SettingsCollection string      `group:"mongo" default:"system_settings" placeholder:"NAME" help:"Collection of the platform's settings."`
+	SkipCollection     string      `group:"mongo" default:"watcher_skips" placeholder:"NAME" help:"Collection of the skip log."`
 }
 
 // AfterApply is called by kong when the flags are read: the database that the
@@ -95,6 +96,7 @@ type Config struct {
 	CAFile               string `name:"ca-file" group:"delivery" placeholder:"FILE" help:"PEM file of certificate authorities trusted besides the system's."`
 	ProxyFromEnvironment bool   `group:"delivery" help:"Reach CRMs through the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name."`
 
+	SkipLog         time.Duration `group:"process" default:"168h" placeholder:"DURATION" help:"How long the skip log keeps why a result was not pushed; 0 switches it off."`
 	Listen          string        `group:"process" default:":9090" placeholder:"ADDR" help:"Address of the status page, /metrics, /livez and /readyz."`
 	ListenHosts     []string      `name:"listen-host" group:"process" placeholder:"NAME" help:"Host name under which the status page may be asked for, beside localhost and every address; repeatable."`
 	Pprof           string        `group:"process" placeholder:"ADDR" help:"Serve the profiles of net/http/pprof here; only an address of this machine alone, such as 127.0.0.1:6060."`
@@ -120,6 +122,7 @@ const (
 	maxRetries       = 50
 	maxMaxAge        = 90 * 24 * time.Hour
 	maxShutdownGrace = 10 * time.Minute
+	maxSkipLog       = 366 * 24 * time.Hour
 	maxBotLabel      = 5000 // each is 17 series
 )
 
@@ -182,6 +185,7 @@ func (c *Config) Check() error {
 		{"bots-collection", c.BotsCollection},
 		{"settings-collection", c.SettingsCollection},
 		{"resume-collection", c.ResumeCollection},
+		{"skip-collection", c.SkipCollection},
 		{"name", c.Name},
 	} {
 		if err := checkName(n.value); err != nil {
@@ -218,6 +222,9 @@ func (c *Config) Check() error {
 	}
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		bad("listen", "%q is not HOST:PORT or :PORT", c.Listen)
+	}
+	if c.SkipLog != 0 && (c.SkipLog < time.Minute || c.SkipLog > maxSkipLog) {
+		bad("skip-log", "%v is not 0 (off), nor from 1m to %v", c.SkipLog, maxSkipLog)
 	}
 	if c.ShutdownGrace <= 0 || c.ShutdownGrace > maxShutdownGrace {
 		bad("shutdown-grace", "%v is not more than 0 and at most %v", c.ShutdownGrace, maxShutdownGrace)

@@ -55,6 +55,11 @@ type Links interface {
 	Link(call *calls.Call) string
 }
 
+// Skips keeps why a result is not pushed when nothing on its call says so.
+type Skips interface {
+	Add(call *calls.Call, reason string)
+}
+
 // Options are what a Dispatcher is made of.
 type Options struct {
 	Loader   Loader
@@ -62,6 +67,7 @@ type Options struct {
 	Bots     Bots
 	Sender   Sender
 	Links    Links
+	Skips    Skips // nil: not kept
 
 	Schedule push.Schedule
 	Env      PrepareEnv // the deployment's part of a request

@@ -128,12 +128,15 @@ func (s *skipCounts) counts() map[string]uint64 {
 func (d *Dispatcher) report(it *item, decision Decision, o *calls.Outcome) {
 	call := it.call
 	if call == nil { // it is gone, and with it its name
-		call = &calls.Call{ID: it.event.ID}
+		call = &calls.Call{ID: it.event.ID, CompletedAt: it.event.CompletedAt}
 	}
 	switch decision.Action {
 	case Skip:
 		d.metrics.skips[decision.Reason].Inc()
 		d.skipped[decision.Reason].Add(1)
+		if d.o.Skips != nil && decision.Reason.leavesNoTrace() {
+			d.o.Skips.Add(call, decision.Reason.String())
+		}
 		d.logger.Debug("not pushed", "bot_id", call.BotID, "call_id", call.Name(), "reason", decision.Reason.String())
 	case Defer:
 		d.metrics.deferred.Inc()

@@ -1,0 +1,26 @@
+package dispatch
+
+import (
+	"time"
+
+	"github.com/cxbridge/watcher/internal/bots"
+	"github.com/cxbridge/watcher/internal/calls"
+)
+
+// leavesNoTrace reports whether a skip for this reason can be read nowhere on the
+// call, so that it is worth keeping elsewhere.
+func (r Reason) leavesNoTrace() bool {
+	switch r {
+	case ReasonNoConfig, ReasonDisabled, ReasonSkipFlag, ReasonAgentCall, ReasonNoResult, ReasonDeleted:
+		return true
+	default:
+		return false
+	}
+}
+
+// Explain is the decision that would be made on a call now, if a watcher looked at
+// it: bot is nil when it has no document, maxAge is that of the schedule. What only
+// a running watcher knows, as whether the destination has room, is left out.
+func Explain(call *calls.Call, bot *bots.Bot, maxAge time.Duration, now time.Time) Decision {
+	return decide(candidate{call: call, bot: bot, due: true, maxAge: maxAge}, now)
+}
