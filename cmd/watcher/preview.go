@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/internal/dispatch"
+	"github.com/cxbridge/watcher/internal/inspect"
 	"github.com/cxbridge/watcher/internal/recording"
 	"github.com/cxbridge/watcher/pkg/push"
 	"github.com/cxbridge/watcher/pkg/render"
@@ -134,7 +134,7 @@ func (o *previewOptions) preview(in *previewInput) *previewOutput {
 	if bot.Push.NeedsRecording {
 		env.RecordingURL = links.Link(&call)
 		if !o.showSecrets {
-			env.RecordingURL = maskLink(env.RecordingURL)
+			env.RecordingURL = inspect.MaskLink(env.RecordingURL)
 		}
 	}
 	env.Render.NotJSON = func(t *render.Token) {
@@ -145,14 +145,16 @@ func (o *previewOptions) preview(in *previewInput) *previewOutput {
 		})
 	}
 	req, err := dispatch.Prepare(&call, bot, env)
+	var shown *inspect.Payload
 	if err == nil {
-		out.Request, err = o.show(req, bot.Push, made)
+		shown, err = inspect.Show(req, bot.Push, made, o.showSecrets)
 	}
 	if err != nil {
 		out.Decision, out.Reason = "skip", dispatch.ReasonBadConfig
 		out.Warnings = append(out.Warnings, bots.Warning{Level: bots.LevelError, Key: "post_call_push", Code: bots.CodeBadValue, Message: err.Error()})
 		return out
 	}
+	out.Request = requestOf(shown)
 	if n := len(req.URL); n > longURL {
 		out.Warnings = append(out.Warnings, bots.Warning{
 			Level: bots.LevelWarning, Key: "post_call_push.method", Code: bots.CodeLongURL,
@@ -176,28 +178,11 @@ func linkWarnings(err error) []bots.Warning {
 	return all
 }
 
-// show is the request as it would go out at a time.
-func (o *previewOptions) show(req *push.Request, p *bots.Push, at time.Time) (*requestOutput, error) {
-	url, header, err := push.Compose(req, at)
-	if err != nil {
-		return nil, fmt.Errorf("the request cannot be sent: %w", err)
+// requestOf is a request as the preview prints it.
+func requestOf(p *inspect.Payload) *requestOutput {
+	out := &requestOutput{Method: p.Method, URL: p.URL, Headers: p.Headers, BodyText: p.Body}
+	if p.Body != "" {
+		out.Body = jsonOf(p.Body)
 	}
-	m := mask{off: o.showSecrets, push: p}
-	out := &requestOutput{Method: req.Method, Headers: map[string]string{}}
-	for name, values := range header {
-		out.Headers[name] = m.header(name, strings.Join(values, ", "))
-	}
-	params := 0
-	if a := req.Auth; a != nil {
-		params = len(a.Params)
-		if a.Kind == push.AuthOAuth2 { // its token is only fetched when something is sent
-			out.Headers["Authorization"] = cmp.Or(a.Scheme, "Bearer") + " " + masked
-		}
-	}
-	out.URL = m.url(url, params)
-	if req.Body != nil {
-		out.BodyText = m.text(string(req.Body))
-		out.Body = jsonOf(out.BodyText)
-	}
-	return out, nil
+	return out
 }
