@@ -90,7 +90,7 @@ func (c *callsCmd) check(now time.Time, in io.Reader) (inspect.Query, faults) {
 func newInspector(db *mongo.Database, c *config.Config) *inspect.Inspector {
 	return inspect.New(inspect.Options{
 		Calls: db.Collection(c.CallsCollection), Bots: db.Collection(c.BotsCollection), Settings: db.Collection(c.SettingsCollection),
-		Resume: db.Collection(c.ResumeCollection), Skips: db.Collection("watcher_skips"), Name: c.Name,
+		Resume: db.Collection(c.ResumeCollection), Skips: db.Collection(c.SkipCollection), Name: c.Name,
 		Compile: bots.Options{},
 	})
 }

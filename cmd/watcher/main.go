@@ -26,6 +26,7 @@ type commands struct {
 	Check   checkCmd   `cmd:"" help:"Check what a deployment needs of MongoDB and of its bots."`
 	Calls   callsCmd   `cmd:"" help:"List calls by what became of them, or count them by error, bot or host."`
 	Resume  resumeCmd  `cmd:"" help:"Look at the saved position, or move it."`
+	Call    callCmd    `cmd:"" help:"Say what became of a call, and why."`
 	Replay  replayCmd  `cmd:"" help:"Push stored results once more."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }

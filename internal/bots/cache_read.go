@@ -33,6 +33,16 @@ func ReadAll(ctx context.Context, coll *mongo.Collection, o Options) ([]*Bot, er
 	return found, nil
 }
 
+// ReadSome reads the bots of these ids and compiles them.
+func ReadSome(ctx context.Context, coll *mongo.Collection, ids []bson.RawValue, o Options) ([]*Bot, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	var found []*Bot
+	err := eachBot(ctx, coll, ids, func(raw bson.Raw) { found = append(found, Compile(raw, o)) })
+	return found, err
+}
+
 // eachBot reads the bots of these ids, or all for nil. The document is valid until
 // fn returns.
 func eachBot(ctx context.Context, coll *mongo.Collection, ids []bson.RawValue, fn func(bson.Raw)) error {

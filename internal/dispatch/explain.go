@@ -24,3 +24,13 @@ func (r Reason) leavesNoTrace() bool {
 func Explain(call *calls.Call, bot *bots.Bot, maxAge time.Duration, now time.Time) Decision {
 	return decide(candidate{call: call, bot: bot, due: true, maxAge: maxAge}, now)
 }
+
+// ReasonText is a reason in words by its word; "" for none.
+func ReasonText(word string) string {
+	for _, r := range reasonTexts {
+		if r[0] == word {
+			return r[1]
+		}
+	}
+	return ""
+}

@@ -33,6 +33,7 @@ type Options struct {
 	Schedule     push.Schedule
 	AnalysisKeys []string
 	Recording    recording.Options
+	UserAgent    string // of the payloads that are shown
 }
 
 // Inspector answers questions. It is safe for concurrent use.
@@ -76,7 +77,17 @@ type Report struct {
 	Checklist []Check    `json:"checklist"`
 	Warnings  []string   `json:"warnings"`
 	Payload   *Payload   `json:"payload,omitempty"` // only when asked for
+
+	call    *calls.Call
+	refuses string
 }
+
+// Call is the call as it was read, for who makes it due.
+func (r *Report) Call() *calls.Call { return r.call }
+
+// Refuses says in words why the call would not be pushed if it were made due now,
+// "" when it would be.
+func (r *Report) Refuses() string { return r.refuses }
 
 // Bot names a bot and its destination.
 type Bot struct {
@@ -133,6 +144,7 @@ type Skip struct {
 	Reason      string    `json:"reason"`
 	CompletedAt time.Time `json:"completed_at,omitzero"`
 	Bot         string    `json:"bot,omitempty"`
+	DeliveryID  string    `json:"delivery_id"` // for what is no result a text made of the call alone
 }
 
 // Check is one line of the checklist.
