@@ -39,7 +39,10 @@ func (i *Inspector) inquiry(ctx context.Context, ask Ask) (*inquiry, error) {
 	if s.holds, err = i.holds(ctx); err != nil {
 		return nil, err
 	}
-	doc, err := i.o.Settings.FindOne(ctx, bson.D{{Key: "_id", Value: "system"}}).Raw()
+	var doc bson.Raw
+	if i.o.Settings != nil {
+		doc, err = i.o.Settings.FindOne(ctx, bson.D{{Key: "_id", Value: "system"}}).Raw()
+	}
 	if err != nil && !errors.Is(err, mongo.ErrNoDocuments) {
 		return nil, fmt.Errorf("read the settings: %w", err)
 	}
@@ -56,21 +59,27 @@ type subject struct {
 	r     *Report
 }
 
-// report tells what is known of one call.
+// report reads what belongs to a call, and tells what is known of it.
 func (s *inquiry) report(ctx context.Context, doc bson.Raw) (*Report, error) {
 	call := calls.Decode(doc)
 	bot, err := s.botOf(ctx, &call)
 	if err != nil {
 		return nil, err
 	}
-	r := &Report{
-		Now: s.now, SessionID: call.SessionID, ID: calls.IDText(call.ID), DeliveryID: call.DeliveryID(), CallType: plain.Line(call.CallType, mostName),
-		StartedAt: call.StartedAt, CompletedAt: call.CompletedAt, Bot: Bot{ID: call.BotID},
-	}
-	if r.Skips, err = s.skipsOf(ctx, call.ID); err != nil {
+	logged, err := s.skipsOf(ctx, call.ID)
+	if err != nil {
 		return nil, err
 	}
-	c := &subject{inquiry: s, call: &call, bot: bot, r: r}
+	return s.tell(ctx, &call, bot, logged), nil
+}
+
+// tell is the report on a call whose bot and skips were read.
+func (s *inquiry) tell(ctx context.Context, call *calls.Call, bot *bots.Bot, logged []Skip) *Report {
+	r := &Report{
+		Now: s.now, Skips: logged, call: call, SessionID: call.SessionID, ID: calls.IDText(call.ID), DeliveryID: call.DeliveryID(), CallType: plain.Line(call.CallType, mostName),
+		StartedAt: call.StartedAt, CompletedAt: call.CompletedAt, Bot: Bot{ID: call.BotID},
+	}
+	c := &subject{inquiry: s, call: call, bot: bot, r: r}
 	c.found = c.state()
 	r.State = c.found.State
 	c.about()
@@ -83,14 +92,13 @@ func (s *inquiry) report(ctx context.Context, doc bson.Raw) (*Report, error) {
 		r.Payload = c.payload(made)
 	}
 	r.Warnings = c.warnings(made)
-	r.call = &call
 	switch {
 	case made.reason != dispatch.NoReason:
 		r.refuses = made.reason.Text()
 	case c.found.OnItsWay:
 		r.refuses = "it is on its way: no watcher has come past it yet"
 	}
-	return r, nil
+	return r
 }
 
 // state is what the call is, as lists tell it.

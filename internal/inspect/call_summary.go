@@ -26,6 +26,7 @@ func (c *subject) summary() string {
 		return "Never pushed, and nothing says why: the saved position is past it. " + c.positionText()
 	case StateSkipped:
 		return c.skippedSummary()
+	default: // an outcome
 	}
 	switch {
 	case c.call.Pushed.ByPlatform():
