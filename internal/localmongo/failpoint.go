@@ -27,6 +27,9 @@ type failPoint struct {
 	skip     int64 // how often it still lets pass
 	commands []string
 	appName  string
+	// namespace is the collection, with its database, that a command has to be for; "" is
+	// any.
+	namespace string
 
 	code         int32 // 0 for none
 	labels       []string
@@ -43,11 +46,11 @@ type closeConnection struct{}
 func (*closeConnection) Error() string { return "connection closed by a fail point" }
 
 // fire returns the fail point if it fires for a command, and counts it.
-func (f *failPoints) fire(command, appName string) *failPoint {
+func (f *failPoints) fire(command, appName, namespace string) *failPoint {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	p := f.fp
-	if p == nil || !slices.Contains(p.commands, command) || p.appName != "" && p.appName != appName {
+	if p == nil || !slices.Contains(p.commands, command) || p.appName != "" && p.appName != appName || p.namespace != "" && p.namespace != namespace {
 		return nil
 	}
 	if p.skip > 0 {
@@ -69,7 +72,7 @@ func (c *call) failPoint() (bson.Raw, error) {
 	if c.name == "configureFailPoint" {
 		return nil, nil
 	}
-	p := c.fails.fire(canonical(c.name), c.conn.appName)
+	p := c.fails.fire(canonical(c.name), c.conn.appName, c.namespace())
 	if p == nil {
 		return nil, nil
 	}
@@ -88,6 +91,13 @@ func (c *call) failPoint() (bson.Raw, error) {
 		return nil, &mongoerr.Error{Code: p.code, Message: "Failing command due to 'failCommand' failpoint", Labels: p.labels}
 	}
 	return p.concernError, nil
+}
+
+// namespace is the collection that a command is for, with its database; without a
+// collection the database and a dot.
+func (c *call) namespace() string {
+	name, _ := bson.RawValue{Type: c.args.get(c.name).Type, Value: c.args.get(c.name).Data}.StringValueOK()
+	return c.db + "." + name
 }
 
 // canonical is the name that fail points know a command by.
@@ -183,7 +193,7 @@ func (p *failPoint) setData(a *args) error {
 		}
 	}
 	p.closeConn = a.flag("closeConnection", false)
-	p.appName = a.str("appName")
+	p.appName, p.namespace = a.str("appName"), a.str("namespace")
 	if ms := a.size("blockTimeMS", 0); a.flag("blockConnection", false) {
 		p.block = time.Duration(ms) * time.Millisecond
 	}

@@ -153,6 +153,17 @@ func TestFailPointModesAndApps(t *testing.T) {
 	if err := findOne(named); err != nil {
 		t.Errorf("switched off: %v", err)
 	}
+	for namespace, code := range map[string]int{"d.other": 0, "d.c": 8000} {
+		cmd := fmt.Sprintf(`{"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": {"failCommands": ["find"], "errorCode": 8000, "namespace": %q}}`, namespace)
+		if err := admin.RunCommand(t.Context(), parse(t, cmd)).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if err := findOne(named); code == 0 && err != nil {
+			t.Errorf("of another collection: %v", err)
+		} else if code != 0 {
+			serverError(t, err, code)
+		}
+	}
 	if err := admin.RunCommand(t.Context(), parse(t, `{"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": {"failCommands": ["find"], "blockConnection": true, "blockTimeMS": 10000}}`)).Err(); err != nil {
 		t.Fatal(err)
 	}
