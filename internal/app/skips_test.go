@@ -88,6 +88,45 @@ func TestSkipLog(t *testing.T) {
 	}
 }
 
+// A skip log that MongoDB does not take, or does not answer for, holds up neither the
+// road nor the stop.
+func TestSkipLogThatCannotBeWritten(t *testing.T) {
+	for name, fault := range map[string]bson.E{
+		"refused": {Key: "errorCode", Value: 13}, "silent": {Key: "blockTimeMS", Value: 60_000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRoad(t, "bot")
+			r.fail("alwaysOn", bson.D{
+				commands("update", "createIndexes"), fault, {Key: "blockConnection", Value: name == "silent"},
+				{Key: "namespace", Value: r.server.Database + ".watcher_skips"},
+			})
+			w := r.start()
+			const n = 200
+			for i := range n {
+				r.Call(fmt.Sprint("flagged ", i), "bot", bson.E{Key: "skip_post_push", Value: true})
+				r.Call(fmt.Sprint("fine ", i), "bot")
+			}
+			r.once(n)
+			r.settled(w, 2*n)
+			if got := w.metric("watcher_dispatch_skips_total", "reason", "skip_post_push"); got != n {
+				t.Errorf("%v are skipped", got)
+			}
+			begun := time.Now()
+			w.halt()
+			if took := time.Since(begun); took > 15*time.Second {
+				t.Errorf("the stop took %v", took)
+			}
+			if got := w.metric("watcher_skips_dropped_total"); got != n || w.metric("watcher_skips_written_total") != 0 {
+				t.Errorf("%v are dropped", got)
+			}
+			if lines := len(w.logs.find("the skip log is not written: a right is missing; --skip-log=0 switches it off")); lines > 1 || name == "refused" && lines == 0 {
+				t.Errorf("%d lines of a missing right", lines)
+			}
+		})
+	}
+}
+
 func TestSkipLogSwitchedOff(t *testing.T) {
 	t.Parallel()
 	r := newRoad(t, "bot")
