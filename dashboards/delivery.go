@@ -67,6 +67,9 @@ func Delivery() Dashboard {
 		query{`sum by (kind) (rate(watcher_dispatch_unresolved_tokens_total{` + sel + `}[$__rate_interval]))`, "{{kind}}"})
 	b.graph("Not pushed", "Calls for which there was nothing to do, by reason.", look{unit: "ops", stacked: true}, 8,
 		query{`sum by (reason) (rate(watcher_dispatch_skips_total{` + sel + `}[$__rate_interval]))`, "{{reason}}"})
+	b.graph("Skip log", "Entries of the log of what was not pushed and left no trace on its call.", look{unit: "ops"}, 8,
+		query{`sum(rate(watcher_skips_written_total{` + sel + `}[$__rate_interval]))`, "written"},
+		query{`sum(rate(watcher_skips_dropped_total{` + sel + `}[$__rate_interval]))`, "dropped"})
 
 	b.row("MongoDB")
 	b.graph("Events", "Change events by operation, those that were skipped, and polls.", look{unit: "ops"}, 8,
