@@ -22,8 +22,8 @@ type lintCmd struct {
 	Bot   []string `placeholder:"FILE" help:"Bots as MongoDB Extended JSON; - is standard input, repeatable. Default: all bots of the database."`
 	Level string   `default:"warning" placeholder:"LEVEL" help:"The least that is shown: error, warning or info."`
 	outputFlag
-	TimeFormat  string   `placeholder:"FORMAT" help:"Format of times where the bot names none."`
-	AnalysisKey []string `placeholder:"NAME" help:"One more analysis.* key that exists; repeatable."`
+	TimeFormat  string   `group:"render" placeholder:"FORMAT" help:"Format of times where the bot names none."`
+	AnalysisKey []string `group:"render" placeholder:"NAME" help:"One more analysis.* key that exists; repeatable."`
 	config.Mongo
 	config.Network
 }

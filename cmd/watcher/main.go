@@ -27,6 +27,9 @@ type commands struct {
 	Resume  resumeCmd  `cmd:"" help:"Look at the saved position, or move it."`
 	Replay  replayCmd  `cmd:"" help:"Push stored results once more."`
 	Version versionCmd `cmd:"" help:"Print the version."`
+	Help    helpCmd    `cmd:"" help:"Show what a command does, and its flags."`
+
+	ShowVersion kong.VersionFlag `name:"version" help:"Print the version and end."`
 }
 
 type versionCmd struct{}
@@ -37,6 +40,22 @@ func (versionCmd) Run(std cli.Streams) error {
 	return err
 }
 
+type helpCmd struct {
+	Command []string `arg:"" optional:"" help:"The command, such as replay list."`
+}
+
+// Run shows the help of a command, or of all.
+func (h *helpCmd) Run(k *kong.Context) error {
+	of, err := kong.Trace(k.Kong, h.Command)
+	if err == nil {
+		err = of.Error
+	}
+	if err != nil {
+		return cli.Usage(err)
+	}
+	return of.PrintUsage(false)
+}
+
 func main() { os.Exit(cli.Main("watcher", run)) }
 
 // run is the program without the process around it.
@@ -44,8 +63,9 @@ func run(ctx context.Context, args []string, env cli.Env, std cli.Streams) error
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
-	return cli.Run(ctx, "watcher", &commands{}, args, env, std,
+	return explained(cli.Run(ctx, "watcher", &commands{}, args, env, std,
+		kong.Vars{"version": "watcher " + version},
 		kong.Description("Pushes the results of finished calls to the CRM of their bot: follows a MongoDB change stream, renders each bot's mapping, sends, and writes the outcome back onto the call."),
 		kong.ExplicitGroups(flagGroups),
-		config.Options())
+		config.Options()))
 }

@@ -11,7 +11,11 @@ import (
 
 type runCmd struct {
 	config.Config
+	notes []string
 }
+
+// Notes implements cli.Noter: the log may be read by a machine.
+func (r *runCmd) Notes(notes []string) { r.notes = notes }
 
 // Run follows the calls until the context ends, then drains.
 func (r *runCmd) Run(ctx context.Context, std cli.Streams) error {
@@ -33,5 +37,8 @@ func (r *runCmd) Run(ctx context.Context, std cli.Streams) error {
 	// Libraries that know only package log, net/http among them, write here too; at
 	// debug, for net/http repeats what a receiver sends unasked.
 	cli.SetLibraryLog(watcher.Logger())
+	for _, note := range r.notes {
+		watcher.Logger().WarnContext(ctx, "the environment has a variable that is not known", "what", note)
+	}
 	return watcher.Run(ctx)
 }
