@@ -50,6 +50,9 @@ type GroupConfig struct {
 	// Nil knows of none but a former holder of this very name.
 	Gone func(owner string) bool
 
+	// Version is what this replica runs; others see it, and make nothing of it.
+	Version string
+
 	Lease time.Duration // life of a replica that shows no sign of it; default DefaultLease
 	Beat  time.Duration // between looks at the others; every second one shows life; default DefaultBeat; at most Lease/6
 
@@ -112,7 +115,7 @@ func NewGroup(cfg GroupConfig) (*Group, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	self := member{owner: cfg.Owner, instance: newInstance(), lease: cfg.Lease, partitions: cfg.Partitions}
+	self := member{owner: cfg.Owner, instance: newInstance(), lease: cfg.Lease, partitions: cfg.Partitions, version: cfg.Version}
 	if self.owner == "" {
 		self.owner = self.instance
 	}

@@ -45,6 +45,7 @@ type member struct {
 	lease      time.Duration
 	partitions int
 	leaving    bool
+	version    string
 }
 
 // change is what put writes. Nil parts stay as they are.

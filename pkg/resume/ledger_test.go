@@ -184,10 +184,39 @@ func namesDoNotSeeEachOther(t *testing.T, coll *mongo.Collection) {
 			t.Errorf("%+v", r)
 		}
 	}
+	others, err := newTestStore(t, coll, "x").Others(t.Context())
+	names := make([]string, len(others))
+	for i, r := range others {
+		names[i] = r.Name()
+	}
+	slices.Sort(names)
+	if err != nil || strings.Join(names, " ") != "x- x. x0 xy" {
+		t.Errorf("%q, %v", names, err)
+	}
 	for _, bad := range []string{"", "a/b", "a\x00"} {
 		if _, err := NewStore(coll, bad); err == nil {
 			t.Errorf("the name %q is taken", bad)
 		}
+	}
+}
+
+// For people, a member tells when it beat last and what it runs.
+func TestMembersSayWhatTheyAre(t *testing.T) { onEach(t, membersSayWhatTheyAre) }
+
+func membersSayWhatTheyAre(t *testing.T, coll *mongo.Collection) {
+	s := newTestStore(t, coll, "x")
+	must(t, s.beat(t.Context(), member{instance: "i", version: "1.2.3", lease: time.Minute}, true))
+	records, err := s.Records(t.Context())
+	if err != nil || len(records) != 1 || records[0].Version != "1.2.3" || records[0].BeatAt.IsZero() {
+		t.Fatalf("%+v, %v", records, err)
+	}
+	m := records[0]
+	if !m.Lives(m.BeatAt) || !m.Lives(m.BeatAt.Add(time.Minute-1)) || m.Lives(m.BeatAt.Add(time.Minute)) {
+		t.Errorf("%+v lives at another time than its lease says", m)
+	}
+	m.Lease = 1000 * time.Hour // absurd
+	if m.Lives(m.BeatAt.Add(time.Hour)) {
+		t.Error("it lives for ever")
 	}
 }
 

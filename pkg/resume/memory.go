@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Memory is a Ledger in memory, for tests of what works under a Lease. It does what a
@@ -119,7 +120,7 @@ func (m *Memory) beat(_ context.Context, by member, join bool) error {
 		return fmt.Errorf("show that this replica lives: %w", ErrFenced)
 	}
 	m.records[id] = Record{
-		ID: id, Member: true, kind: kindMember, Owner: by.owner, Instance: by.instance, Beat: r.Beat + 1,
+		ID: id, Member: true, kind: kindMember, Owner: by.owner, Instance: by.instance, Beat: r.Beat + 1, BeatAt: time.Now(), Version: by.version,
 		Lease: by.lease, Partitions: by.partitions, Leaving: by.leaving,
 	}
 	return nil

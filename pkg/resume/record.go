@@ -24,6 +24,8 @@ const (
 	fieldInstance    = "instance"
 	fieldTerm        = "term"
 	fieldBeat        = "beat"
+	fieldBeatAt      = "beat_at"
+	fieldVersion     = "version"
 	fieldLease       = "lease_ms"
 	fieldReset       = "reset"
 	fieldPartitions  = "partitions"
@@ -48,6 +50,8 @@ type Record struct {
 	Term     int64  // grows with each change of holder and each reset
 
 	Beat       int64         // of a member: grows while it lives
+	BeatAt     time.Time     // of a member: when it beat last, by the clock of the store; for people
+	Version    string        // of a member: what it runs
 	Lease      time.Duration // of a member: how long it lives without a beat
 	Partitions int           // of a member: the number of partitions that it works in
 	Leaving    bool          // of a member: it drains and is to get nothing more
@@ -73,6 +77,19 @@ type Reset struct {
 
 // Held says whether somebody holds the record. It does not say that he lives.
 func (r Record) Held() bool { return r.Instance != "" }
+
+// Lives reports whether a member has beaten within its lease at a time, by the clock
+// of the store. It is for people: who may take a lease, a Group decides by what it
+// sees of the beats itself.
+func (r Record) Lives(at time.Time) bool {
+	return r.Member && at.Sub(r.BeatAt) < min(r.Lease, mostLease)
+}
+
+// Name is the identity under which the record is stored.
+func (r Record) Name() string {
+	name, _, _ := strings.Cut(r.ID, "/")
+	return name
+}
 
 // CorruptError says that a stored record has a field of an impossible kind.
 type CorruptError struct {
@@ -128,6 +145,8 @@ func decodeRecord(name string, raw bson.Raw) (Record, bool) {
 	if kind == kindMember {
 		r.Instance = strings.TrimPrefix(id, memberID(name, ""))
 		r.Beat = field(d, fieldBeat, bson.RawValue.AsInt64OK)
+		r.BeatAt = field(d, fieldBeatAt, date)
+		r.Version = field(d, fieldVersion, bson.RawValue.StringValueOK)
 		r.Lease = time.Duration(field(d, fieldLease, bson.RawValue.AsInt64OK)) * time.Millisecond
 		r.Leaving = field(d, fieldLeaving, bson.RawValue.BooleanOK)
 	}

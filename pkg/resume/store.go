@@ -78,6 +78,32 @@ func (s *Store) Records(ctx context.Context) ([]Record, error) {
 	return slices.DeleteFunc(records, func(r Record) bool { return r.kind == kindLayout }), err
 }
 
+// mostOthers is how many members of other names are read.
+const mostOthers = 1000
+
+// Others returns the members of all other names in the collection. It reads the ids
+// of all records there, which are few, and at most 1,000 members.
+func (s *Store) Others(ctx context.Context) ([]Record, error) {
+	filter := bson.D{{Key: fieldID, Value: bson.D{{Key: "$regex", Value: "^[^/]+" + memberPart}}}}
+	cursor, err := s.coll.Find(ctx, filter, options.Find().SetLimit(mostOthers))
+	if err != nil {
+		return nil, fmt.Errorf("read the members of other names: %w", err)
+	}
+	var raws []bson.Raw
+	if err := cursor.All(ctx, &raws); err != nil {
+		return nil, fmt.Errorf("read the members of other names: %w", err)
+	}
+	var others []Record
+	for _, raw := range raws {
+		id, _ := raw.Lookup(fieldID).StringValueOK()
+		name, _, _ := strings.Cut(id, "/")
+		if r, ok := decodeRecord(name, raw); ok && name != s.name {
+			others = append(others, r)
+		}
+	}
+	return others, nil
+}
+
 // Record returns the record of one partition; false when there is none.
 func (s *Store) Record(ctx context.Context, p Partition) (Record, bool, error) {
 	raw, err := s.coll.FindOne(ctx, byID(p.ID(s.name))).Raw()
@@ -137,7 +163,9 @@ func (s *Store) beat(ctx context.Context, m member, join bool) error {
 			{Key: fieldLease, Value: m.lease.Milliseconds()},
 			{Key: fieldPartitions, Value: m.partitions},
 			{Key: fieldLeaving, Value: m.leaving},
+			{Key: fieldVersion, Value: m.version},
 		}},
+		{Key: "$currentDate", Value: bson.D{{Key: fieldBeatAt, Value: true}}},
 		{Key: "$inc", Value: bson.D{{Key: fieldBeat, Value: int64(1)}}},
 	}, options.UpdateOne().SetUpsert(join))
 	if err != nil {
