@@ -36,12 +36,18 @@ func (k *checkCmd) Run(ctx context.Context, std cli.Streams) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, commandTimeout, errCommandTimeout)
 	defer cancel()
-	db, c, closeDB, err := k.open(ctx, bad)
+	c, err := k.config(bad)
 	if err != nil {
 		return err
 	}
+	list := deployment{config: &c, outage: k.Outage}
+	db, closeDB, err := openDatabase(ctx, &c)
+	if err != nil {
+		list.add(verdictFail, "connect", "%v", config.RedactURI(explained(err), c.MongoURI))
+		return list.print(std.Out) // nothing else can be asked
+	}
 	defer closeDB()
-	list := deployment{db: db, config: c, outage: k.Outage}
+	list.db = db
 	list.check(ctx)
 	return list.print(std.Out)
 }
@@ -85,7 +91,7 @@ func (d *deployment) need(missing verdict, what, ok string, err error) {
 func (d *deployment) check(ctx context.Context) {
 	server, err := stream.Hello(ctx, d.db.Client())
 	if err != nil {
-		d.add(verdictFail, "connect", "%v", config.RedactURI(err, d.config.MongoURI))
+		d.add(verdictFail, "connect", "%v", explained(err))
 		return // nothing else can be asked
 	}
 	d.add(verdictOK, "connect", "database %s", d.config.Database)
@@ -98,6 +104,23 @@ func (d *deployment) check(ctx context.Context) {
 	d.oplog(ctx)
 	d.indexes(ctx)
 	d.bots(ctx)
+	d.oddities(ctx)
+}
+
+// oddities warns of a database that is probably another than was meant, and of a
+// watcher that does the same work under another name.
+func (d *deployment) oddities(ctx context.Context) {
+	reader, err := clusterReader(d.db, d.config)
+	var found []string
+	if err == nil {
+		found, err = reader.Deployment(ctx)
+	}
+	if err != nil {
+		d.add(verdictWarn, "deployment", "unknown: %v", err)
+	}
+	for _, text := range found {
+		d.add(verdictWarn, "deployment", "%s", text)
+	}
 }
 
 func (d *deployment) topology(server stream.Server) {

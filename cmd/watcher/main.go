@@ -24,6 +24,7 @@ type commands struct {
 	Preview previewCmd `cmd:"" help:"Print what would be sent for a call, without sending it."`
 	Lint    lintCmd    `cmd:"" help:"Check the configuration of bots."`
 	Check   checkCmd   `cmd:"" help:"Check what a deployment needs of MongoDB and of its bots."`
+	Status  statusCmd  `cmd:"" help:"Print how all replicas do, and what waits."`
 	Resume  resumeCmd  `cmd:"" help:"Look at the saved position, or move it."`
 	Replay  replayCmd  `cmd:"" help:"Push stored results once more."`
 	Version versionCmd `cmd:"" help:"Print the version."`

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"strconv"
 	"time"
 
 	"github.com/cxbridge/watcher/internal/plain"
@@ -52,14 +51,7 @@ type Page struct {
 }
 
 // Span is a length of time: seconds in JSON, as plain.Duration for people.
-type Span time.Duration
-
-// MarshalJSON implements json.Marshaler.
-func (s Span) MarshalJSON() ([]byte, error) {
-	return strconv.AppendFloat(nil, time.Duration(s).Round(time.Millisecond).Seconds(), 'f', -1, 64), nil
-}
-
-func (s Span) String() string { return plain.Duration(time.Duration(s)) }
+type Span = plain.Span
 
 // Partition is a share of the calls and who works on it.
 type Partition struct {

@@ -155,7 +155,7 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 		return nil, err
 	}
 	a.group, err = resume.NewGroup(resume.GroupConfig{
-		Store: positions, Partitions: cfg.Partitions, Owner: owner(deps), Gone: processGone,
+		Store: positions, Partitions: cfg.Partitions, Owner: owner(deps), Gone: processGone, Version: deps.Version,
 		Logger: a.logger, Registerer: a.registry, Namespace: "watcher",
 	})
 	if err != nil {
