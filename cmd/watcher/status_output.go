@@ -66,16 +66,7 @@ func printMembers(out *strings.Builder, s *cluster.Summary) {
 		section(out, "REPLICA\tVERSION\tSTATE\tLAST BEAT\tREADS", func(t io.Writer) {
 			for i := range s.Replicas {
 				r := &s.Replicas[i]
-				state := "standby"
-				switch {
-				case !r.Lives:
-					state = "gone"
-				case r.Leaving:
-					state = "draining"
-				case len(r.Partitions) > 0:
-					state = "working"
-				}
-				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", shortOwner(r.Owner), orDash(clip(r.Version, 20)), state, ago(s.At, r.BeatAt), orDash(clip(strings.Join(r.Partitions, ", "), 30)))
+				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", shortOwner(r.Owner), orDash(clip(r.Version, 20)), r.State(), ago(s.At, r.BeatAt), orDash(clip(strings.Join(r.Partitions, ", "), 30)))
 			}
 		})
 	}

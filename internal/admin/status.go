@@ -3,6 +3,7 @@ package admin
 import (
 	"time"
 
+	"github.com/cxbridge/watcher/internal/cluster"
 	"github.com/cxbridge/watcher/internal/plain"
 )
 
@@ -30,6 +31,11 @@ type Page struct {
 
 	Replicas   int         `json:"replicas"` // that live, this one included; 0 when unknown
 	Partitions []Partition `json:"partitions"`
+
+	// Cluster is what MongoDB says of all replicas, some seconds ago; nil before it was
+	// read. Notices are further things to look at.
+	Cluster *cluster.Summary `json:"cluster,omitempty"`
+	Notices []string         `json:"-"`
 
 	Pending int64             `json:"pending"` // calls taken that have not ended
 	Sending int64             `json:"sending"` // attempts under way

@@ -103,6 +103,19 @@ type Replica struct {
 	Partitions []string   `json:"partitions"`    // that it holds
 }
 
+// State is what the replica does, in a word.
+func (r *Replica) State() string {
+	switch {
+	case !r.Lives:
+		return "gone"
+	case r.Leaving:
+		return "draining"
+	case len(r.Partitions) > 0:
+		return "working"
+	}
+	return "standby"
+}
+
 // Partition is one share of the calls. What is unknown is nil or zero.
 type Partition struct {
 	Name     string      `json:"name"`

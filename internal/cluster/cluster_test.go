@@ -114,7 +114,7 @@ func TestSummary(t *testing.T) {
 			bson.M{"_id": "other/member/c", "owner": "two", "beat_at": now, "lease_ms": 60_000},
 			bson.M{"_id": "gone/member/d", "owner": "three", "beat_at": now.Add(-time.Hour), "lease_ms": 60_000},
 			bson.M{"_id": "default/0-of-2", "owner": "one", "instance": "a", "term": 3, "saved_at": now, "cluster_time": bson.Timestamp{T: uint32(now.Unix())}}, //nolint:gosec // in this century
-			bson.M{"_id": "default/1-of-2", "owner": "dead", "instance": "b", "term": 4, "cluster_time": bson.Timestamp{T: uint32(now.Add(-time.Hour).Unix())}},  //nolint:gosec // in this century
+			bson.M{"_id": "default/1-of-2", "owner": "dead", "instance": "b", "term": 4, "cluster_time": bson.Timestamp{T: uint32(now.Add(-time.Hour).Unix())}}, //nolint:gosec // in this century
 			bson.M{"_id": "default/replay/r1", "state": "marking", "found": 9, "marked": 4, "updated_at": now, "by": "asha"},
 			bson.M{"_id": "default/replay/r0", "state": "marked", "found": 9, "marked": 9, "updated_at": now, "due": now.Add(-time.Hour)})
 		d.insert("bots",
