@@ -27,6 +27,12 @@ type checkCmd struct {
 	operatorFlags
 }
 
+// Help says which flags are required.
+func (checkCmd) Help() string {
+	return "Needs --mongo-uri, and the flags that watcher run is given of MongoDB and of the saved position. " +
+		"It writes one document and removes it. Exit status 1: something is missing without which no call is pushed."
+}
+
 // Run checks what a deployment needs. It fails when something is missing
 // without which no call is pushed.
 func (k *checkCmd) Run(ctx context.Context, std cli.Streams) error {

@@ -28,6 +28,11 @@ type lintCmd struct {
 	config.Network
 }
 
+// Help says which flags are required for which use.
+func (lintCmd) Help() string {
+	return "From files: --bot. All bots of the database: --mongo-uri. Exit status 1: a bot cannot push."
+}
+
 // Run prints what is wrong with bots. It fails when one of them cannot push.
 func (l *lintCmd) Run(ctx context.Context, std cli.Streams) error {
 	c, err := l.config()

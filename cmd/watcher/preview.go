@@ -32,6 +32,12 @@ type previewCmd struct {
 	config.Network
 }
 
+// Help says which flags are required for which use.
+func (previewCmd) Help() string {
+	return "From files: --call and --bot, and --settings for signed recording links; no database is read. " +
+		"From the database: --session-id and --mongo-uri; --bot then tries a mapping on a real call."
+}
+
 // Run prints what would be sent for a call, without sending it.
 func (p *previewCmd) Run(ctx context.Context, std cli.Streams) error {
 	o, err := p.options()

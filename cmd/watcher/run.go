@@ -17,6 +17,11 @@ type runCmd struct {
 // Notes implements cli.Noter: the log may be read by a machine.
 func (r *runCmd) Notes(notes []string) { r.notes = notes }
 
+// Help says which flags are required.
+func (runCmd) Help() string {
+	return "Only --mongo-uri is required. A first start begins at now; --start looks back."
+}
+
 // Run follows the calls until the context ends, then drains.
 func (r *runCmd) Run(ctx context.Context, std cli.Streams) error {
 	var bad faults

@@ -62,8 +62,11 @@ func (a *App) warnOfUnpushed(ctx context.Context) {
 	}
 	n, known, err := a.summary.Unpushed(ctx, a.bots.Set(), now.Add(-firstLook), now)
 	switch {
-	case err != nil || !known:
+	case err != nil:
 		a.logger.DebugContext(ctx, "results from before the first start were not counted", "error", err)
+		return
+	case !known:
+		a.logger.DebugContext(ctx, "results from before the first start were not counted: no index begins with completed_at")
 		return
 	case n == 0:
 		return

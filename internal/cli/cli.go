@@ -112,10 +112,25 @@ func Run(ctx context.Context, name string, model any, args []string, env Env, st
 	nameVariables(variables, parser.Model.Node, name, name)
 	command, err := parser.Parse(args)
 	if err != nil {
-		return Usage(err)
+		return Usage(misunderstood(name, err))
 	}
 	if notes := unknownVariables(name, std.Environ, variables); len(notes) > 0 {
 		tell(command, std, name, notes)
 	}
 	return command.Run()
+}
+
+// misunderstood adds to what is wrong with the words of a command line where its
+// commands and flags are listed. An error of one flag says enough by itself.
+func misunderstood(name string, err error) error {
+	wrong, ok := errors.AsType[*kong.ParseError](err)
+	if !ok || strings.HasPrefix(err.Error(), "--") {
+		return err
+	}
+	for _, step := range wrong.Context.Path {
+		if step.Command != nil {
+			name += " " + step.Command.Name
+		}
+	}
+	return fmt.Errorf("%w; see %s --help", err, name)
 }

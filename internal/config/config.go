@@ -149,6 +149,7 @@ func Options() kong.Option {
 	return kong.OptionFunc(func(k *kong.Kong) error {
 		return errors.Join(
 			kong.Vars{"retry_schedule": push.DefaultDelays, "when": whenHelp}.Apply(k),
+			kong.TypeMapper(reflect.TypeFor[slog.Level](), kong.MapperFunc(decodeLevel)).Apply(k),
 			kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(decodeDuration)).Apply(k),
 			kong.KindMapper(reflect.String, kong.MapperFunc(decodeText)).Apply(k),
 			kong.TypeMapper(reflect.TypeFor[[]push.Network](), kong.MapperFunc(decodeNetworks)).Apply(k))

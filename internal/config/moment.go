@@ -105,8 +105,8 @@ func (s Start) From(now time.Time) time.Time {
 // decodeDuration reads a flag of type time.Duration with ParseDuration.
 func decodeDuration(ctx *kong.DecodeContext, target reflect.Value) error {
 	var text string
-	if err := ctx.Scan.PopValueInto("duration", &text); err != nil {
-		return err
+	if ctx.Scan.PopValueInto("duration", &text) != nil {
+		return errNoValue
 	}
 	d, err := ParseDuration(strings.TrimSpace(text))
 	if err == nil {
