@@ -63,7 +63,7 @@ func TestStatusOfACluster(t *testing.T) {
 		return nil
 	})
 	has(t, status(0), "works, needs attention", "! Another watcher is alive beside --name default, under other", `REPLICA +VERSION +STATE`, `test +working +\d+s ago +0-of-1`,
-		"Next attempts of 1 call: 0 due, 1 scheduled, 0 held", `bot bad +127.0.0.1:\d+ +0 +1 +0 +in (5|1h)`, `bot bad +1 +\d+s ago +HTTP 503 Service Unavailable\n`, `127.0.0.1:\d+ +1 +0 +1 +0 `)
+		"Next attempts of 1 call: 0 due, 1 scheduled, 0 held", `bot bad +127.0.0.1:\d+ +0 +1 +0 +in \d+[hm]`, `bot bad +1 +\d+s ago +HTTP 503 Service Unavailable\n`, `127.0.0.1:\d+ +1 +0 +1 +0 `)
 	has(t, d.run("check"), "warn +deployment +Another watcher is alive")
 	other()
 	stop()

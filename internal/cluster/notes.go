@@ -57,7 +57,7 @@ func (s *Summary) conclude(deployment []string) {
 		case p.Headroom == nil:
 		case *p.Headroom < 0:
 			add(false, "The history after the saved position of partition %s is lost: its results are looked up by time.", p.Name)
-		case s.Oplog != nil && p.Age != nil && *p.Age > *s.Oplog/littleHeadroom && *p.Headroom < *s.Oplog/littleHeadroom:
+		case s.Oplog != nil && p.Age != nil && time.Duration(*p.Age) > muchLag && *p.Headroom < *s.Oplog/littleHeadroom:
 			add(false, "The saved position of partition %s is %s from the end of an oplog of %s.", p.Name, p.Headroom, s.Oplog)
 		}
 	}
