@@ -27,6 +27,12 @@ type checkCmd struct {
 	operatorFlags
 }
 
+// Help says which flags are required.
+func (checkCmd) Help() string {
+	return "Needs --mongo-uri, and the flags that watcher run is given of MongoDB and of the saved position. " +
+		"It writes one document and removes it. Exit status 1: something is missing without which no call is pushed."
+}
+
 // Run checks what a deployment needs. It fails when something is missing
 // without which no call is pushed.
 func (k *checkCmd) Run(ctx context.Context, std cli.Streams) error {
@@ -36,12 +42,18 @@ func (k *checkCmd) Run(ctx context.Context, std cli.Streams) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, commandTimeout, errCommandTimeout)
 	defer cancel()
-	db, c, closeDB, err := k.open(ctx, bad)
+	c, err := k.config(bad)
 	if err != nil {
 		return err
 	}
+	list := deployment{config: &c, outage: k.Outage}
+	db, closeDB, err := openDatabase(ctx, &c)
+	if err != nil {
+		list.add(verdictFail, "connect", "%v", config.RedactURI(explained(err), c.MongoURI))
+		return list.print(std.Out) // nothing else can be asked
+	}
 	defer closeDB()
-	list := deployment{db: db, config: c, outage: k.Outage}
+	list.db = db
 	list.check(ctx)
 	return list.print(std.Out)
 }
@@ -85,7 +97,7 @@ func (d *deployment) need(missing verdict, what, ok string, err error) {
 func (d *deployment) check(ctx context.Context) {
 	server, err := stream.Hello(ctx, d.db.Client())
 	if err != nil {
-		d.add(verdictFail, "connect", "%v", config.RedactURI(err, d.config.MongoURI))
+		d.add(verdictFail, "connect", "%v", explained(err))
 		return // nothing else can be asked
 	}
 	d.add(verdictOK, "connect", "database %s", d.config.Database)
@@ -98,6 +110,23 @@ func (d *deployment) check(ctx context.Context) {
 	d.oplog(ctx)
 	d.indexes(ctx)
 	d.bots(ctx)
+	d.oddities(ctx)
+}
+
+// oddities warns of a database that is probably another than was meant, and of a
+// watcher that does the same work under another name.
+func (d *deployment) oddities(ctx context.Context) {
+	reader, err := clusterReader(d.db, d.config)
+	var found []string
+	if err == nil {
+		found, err = reader.Deployment(ctx)
+	}
+	if err != nil {
+		d.add(verdictWarn, "deployment", "unknown: %v", err)
+	}
+	for _, text := range found {
+		d.add(verdictWarn, "deployment", "%s", text)
+	}
 }
 
 func (d *deployment) topology(server stream.Server) {

@@ -17,7 +17,9 @@ import (
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/cli"
+	"github.com/cxbridge/watcher/internal/cluster"
 	"github.com/cxbridge/watcher/internal/config"
+	"github.com/cxbridge/watcher/pkg/stream"
 )
 
 // previewInput are the documents that a preview is made of.
@@ -105,8 +107,9 @@ const (
 
 var errCommandTimeout = errors.New("MongoDB did not answer in time")
 
-// openDatabase connects for a command that reads and ends. Call the returned
-// function when done.
+// openDatabase connects for a command that reads and ends, and sees that MongoDB
+// answers, so that what is wrong with the connection is said in one place. Call the
+// returned function when done.
 func openDatabase(ctx context.Context, c *config.Config) (*mongo.Database, func(), error) {
 	client, err := mongo.Connect(config.ClientOptions(c.MongoURI, serverSelection).
 		// A streamed hello is answered after 10 s, and Disconnect may wait for it.
@@ -114,11 +117,16 @@ func openDatabase(ctx context.Context, c *config.Config) (*mongo.Database, func(
 	if err != nil {
 		return nil, nil, cli.Usage(config.Fault{Setting: "mongo-uri", Reason: "the driver does not take it"})
 	}
-	return client.Database(c.Database), func() {
+	closeDB := func() {
 		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), 5*time.Second, errCommandTimeout)
 		defer cancel()
 		_ = client.Disconnect(ctx) // nothing is left to do when it fails
-	}, nil
+	}
+	if _, err := stream.Hello(ctx, client); err != nil {
+		defer closeDB()
+		return nil, nil, cluster.Unreachable(ctx, c.MongoURI, err)
+	}
+	return client.Database(c.Database), closeDB, nil
 }
 
 // findOne returns nil without a document.

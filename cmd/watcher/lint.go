@@ -28,10 +28,15 @@ type lintCmd struct {
 	FailOn string   `default:"error" placeholder:"LEVEL" help:"The least that makes the exit status 1: error or warning."`
 	Output string   `default:"table" placeholder:"HOW" help:"table, json or sarif (for code hosts)."`
 
-	TimeFormat  string   `placeholder:"FORMAT" help:"Format of times where the bot names none."`
-	AnalysisKey []string `placeholder:"NAME" help:"One more analysis.* key that exists; repeatable."`
+	TimeFormat  string   `group:"render" placeholder:"FORMAT" help:"Format of times where the bot names none."`
+	AnalysisKey []string `group:"render" placeholder:"NAME" help:"One more analysis.* key that exists; repeatable."`
 	config.Mongo
 	config.Network
+}
+
+// Help says which flags are required for which use.
+func (lintCmd) Help() string {
+	return "From files: --bot. All bots of the database: --mongo-uri. With real calls: --mongo-uri and --calls. Exit status 1: a bot cannot push, or has a finding of --fail-on."
 }
 
 // Run prints what is wrong with bots. It fails by --fail-on.

@@ -93,6 +93,9 @@ func runLogged(t *testing.T, level slog.Level, bots func(url string) []bson.D) *
 	for _, b := range bots(l.crm.URL) {
 		l.PutBot(b)
 	}
+	if _, err := l.Calls.InsertOne(t.Context(), bson.D{{Key: "session_id", Value: "begun"}}); err != nil { // no deployment is empty
+		t.Fatal(err)
+	}
 	cfg := config.Default()
 	cfg.MongoURI, cfg.Database = secret.Text(server.URI()), apptest.Database
 	cfg.Listen = "127.0.0.1:0"

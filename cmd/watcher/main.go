@@ -26,11 +26,15 @@ type commands struct {
 	Vars    varsCmd    `cmd:"" help:"List every name that a mapper can use, with its value in real calls."`
 	Check   checkCmd   `cmd:"" help:"Check what a deployment needs of MongoDB and of its bots."`
 	Calls   callsCmd   `cmd:"" help:"List calls by what became of them, or count them by error, bot or host."`
+	Status  statusCmd  `cmd:"" help:"Print how all replicas do, and what waits."`
 	Resume  resumeCmd  `cmd:"" help:"Look at the saved position, or move it."`
 	Call    callCmd    `cmd:"" help:"Say what became of a call, and why."`
 	Replay  replayCmd  `cmd:"" help:"Push stored results once more."`
 	Hold    holdCmd    `cmd:"" help:"Keep the calls of a bot or a host back, and let them go."`
 	Version versionCmd `cmd:"" help:"Print the version."`
+	Help    helpCmd    `cmd:"" help:"Show what a command does, and its flags."`
+
+	ShowVersion kong.VersionFlag `name:"version" help:"Print the version and end."`
 }
 
 type versionCmd struct{}
@@ -41,6 +45,22 @@ func (versionCmd) Run(std cli.Streams) error {
 	return err
 }
 
+type helpCmd struct {
+	Command []string `arg:"" optional:"" help:"The command, such as replay list."`
+}
+
+// Run shows the help of a command, or of all.
+func (h *helpCmd) Run(k *kong.Context) error {
+	of, err := kong.Trace(k.Kong, h.Command)
+	if err == nil {
+		err = of.Error
+	}
+	if err != nil {
+		return cli.Usage(err)
+	}
+	return of.PrintUsage(false)
+}
+
 func main() { os.Exit(cli.Main("watcher", run)) }
 
 // run is the program without the process around it.
@@ -48,8 +68,9 @@ func run(ctx context.Context, args []string, env cli.Env, std cli.Streams) error
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
-	return cli.Run(ctx, "watcher", &commands{}, args, env, std,
+	return explained(cli.Run(ctx, "watcher", &commands{}, args, env, std,
+		kong.Vars{"version": "watcher " + version},
 		kong.Description("Pushes the results of finished calls to the CRM of their bot: follows a MongoDB change stream, renders each bot's mapping, sends, and writes the outcome back onto the call."),
 		kong.ExplicitGroups(flagGroups),
-		config.Options())
+		config.Options()))
 }

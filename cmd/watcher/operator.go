@@ -13,9 +13,11 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
 
 	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
+	"github.com/cxbridge/watcher/internal/plain"
 )
 
 // operatorFlags are those of the commands that look at, or change, what a
@@ -41,7 +43,8 @@ func (o *operatorFlags) open(ctx context.Context, bad faults) (*mongo.Database, 
 	return db, &c, closeDB, err
 }
 
-// parseMoment reads now, a duration ago, or an RFC 3339 time that is not to come.
+// parseMoment reads now, or what the help of a flag calls ${when}, unless it is to
+// come. The help has to say so: a time without a zone is in that of this machine.
 func parseMoment(text string, now time.Time) (time.Time, error) {
 	start, err := config.ParseStart(strings.TrimSpace(text))
 	if err != nil {
@@ -52,7 +55,7 @@ func parseMoment(text string, now time.Time) (time.Time, error) {
 	case at.IsZero() && text != "":
 		return now, nil
 	case at.IsZero():
-		return time.Time{}, errors.New("is required: a duration ago such as 2h, or an RFC 3339 time")
+		return time.Time{}, errors.New("is required: a duration ago such as 2h or 3d12h, a date, or a time")
 	case at.After(now):
 		return time.Time{}, fmt.Errorf("%s is in the future: it is %s now", at.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	case at.Unix() <= 0:
@@ -60,6 +63,54 @@ func parseMoment(text string, now time.Time) (time.Time, error) {
 	}
 	return at, nil
 }
+
+// zoneNote says which zone those times are in that were told without one; "" when
+// none was.
+func zoneNote(texts ...string) string {
+	for _, text := range texts {
+		if start, err := config.ParseStart(strings.TrimSpace(text)); err == nil && start.Local {
+			return "times without a zone are taken as " + start.At.Format("MST (UTC-07:00)")
+		}
+	}
+	return ""
+}
+
+// explainedError is an error of MongoDB in words for people.
+type explainedError struct {
+	error // as it came
+	text  string
+}
+
+func (e explainedError) Error() string { return e.text }
+func (e explainedError) Unwrap() error { return e.error }
+
+// explained puts an error of MongoDB into the words that the log of a running
+// watcher has for it, with what to do where that is known. Others stay.
+func explained(err error) error {
+	if err == nil {
+		return nil
+	}
+	text, advice := plain.Error(err), ""
+	refused, ofServer := errors.AsType[mongo.ServerError](err)
+	_, away := errors.AsType[topology.ServerSelectionError](err)
+	switch {
+	case away:
+		advice = "; is --mongo-uri right?"
+	case !ofServer:
+		return err
+	case refused.HasErrorCode(codeNotAllowed):
+		advice = "; docs/operations.md lists the rights that the user needs"
+	case refused.HasErrorCode(codeNotKnown):
+		advice = "; are the user, the password and authSource in --mongo-uri right?"
+	}
+	return explainedError{err, text + advice}
+}
+
+// Codes of MongoDB's errors.
+const (
+	codeNotAllowed = 13
+	codeNotKnown   = 18
+)
 
 // outputFlag is how a command prints what it found.
 type outputFlag struct {

@@ -10,11 +10,13 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
@@ -436,4 +438,48 @@ func TestOperatorsWithPartitions(t *testing.T) {
 			t.Errorf("%d deliveries, %s was pushed %d times", len(times), id, n)
 		}
 	}
+}
+
+// Help and version answer in each of the forms that people type.
+func TestHelpAndVersion(t *testing.T) {
+	for _, tt := range []struct{ args, says string }{
+		{"help", "Commands:"}, {"help resume", "reset"}, {"help resume show", "--output=HOW"}, {"", "Commands:"},
+		{"--version", "watcher dev\n"}, {"run --version", "watcher dev\n"}, {"version", "watcher dev\n"},
+	} {
+		if stdout, stderr, code := invoke(t, "", strings.Fields(tt.args)...); code != 0 || stderr != "" || !strings.Contains(stdout, tt.says) {
+			t.Errorf("%q: exit %d, %q, %q", tt.args, code, stdout, stderr)
+		}
+	}
+	if _, stderr, code := invoke(t, "", "help", "repaly"); code != cli.ExitUsage || !strings.Contains(stderr, "repaly") {
+		t.Errorf("exit %d, %q", code, stderr)
+	}
+}
+
+// What is a setting to one command is the same setting to all, so that one variable
+// may give it.
+func TestSettingsAreThoseOfTheConfiguration(t *testing.T) {
+	all, err := kong.New(&commands{}, kong.ExplicitGroups(flagGroups), config.Options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var settings struct {
+		config.Config
+	}
+	known, err := kong.New(&settings, config.Options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var walk func(n *kong.Node)
+	walk = func(n *kong.Node) {
+		for _, f := range n.Flags {
+			is := slices.ContainsFunc(known.Model.Flags, func(s *kong.Flag) bool { return s.Name == f.Name }) && f.Name != "help"
+			if marked := f.Group != nil && f.Group.Key != "which"; marked != is {
+				t.Errorf("--%s of %s: in a group of settings: %v, a setting: %v", f.Name, n.FullPath(), marked, is)
+			}
+		}
+		for _, child := range n.Children {
+			walk(child)
+		}
+	}
+	walk(all.Model.Node)
 }

@@ -24,7 +24,7 @@ type previewCmd struct {
 	Bot         string `placeholder:"FILE" help:"The bot. With --session-id it takes the place of the stored one, to try a mapping on a real call."`
 	Settings    string `placeholder:"FILE" help:"The settings document, for signed recording links."`
 	SessionID   string `name:"session-id" placeholder:"ID" help:"Read this call, its bot and the settings from the database."`
-	Now         string `placeholder:"TIME" help:"Time of system.* and of the webhook signature, RFC 3339. Default: system.* is when the result was stored, as in the push."`
+	Now         string `placeholder:"TIME" help:"Time of system.* and of the webhook signature: ${when}. Default: system.* is when the result was stored, as in the push."`
 	Unresolved  string `default:"empty" placeholder:"HOW" help:"A token without a value: empty, as in the push, or literal."`
 	ShowSecrets bool   `help:"Show credentials instead of ***."`
 	config.Mongo
@@ -32,11 +32,20 @@ type previewCmd struct {
 	config.Network
 }
 
+// Help says which flags are required for which use.
+func (previewCmd) Help() string {
+	return "From files: --call and --bot, and --settings for signed recording links; no database is read. " +
+		"From the database: --session-id and --mongo-uri; --bot then tries a mapping on a real call."
+}
+
 // Run prints what would be sent for a call, without sending it.
 func (p *previewCmd) Run(ctx context.Context, std cli.Streams) error {
 	o, err := p.options()
 	if err != nil {
 		return err
+	}
+	if note := zoneNote(p.Now); note != "" {
+		fmt.Fprintln(std.Err, note)
 	}
 	in, err := p.documents(ctx, &o.config, std.In)
 	if err != nil {
@@ -75,11 +84,9 @@ func (p *previewCmd) options() (*previewOptions, error) {
 		o.config.MongoURI = unusedURI
 	}
 	if p.Now != "" {
-		now, err := time.Parse(time.RFC3339, p.Now)
-		if err != nil {
-			bad.add("now", fmt.Errorf("%q is not an RFC 3339 time such as 2026-06-05T15:45:00+05:30", p.Now))
-		}
-		o.now = now
+		now, err := config.ParseStart(p.Now)
+		bad.add("now", err)
+		o.now = cmp.Or(now.From(time.Now()), time.Now())
 	}
 	switch p.Unresolved {
 	case "empty":

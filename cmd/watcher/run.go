@@ -11,6 +11,15 @@ import (
 
 type runCmd struct {
 	config.Config
+	notes []string
+}
+
+// Notes implements cli.Noter: the log may be read by a machine.
+func (r *runCmd) Notes(notes []string) { r.notes = notes }
+
+// Help says which flags are required.
+func (runCmd) Help() string {
+	return "Only --mongo-uri is required. A first start begins at now; --start looks back."
 }
 
 // Run follows the calls until the context ends, then drains.
@@ -33,5 +42,8 @@ func (r *runCmd) Run(ctx context.Context, std cli.Streams) error {
 	// Libraries that know only package log, net/http among them, write here too; at
 	// debug, for net/http repeats what a receiver sends unasked.
 	cli.SetLibraryLog(watcher.Logger())
+	for _, note := range r.notes {
+		watcher.Logger().WarnContext(ctx, "the environment has a variable that is not known", "what", note)
+	}
 	return watcher.Run(ctx)
 }

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cxbridge/watcher/internal/cluster"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 )
@@ -206,6 +208,21 @@ func sample() Page {
 				Problem: Problem{Text: "no answer within 10s", Last: now.Add(-3 * time.Hour)}},
 		},
 		Faulty: []FaultyBot{{ID: "665f1c2e8a61b3c0d4e5f607", Name: "Old survey", Why: `post_call_push.url: "ftp://files.example" is not an http or https URL`}},
+	}
+	p.Cluster = &cluster.Summary{
+		At: now.Add(-3 * time.Second), Name: "default", Deployment: []string{"Another watcher is alive beside --name default, under old."},
+		Replicas: []cluster.Replica{
+			{Owner: "crm-push-0", Version: "1.4.0", Lives: true, BeatAt: now.Add(-4 * time.Second), Partitions: []string{"0-of-2"}},
+			{Owner: "crm-push-2", Version: "1.3.9", Lives: true, BeatAt: now.Add(-4 * time.Second)},
+			{Owner: "crm-push-9", BeatAt: now.Add(-time.Hour)},
+		},
+		Waiting: cluster.Waiting{
+			Counts: cluster.Counts{Calls: 1262, Due: 12, Scheduled: 1200, Held: 50},
+			Bots: []cluster.WaitingBot{
+				{Name: "Site visits", Host: "hooks.example.com", Counts: cluster.Counts{Calls: 1212, Due: 12, Scheduled: 1200, First: now.Add(-time.Minute)}},
+				{ID: "+91 98765 43210", Counts: cluster.Counts{Calls: 50, Held: 50}},
+			},
+		},
 	}
 	whys := []string{"", "", "", "CRM answered HTTP 422 Unprocessable Entity: field mx_City unknown", "", "connect: connection refused"}
 	for i := range 24 {

@@ -56,11 +56,12 @@ func TestPageSaysWhatIsWrong(t *testing.T) {
 		"eu.leadsquared.example/v2/LeadManagement.svc/Lead.Capture: CRM answered HTTP 422 Unprocessable Entity: field mx_City unknown, since " + since + ", 38 calls waiting.",
 		"Not ready: polls: no poll has come back for 40s",
 		"1 bot cannot push because of its configuration.",
+		"Another watcher is alive beside --name default, under old.", "crm-push-2", "1.3.9", "hooks.example.com",
 		"crm-push-1", "0-of-2", "Old survey", "Collections Hindi",
 	} {
 		wants(t, html, js, text)
 	}
-	for _, text := range []string{`<html lang="en">`, "<main>", "<h1>", `http-equiv="refresh" content="5"`, "48,210", "1d7h", "not ready"} {
+	for _, text := range []string{`<html lang="en">`, "<main>", "<h1>", `http-equiv="refresh" content="5"`, "48,210", "12 due, 1,200 scheduled, 50 held, 3", "when released", `<span class="pill good">working</span>`, `<span class="pill calm">standby</span>`, `<span class="pill bad">gone</span>`, "1d7h", "not ready"} {
 		if !strings.Contains(html, text) {
 			t.Errorf("the page does not have %q", text)
 		}

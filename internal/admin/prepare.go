@@ -96,10 +96,33 @@ func (p *Page) mask() {
 		o.Destination = place(o.Destination)
 		o.CallID, o.Bot, o.Why = plain.MaskID(cut(o.CallID)), plain.MaskID(cut(o.Bot)), shown(o.Why)
 	}
+	p.maskCluster()
 	for i := range p.Faulty {
 		b := &p.Faulty[i]
 		b.ID, b.Name, b.Why = plain.MaskID(cut(b.ID)), shown(b.Name), shown(b.Why)
 	}
+}
+
+// maskCluster masks a copy: the summary is shared.
+func (p *Page) maskCluster() {
+	if p.Cluster == nil {
+		return
+	}
+	c := *p.Cluster
+	c.Waiting.Bots, c.Holds = slices.Clone(c.Waiting.Bots), slices.Clone(c.Holds)
+	for i := range c.Waiting.Bots {
+		b := &c.Waiting.Bots[i]
+		b.ID, b.Name = plain.MaskID(cut(b.ID)), shown(b.Name)
+	}
+	for i := range c.Holds {
+		h := &c.Holds[i]
+		h.Bot, h.Why, h.By = plain.MaskID(cut(h.Bot)), shown(h.Why), shown(h.By)
+	}
+	c.Attention = slices.Clone(c.Attention)
+	for i, text := range c.Attention {
+		c.Attention[i] = shown(text)
+	}
+	p.Cluster = &c
 }
 
 func shown(text string) string { return cut(plain.Mask(text)) }
@@ -170,6 +193,10 @@ func (p *Page) advice() []string {
 			add("%s: %s", l.Destination, l.sentence(p.Now))
 		}
 	}
+	if p.Cluster != nil {
+		all = append(all, p.Cluster.Deployment...)
+	}
+	all = append(all, p.Notices...)
 	if n := len(p.Faulty) + p.FaultyLeft; n > 0 {
 		add("%s cannot push because of %s configuration.", count(n, "bot"), map[bool]string{true: "its", false: "their"}[n == 1])
 	}
@@ -190,14 +217,14 @@ func (l *Lane) sentence(now time.Time) string {
 	}
 	switch l.State {
 	case "open":
-		parts = append(parts, "next try at "+clock(now, l.Until))
+		parts = append(parts, "next attempt at "+clock(now, l.Until))
 	case "told_to_wait":
 		parts = append(parts, "it asked to wait until "+clock(now, l.Until))
 	case "half_open":
 		if l.Active > 0 {
-			parts = append(parts, "one call is tried now")
+			parts = append(parts, "one attempt is under way")
 		} else {
-			parts = append(parts, "the next call is tried")
+			parts = append(parts, "the next call is attempted")
 		}
 	}
 	if l.Waiting > 0 {

@@ -1,9 +1,9 @@
 package admin
 
 import (
-	"strconv"
 	"time"
 
+	"github.com/cxbridge/watcher/internal/cluster"
 	"github.com/cxbridge/watcher/internal/plain"
 )
 
@@ -32,6 +32,11 @@ type Page struct {
 	Replicas   int         `json:"replicas"` // that live, this one included; 0 when unknown
 	Partitions []Partition `json:"partitions"`
 
+	// Cluster is what MongoDB says of all replicas, some seconds ago; nil before it was
+	// read. Notices are further things to look at.
+	Cluster *cluster.Summary `json:"cluster,omitempty"`
+	Notices []string         `json:"-"`
+
 	Pending int64             `json:"pending"` // calls taken that have not ended
 	Sending int64             `json:"sending"` // attempts under way
 	Slots   int               `json:"slots"`   // of them at most
@@ -52,14 +57,7 @@ type Page struct {
 }
 
 // Span is a length of time: seconds in JSON, as plain.Duration for people.
-type Span time.Duration
-
-// MarshalJSON implements json.Marshaler.
-func (s Span) MarshalJSON() ([]byte, error) {
-	return strconv.AppendFloat(nil, time.Duration(s).Round(time.Millisecond).Seconds(), 'f', -1, 64), nil
-}
-
-func (s Span) String() string { return plain.Duration(time.Duration(s)) }
+type Span = plain.Span
 
 // Partition is a share of the calls and who works on it.
 type Partition struct {

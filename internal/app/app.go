@@ -20,6 +20,7 @@ import (
 	"github.com/cxbridge/watcher/internal/admin"
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
+	"github.com/cxbridge/watcher/internal/cluster"
 	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/internal/dispatch"
 	"github.com/cxbridge/watcher/internal/follow"
@@ -67,6 +68,10 @@ type App struct {
 	retrier    *retry.Retrier
 	group      *resume.Group
 	partitions *follow.Partitions
+	positions  *resume.Store
+	summary    *cluster.Reader
+	cluster    *cluster.Latest
+	notices    notices
 
 	cleanups []func()
 }
@@ -166,12 +171,20 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 	a.retrier = retry.New(retry.Options{
 		Finder: a.store, Bots: a.bots, Road: a.dispatcher, MaxAge: cfg.MaxAge, Logger: a.logger, Registerer: a.registry,
 	})
-	positions, err := resume.NewStore(resumeColl, cfg.Name)
+	a.positions, err = resume.NewStore(resumeColl, cfg.Name)
 	if err != nil {
 		return nil, err
 	}
+	a.summary, err = cluster.New(cluster.Options{
+		Calls: callsColl, Bots: db.Collection(cfg.BotsCollection), Resume: db.Collection(cfg.ResumeCollection), Name: cfg.Name,
+		Known: func(context.Context) (*bots.Set, error) { return a.bots.Set(), nil },
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.cluster = cluster.NewLatest(a.summary, a.logger)
 	a.group, err = resume.NewGroup(resume.GroupConfig{
-		Store: positions, Partitions: cfg.Partitions, Owner: owner(deps), Gone: processGone,
+		Store: a.positions, Partitions: cfg.Partitions, Owner: owner(deps), Gone: processGone, Version: deps.Version,
 		Logger: a.logger, Registerer: a.registry, Namespace: "watcher",
 	})
 	if err != nil {
@@ -181,7 +194,8 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 		Calls: callsColl, Store: a.store, Road: a.dispatcher, Leases: a.group,
 		Start: cfg.Start.From, FailOnLoss: cfg.OnHistoryLost == config.LostFail, Grace: cfg.ShutdownGrace,
 		Frozen: deps.Frozen, Stale: deps.Stale,
-		Logger: a.logger, Registerer: a.registry,
+		Explain: func(ctx context.Context, err error) error { return cluster.Unreachable(ctx, cfg.MongoURI, err) },
+		Logger:  a.logger, Registerer: a.registry,
 	})
 	checks := a.checks()
 	registerChecks(a.registry, checks)
@@ -293,6 +307,7 @@ func (a *App) Run(ctx context.Context) error {
 	if a.skips != nil {
 		servers.Go(func() { _ = a.skips.Run(serving) }) // its end writes what the road left
 	}
+	servers.Go(func() { _ = a.cluster.Run(serving) })
 	senders.Go(func() { _ = a.dispatcher.Run(sending) })
 	senders.Go(func() { _ = a.retrier.Run(sending) })
 	writers.Go(func() { _ = a.recorder.Run(recording) })
@@ -326,10 +341,15 @@ func (a *App) Run(ctx context.Context) error {
 // replica gets, until ctx ends and they are drained.
 func (a *App) follow(ctx context.Context) error {
 	if err := a.partitions.LearnCluster(ctx); err != nil {
-		return nil //nolint:nilerr // only the end of ctx ends the wait
+		return nil // only the end of ctx ends the wait
 	}
 	if !waitReady(ctx, a.bots.Ready) || !waitReady(ctx, a.settings.Ready) || !waitReady(ctx, a.holds.Ready) {
 		return nil
+	}
+	var counting sync.WaitGroup
+	defer counting.Wait()
+	if a.startsAtNow(ctx) { // to be known before a position is saved
+		counting.Go(func() { a.warnOfUnpushed(ctx) })
 	}
 	if err := a.group.Run(ctx, a.partitions.Hold); err != nil {
 		return fmt.Errorf("follow the calls: %w", err)

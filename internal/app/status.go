@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cxbridge/watcher/internal/admin"
+	"github.com/cxbridge/watcher/internal/cluster"
 	"github.com/cxbridge/watcher/internal/dispatch"
 	"github.com/cxbridge/watcher/internal/follow"
 	"github.com/cxbridge/watcher/internal/plain"
@@ -35,7 +36,9 @@ func (a *App) Status() admin.Page {
 		Pending:    totals.Pending, Sending: totals.Sending, Slots: totals.Slots,
 		Ended: totals.Ended, Skipped: totals.Skipped,
 		Outcomes: a.lastOutcomes(),
+		Cluster:  a.cluster.Summary(), Notices: a.notices.all(),
 	}
+	fillFromCluster(&page)
 	a.addBots(&page)
 	return page
 }
@@ -71,6 +74,22 @@ func (a *App) partitionRow(s *follow.Status) admin.Partition {
 		row.Oplog = spanOf(resume.ClockTime(s.Oplog.Newest).Sub(oldest))
 	}
 	return row
+}
+
+// fillFromCluster adds what MongoDB says of the partitions that other replicas read.
+func fillFromCluster(page *admin.Page) {
+	if page.Cluster == nil {
+		return
+	}
+	for i := range page.Partitions {
+		row := &page.Partitions[i]
+		at := slices.IndexFunc(page.Cluster.Partitions, func(p cluster.Partition) bool { return p.Name == row.Name })
+		if row.Ours || at < 0 {
+			continue
+		}
+		p := &page.Cluster.Partitions[at]
+		row.Lag, row.Headroom, row.Oplog = p.Lag, p.Headroom, page.Cluster.Oplog
+	}
 }
 
 func spanOf(d time.Duration) *admin.Span {

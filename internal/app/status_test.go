@@ -9,8 +9,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/cxbridge/watcher/internal/admin"
 	"github.com/cxbridge/watcher/internal/demo/apptest"
@@ -102,8 +104,56 @@ func TestAStandbySaysWhoWorks(t *testing.T) {
 		t.Errorf("%+v", h)
 	}
 	page := second.Status()
+	r.eventually("the standby shows how the cluster does", func() error {
+		page = second.Status()
+		if c := page.Cluster; c == nil || c.Alive() != 2 || page.Partitions[0].Lag == nil || page.Partitions[0].Headroom == nil {
+			return fmt.Errorf("%+v, %+v", c, page.Partitions)
+		}
+		return nil
+	})
 	if page.Replicas != 2 || len(page.Partitions) != 1 || page.Partitions[0].Ours || page.Partitions[0].Owner != owner {
 		t.Errorf("%d replicas, %+v", page.Replicas, page.Partitions)
+	}
+}
+
+// A first start at now says what it passes over, unless it was asked to look back;
+// what nobody would push does not count.
+func TestAFirstStartSaysWhatItPassesOver(t *testing.T) {
+	t.Parallel()
+	r := newRoad(t, "bot")
+	index := mongo.IndexModel{Keys: bson.D{{Key: "completed_at", Value: 1}}}
+	if _, err := r.Calls.Indexes().CreateOne(t.Context(), index); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		r.Call(fmt.Sprint("before-", i), "bot")
+	}
+	r.Call("nobody", "no-such-bot")
+	r.Call("long-ago", "bot", bson.E{Key: "completed_at", Value: time.Now().Add(-2 * time.Hour)})
+	w := r.start()
+	const msg = "results stored before the first start have no outcome and are not pushed; a first start with --start 1h pushes them, and so does the command"
+	r.eventually("the page says it", func() error {
+		_, body := w.ask("/")
+		if !strings.Contains(body, "3 results of the hour before had no outcome") || !strings.Contains(body, "watcher replay --status missing --since 1h") {
+			return errors.New(body)
+		}
+		return nil
+	})
+	if lines := w.logs.find(msg); len(lines) != 1 || lines[0]["results"] != 3.0 {
+		t.Errorf("%v", lines)
+	}
+	r.Call("after", "bot")
+	r.final("after", "ok")
+	r.eventually("a position is saved", func() error {
+		if w.Status().Partitions[0].Position.IsZero() {
+			return errors.New("none")
+		}
+		return nil
+	})
+	w.halt()
+	again := r.start()
+	if lines := again.logs.find(msg); len(lines) != 0 {
+		t.Errorf("not the first start: %v", lines)
 	}
 }
 

@@ -29,6 +29,9 @@ type Streams struct {
 	In  io.Reader
 	Out io.Writer
 	Err io.Writer
+	// Environ is the environment as os.Environ gives it, for what has no meaning in
+	// it; nil looks at nothing.
+	Environ []string
 }
 
 // Env looks up an environment variable, as os.LookupEnv does.
@@ -52,7 +55,7 @@ var ErrSilent = errors.New("failed")
 func Main(name string, run func(context.Context, []string, Env, Streams) error) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	err := run(ctx, os.Args[1:], os.LookupEnv, Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
+	err := run(ctx, os.Args[1:], os.LookupEnv, Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ()})
 	return ExitStatus(name, err, os.Stderr)
 }
 
@@ -81,7 +84,8 @@ type helpShown struct{}
 // Run method of the model or of the subcommand that is chosen. The method may
 // take the context and the Streams. The environment variable that EnvName tells
 // gives the value of a flag where the arguments do not; an empty one counts as not
-// set.
+// set. Variables that look like the program's and have no meaning are told on
+// standard error, or by a command that is a Noter.
 func Run(ctx context.Context, name string, model any, args []string, env Env, std Streams, options ...kong.Option) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -91,12 +95,13 @@ func Run(ctx context.Context, name string, model any, args []string, env Env, st
 			err = nil
 		}
 	}()
+	variables := make(map[*kong.Value]string)
 	parser, err := kong.New(model, append([]kong.Option{
 		kong.Name(name),
 		kong.Writers(std.Out, std.Err),
 		kong.Exit(func(int) { panic(helpShown{}) }),
-		kong.Resolvers(environment(name, env)),
-		kong.ValueFormatter(flagHelp(name)),
+		kong.Resolvers(environment(variables, env)),
+		kong.ValueFormatter(flagHelp(variables)),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 100}),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(std),
@@ -104,40 +109,28 @@ func Run(ctx context.Context, name string, model any, args []string, env Env, st
 	if err != nil {
 		return fmt.Errorf("build the command line: %w", err)
 	}
+	nameVariables(variables, parser.Model.Node, name, name)
 	command, err := parser.Parse(args)
 	if err != nil {
-		return Usage(err)
+		return Usage(misunderstood(name, err))
+	}
+	if notes := unknownVariables(name, std.Environ, variables); len(notes) > 0 {
+		tell(command, std, name, notes)
 	}
 	return command.Run()
 }
 
-// environment takes the values of flags from their environment variables.
-func environment(program string, lookup Env) kong.Resolver {
-	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-		if v, ok := lookup(EnvName(program, flag.Name)); ok && v != "" && flag.Name != "help" {
-			return v, nil
-		}
-		return nil, nil
-	})
-}
-
-// EnvName is the environment variable of a program's flag, which is named without
-// dashes before it: WATCHER_SOME_FLAG of watcher and some-flag. Each program has
-// its own, so that no variable means two things.
-func EnvName(program, flag string) string {
-	return strings.ToUpper(strings.ReplaceAll(program+"_"+flag, "-", "_"))
-}
-
-// flagHelp shows a flag's help with its default and its environment variable.
-func flagHelp(program string) kong.HelpValueFormatter {
-	return func(value *kong.Value) string {
-		if value.Flag == nil || value.Name == "help" {
-			return value.Help
-		}
-		help := value.Help
-		if value.HasDefault && value.Default != "" {
-			help = fmt.Sprintf("%s (default %s)", help, value.Default)
-		}
-		return fmt.Sprintf("%s [$%s]", help, EnvName(program, value.Name))
+// misunderstood adds to what is wrong with the words of a command line where its
+// commands and flags are listed. An error of one flag says enough by itself.
+func misunderstood(name string, err error) error {
+	wrong, ok := errors.AsType[*kong.ParseError](err)
+	if !ok || strings.HasPrefix(err.Error(), "--") {
+		return err
 	}
+	for _, step := range wrong.Context.Path {
+		if step.Command != nil {
+			name += " " + step.Command.Name
+		}
+	}
+	return fmt.Errorf("%w; see %s --help", err, name)
 }

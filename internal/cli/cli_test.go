@@ -104,3 +104,56 @@ func TestBothLogsAreForPeople(t *testing.T) {
 		t.Error("nobody looks at these")
 	}
 }
+
+// fleet has commands whose flags have one name and two meanings.
+type fleet struct {
+	Hail struct {
+		greet
+		Port string `group:"mongo"`
+	} `cmd:""`
+	Ship struct {
+		List struct {
+			Name string
+			Port string `group:"mongo"`
+		} `cmd:"" default:"withargs"`
+		Sink listed `cmd:""`
+	} `cmd:""`
+}
+
+type listed struct {
+	Name  string `group:"which"`
+	notes []string
+}
+
+func (l *listed) Notes(notes []string) { l.notes = notes }
+
+func (l *listed) Run(std Streams) error {
+	_, err := fmt.Fprintln(std.Out, l.Name, l.notes)
+	return err
+}
+
+func TestNoVariableMeansTwoThings(t *testing.T) {
+	env := map[string]string{"FLEET_NAME": "none", "FLEET_HAIL_NAME": "Asha", "FLEET_SHIP_SINK_NAME": "Titanic", "FLEET_PRT": "1", "FLEET_EMPTY": "",
+		"FLEET_SERVICE_HOST": "10.0.0.1", "FLEET_PORT_9090_TCP_ADDR": "10.0.0.1", "FLEET_METRICS_SERVICE_PORT_HTTP": "9090", "OTHER": "x", "FLEET_ODD": "secret"}
+	lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
+	var out, errs bytes.Buffer
+	std := Streams{Out: &out, Err: &errs}
+	for name, value := range env {
+		std.Environ = append(std.Environ, name+"="+value)
+	}
+	if err := Run(t.Context(), "fleet", &fleet{}, []string{"hail"}, lookup, std); err != nil || out.String() != "hello Asha\n" {
+		t.Errorf("%q, %v", out.String(), err)
+	}
+	want := `fleet: the variable "FLEET_NAME" has no meaning; is FLEET_HAIL_NAME or FLEET_SHIP_NAME or FLEET_SHIP_SINK_NAME meant?
+fleet: the variable "FLEET_ODD" has no meaning
+fleet: the variable "FLEET_PRT" has no meaning; is FLEET_PORT meant?
+`
+	if errs.String() != want {
+		t.Errorf("told:\n%s", errs.String())
+	}
+	out.Reset()
+	errs.Reset()
+	if err := Run(t.Context(), "fleet", &fleet{}, []string{"ship", "sink"}, lookup, std); err != nil || !strings.HasPrefix(out.String(), "Titanic [the variable") || errs.Len() > 0 {
+		t.Errorf("%q %q, %v", out.String(), errs.String(), err)
+	}
+}

@@ -26,7 +26,7 @@ import (
 
 // Mongo says where the database is; every command that reads it has these.
 type Mongo struct {
-	MongoURI           secret.Text `name:"mongo-uri" group:"mongo" placeholder:"URI" help:"Connection string of the replica set or cluster; its path may name the database. Required."`
+	MongoURI           secret.Text `name:"mongo-uri" group:"mongo" placeholder:"URI" help:"Connection string of the replica set or cluster; its path may name the database. Required where the database is read."`
 	MongoURIFile       string      `name:"mongo-uri-file" group:"mongo" placeholder:"FILE" help:"File that holds the connection string, so that no password stands among the processes or in the environment."`
 	Database           string      `group:"mongo" placeholder:"NAME" help:"Database that holds the collections. Default: that of the URI, else cxbridge."`
 	CallsCollection    string      `group:"mongo" default:"calls" placeholder:"NAME" help:"Collection of the calls."`
@@ -85,7 +85,7 @@ type Config struct {
 	Position
 
 	Partitions    int    `group:"progress" default:"1" placeholder:"N" help:"Shares that the calls are split into; replicas with the same name share them."`
-	Start         Start  `group:"progress" default:"now" placeholder:"WHEN" help:"Where a start without a saved position begins: now, a duration ago (2h) or an RFC 3339 time."`
+	Start         Start  `group:"progress" default:"now" placeholder:"WHEN" help:"Where a start without a saved position begins: now, ${when}."`
 	OnHistoryLost string `group:"progress" enum:"sweep,fail" default:"sweep" placeholder:"HOW" help:"When MongoDB no longer has the changes after the saved position: sweep (look up the calls since then by completed_at) or fail (end with an error, keep the position)."`
 
 	Concurrency            int           `group:"delivery" default:"256" placeholder:"N" help:"Calls pushed at the same time."`
@@ -136,7 +136,13 @@ func (d *Delays) UnmarshalText(text []byte) error {
 	if s == "none" {
 		s = ""
 	}
-	schedule, err := push.ParseSchedule(s)
+	parts := strings.Split(s, ",")
+	for i, part := range parts { // days are not known there
+		if delay, err := ParseDuration(strings.TrimSpace(part)); err == nil {
+			parts[i] = delay.String()
+		}
+	}
+	schedule, err := push.ParseSchedule(strings.Join(parts, ","))
 	*d = schedule.Delays
 	return err
 }
@@ -145,7 +151,9 @@ func (d *Delays) UnmarshalText(text []byte) error {
 func Options() kong.Option {
 	return kong.OptionFunc(func(k *kong.Kong) error {
 		return errors.Join(
-			kong.Vars{"retry_schedule": push.DefaultDelays}.Apply(k),
+			kong.Vars{"retry_schedule": push.DefaultDelays, "when": whenHelp}.Apply(k),
+			kong.TypeMapper(reflect.TypeFor[slog.Level](), kong.MapperFunc(decodeLevel)).Apply(k),
+			kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(decodeDuration)).Apply(k),
 			kong.KindMapper(reflect.String, kong.MapperFunc(decodeText)).Apply(k),
 			kong.TypeMapper(reflect.TypeFor[[]push.Network](), kong.MapperFunc(decodeNetworks)).Apply(k))
 	})

@@ -21,7 +21,7 @@ func checkMongoURI(uri secret.Text) error {
 	s := uri.Reveal()
 	switch {
 	case s == "":
-		return errors.New("is required")
+		return errors.New("is required, as a flag, by --mongo-uri-file or by $WATCHER_MONGO_URI")
 	case strings.HasPrefix(s, "mongodb+srv://"):
 		// Parsing these asks the DNS for the hosts, which may be away now and
 		// back later: only the form is checked.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"reflect"
 	"strings"
@@ -17,14 +18,16 @@ import (
 // maxSecretFile is the most bytes of a file that holds one setting.
 const maxSecretFile = 64 << 10
 
+var errNoValue = errors.New("needs a value")
+
 var errControl = errors.New("holds a line end or another control character")
 
 // decodeText reads a flag of text. Around a setting blanks and line ends go, as
 // files and shells add them; what names a call or a file is taken as it is.
 func decodeText(ctx *kong.DecodeContext, target reflect.Value) error {
 	var text string
-	if err := ctx.Scan.PopValueInto("string", &text); err != nil {
-		return err
+	if ctx.Scan.PopValueInto("string", &text) != nil {
+		return errNoValue
 	}
 	if f := ctx.Value.Flag; f != nil && f.Group != nil && f.Group.Key != "which" {
 		var err error
@@ -33,6 +36,20 @@ func decodeText(ctx *kong.DecodeContext, target reflect.Value) error {
 		}
 	}
 	target.SetString(text)
+	return nil
+}
+
+// decodeLevel reads a flag of type slog.Level.
+func decodeLevel(ctx *kong.DecodeContext, target reflect.Value) error {
+	var text string
+	if ctx.Scan.PopValueInto("level", &text) != nil {
+		return errNoValue
+	}
+	var level slog.Level
+	if level.UnmarshalText([]byte(strings.TrimSpace(text))) != nil {
+		return fmt.Errorf("%.80q is not debug, info, warn or error", text)
+	}
+	target.Set(reflect.ValueOf(level))
 	return nil
 }
 

@@ -64,6 +64,10 @@ type Options struct {
 	// stream.Stale.
 	Stale time.Duration
 
+	// Explain adds to an error of a server that does not answer what is known of the
+	// reason; nil adds nothing.
+	Explain func(context.Context, error) error
+
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }
@@ -87,6 +91,9 @@ type Partitions struct {
 func New(o Options) *Partitions {
 	if o.Stale == 0 {
 		o.Stale = stream.Stale
+	}
+	if o.Explain == nil {
+		o.Explain = func(_ context.Context, err error) error { return err }
 	}
 	return &Partitions{
 		o: o, metrics: newMetrics(o.Registerer), begun: time.Now(),
@@ -121,7 +128,7 @@ func (p *Partitions) LearnCluster(ctx context.Context) error {
 			return nil
 		}
 		if ctx.Err() == nil {
-			away.Failed(ctx, err)
+			away.Failed(ctx, p.o.Explain(ctx, err))
 		}
 		if err := backoff.Sleep(ctx, askPause.Pause(failures)); err != nil {
 			return err

@@ -116,6 +116,16 @@ func Duration(d time.Duration) string {
 	}
 }
 
+// Span is a length of time: seconds in JSON, as Duration gives it for people.
+type Span time.Duration
+
+// MarshalJSON implements json.Marshaler.
+func (s Span) MarshalJSON() ([]byte, error) {
+	return strconv.AppendFloat(nil, time.Duration(s).Round(time.Millisecond).Seconds(), 'f', -1, 64), nil
+}
+
+func (s Span) String() string { return Duration(time.Duration(s)) }
+
 func zeroless(n int, unit string) string {
 	if n == 0 {
 		return ""

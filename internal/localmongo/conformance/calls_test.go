@@ -156,6 +156,55 @@ func TestIndexWithATimeLimit(t *testing.T) {
 	})
 }
 
+func TestCountWaiting(t *testing.T) {
+	onEach(t, func(t *testing.T, db *mongo.Database) {
+		coll := db.Collection("calls")
+		store := calls.NewStore(coll)
+		insert(t, coll, `{"_id": 0, "bot_id": "a"}`)
+		if _, err := store.CountWaiting(t.Context(), noon, 100); !errors.Is(err, calls.ErrNoDueIndex) {
+			t.Errorf("without the index: %v", err)
+		}
+		if err := store.EnsureIndexes(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		insert(t, coll, dueCall(1, "a", -2, 10), dueCall(2, "a", 2, 20), dueCall(3, "b", 1, 30),
+			`{"_id": 4, "bot_id": "b", "post_call_push_result": {"replay_id": "r1", "next_attempt_at": {"$date": "2026-06-05T11:00:00Z"}}}`,
+			`{"_id": 5, "post_call_push_result": {"status": "failed", "attempts": 3, "http_status": 503, "error": "HTTP 503", "next_attempt_at": {"$date": "2026-06-05T13:00:00Z"}}}`,
+			`{"_id": 6, "bot_id": "a", "post_call_push_result": {"status": "ok"}}`,
+			`{"_id": 7, "bot_id": "a", "post_call_push_result": {"next_attempt_at": "no date"}}`)
+		waiting := func(most int) []string {
+			t.Helper()
+			all, err := store.CountWaiting(t.Context(), noon, most)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, w := range all {
+				got = append(got, fmt.Sprint(w.Bot, " ", w.Calls, " ", w.Due, " ", w.Replay, " ", w.First.Sub(noon)))
+			}
+			slices.Sort(got)
+			return got
+		}
+		want := []string{`"a" 2 1 0 -2m0s`, `"b" 2 1 1 -1h0m0s`, `null 1 0 0 1h0m0s`}
+		if got := waiting(100); !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+		if got := waiting(1); len(got) != 1 {
+			t.Errorf("counted no further than one: %q", got)
+		}
+		for bot, want := range map[string]string{"": "failed 503 HTTP 503 3", "a": "failed 0  1", "zz": " 0  0"} {
+			id := bson.RawValue{Type: bson.TypeNull}
+			if bot != "" {
+				id = value(t, bot)
+			}
+			last, err := store.Sample(t.Context(), id)
+			if got := fmt.Sprint(last.Status, " ", last.HTTPStatus, " ", last.Error, " ", last.Attempts); err != nil || got != want {
+				t.Errorf("a call of %q: %q, want %q, %v", bot, got, want, err)
+			}
+		}
+	})
+}
+
 func TestSelectAndMarkDue(t *testing.T) {
 	onEach(t, func(t *testing.T, db *mongo.Database) {
 		coll := db.Collection("calls")
