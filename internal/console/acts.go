@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -95,7 +96,7 @@ func (a *act) setUntil() error {
 	if err != nil || d < time.Minute || d > 30*24*time.Hour {
 		return badRequest("A hold lasts from 1m to 720h, or until it is released.")
 	}
-	a.until = time.Now().Add(d)
+	a.until = time.Now().UTC().Add(d)
 	return nil
 }
 
@@ -174,11 +175,11 @@ func (c *Console) confirm(ctx context.Context, r *request) (view, error) {
 
 func (a *act) order() (Order, error) {
 	if a.Call != "" {
-		return Order{Call: a.Call}, nil
+		return Order{Call: a.Call, Most: 1}, nil
 	}
 	q, err := a.Filter.query(time.Now())
 	q.Limit = 0
-	return Order{Query: q}, err
+	return Order{Query: q, Most: maxPush}, err
 }
 
 func (c *Console) planPush(ctx context.Context, p *confirmPage) error {
@@ -252,7 +253,7 @@ func (c *Console) planHold(ctx context.Context, p *confirmPage) error {
 	}
 	p.Text = fmt.Sprintf("Hold %s %s: %s that %s due, and those to come, stay on their documents and are not sent.",
 		line(subject, maxSubject), end, count(n, "call"), map[bool]string{true: "is", false: "are"}[n == 1])
-	p.Notes = append(p.Notes, "Nothing is lost: held calls count no attempt and do not age. What is being sent at this moment is ended.")
+	p.Notes = append(p.Notes, "Nothing is lost: held calls count no attempt and do not age. An attempt that is under way runs to its end.")
 	p.Button = "Hold"
 	return nil
 }
@@ -362,7 +363,7 @@ func (c *Console) act(ctx context.Context, r *request) (view, error) {
 	}
 	record := Act{
 		ID: a.Once, At: time.Now().UTC(), Do: string(a.Do), Subject: line(c.o.Redact(a.subject()), maxSubject), Why: c.o.Redact(a.Why),
-		By: r.who(), Address: r.RemoteAddr, Back: a.Back,
+		By: r.who(), Address: hostOf(r.RemoteAddr), Back: a.Back,
 	}
 	switch err := c.o.Journal.Begin(ctx, record); {
 	case errors.Is(err, errDone):
@@ -376,7 +377,7 @@ func (c *Console) act(ctx context.Context, r *request) (view, error) {
 		result = line(c.o.Redact(plain.Error(err)), maxWhy)
 	}
 	c.o.Logger.Info("an operator acted", "act", a.Do, "subject", record.Subject, "why", record.Why, "by", record.By,
-		"address", record.Address, "calls", calls, "result", result, "failed", failed, "act_id", record.ID)
+		"address", r.RemoteAddr, "calls", calls, "result", result, "failed", failed, "act_id", record.ID)
 	after, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), recordTime, errSlow)
 	defer cancel()
 	if endErr := c.o.Journal.End(after, record.ID, result, calls, failed); endErr != nil {
@@ -386,6 +387,15 @@ func (c *Console) act(ctx context.Context, r *request) (view, error) {
 		return view{}, err
 	}
 	return view{redirect: withDid(a.Back, record.ID)}, nil
+}
+
+// hostOf is an address without its port.
+func hostOf(remote string) string {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		return remote
+	}
+	return host
 }
 
 // withDid is a page with the act to be told of on it.
@@ -411,10 +421,7 @@ func (c *Console) carryOut(ctx context.Context, a *act, who string) (string, int
 		id, n, err := c.o.Replays.Start(ctx, o, who)
 		return fmt.Sprintf("Pushing %s again as the replay %s", count(n, "call"), id), n, err
 	case doHold:
-		h := hold.Hold{Bot: a.Bot, Host: a.Host, Why: a.Why, By: who, From: time.Now().UTC(), Until: a.until.UTC()}
-		if a.until.IsZero() {
-			h.Until = time.Time{}
-		}
+		h := hold.Hold{Bot: a.Bot, Host: a.Host, Why: a.Why, By: who, From: time.Now().UTC(), Until: a.until}
 		n, err := c.due(ctx, a.Bot, a.Host)
 		if err != nil {
 			return "", 0, err
@@ -430,7 +437,8 @@ func (c *Console) carryOut(ctx context.Context, a *act, who string) (string, int
 		if err != nil {
 			return "", 0, err
 		}
-		return fmt.Sprintf("Released %s: %s go out", c.subjectOf(h), count(n, "call")), n, c.o.Holds.Release(ctx, a.ID, who)
+		_, err = c.o.Holds.Release(ctx, a.ID, who)
+		return fmt.Sprintf("Released %s: %s go out", c.subjectOf(h), count(n, "call")), n, err
 	case doCancel:
 		n, err := c.o.Replays.Cancel(ctx, a.ID, who)
 		return fmt.Sprintf("Cancelled the replay %s: %s will not be pushed", a.ID, count(n, "call")), n, err

@@ -83,7 +83,6 @@ type botsPage struct {
 	Rows   []botRow
 	Left   int
 	Total  int
-	Span   time.Duration
 	Note   string // why the counts are not whole
 }
 
@@ -103,7 +102,7 @@ func (c *Console) bots(ctx context.Context, r *request) (view, error) {
 	}
 	set := hold.NewSet(holds)
 	all := c.o.Bots()
-	p := botsPage{Search: strings.TrimSpace(line(r.URL.Query().Get("q"), maxField)), Total: all.Len(), Span: healthSpan, Note: list.Partial}
+	p := botsPage{Search: strings.TrimSpace(line(r.URL.Query().Get("q"), maxField)), Total: all.Len(), Note: list.Partial}
 	for _, b := range all.All() {
 		row := newBotRow(b, set, byBot[b.ID], now)
 		if p.matches(&row) {

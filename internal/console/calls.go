@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
@@ -222,5 +223,5 @@ func (c *Console) report(ctx context.Context, r *request, payload bool, text str
 		return view{}, notFound("No call has the session id, the _id or the delivery id %q.", line(id, maxField))
 	}
 	p := callPage{Report: &found[0], Path: callPath(id), Others: found[1:min(len(found), 1+maxRows)], Compared: other != nil, Document: text}
-	return view{page: "call", Title: "Call " + line(id, 60), Data: &p}, nil
+	return view{page: "call", Title: "Call " + line(cmp.Or(p.SessionID, p.ID), 60), Data: &p}, nil
 }

@@ -39,8 +39,8 @@ type Answers interface {
 // Holds are the holds on bots and hosts.
 type Holds interface {
 	List(ctx context.Context) ([]hold.Hold, error) // those that are over included
-	Add(ctx context.Context, h hold.Hold) (id string, err error)
-	Release(ctx context.Context, id, who string) error
+	Add(ctx context.Context, h hold.Hold) (hold.Hold, error)
+	Release(ctx context.Context, id, who string) (hold.Hold, error)
 }
 
 // Order is which calls to push again: the one with this _id in text form, or those
@@ -48,6 +48,7 @@ type Holds interface {
 type Order struct {
 	Call  string
 	Query inspect.Query
+	Most  int // more calls than this are refused
 }
 
 // Plan is what pushing again would do.

@@ -74,6 +74,9 @@ var errDone = errors.New("this was done already")
 // Begin records an act that is about to be done, or returns errDone. Acts beyond
 // the newest 1,000 go.
 func (j *Journal) Begin(ctx context.Context, a Act) error {
+	if err := j.trim(ctx, maxActs-1); err != nil {
+		return err
+	}
 	_, err := j.coll.InsertOne(ctx, struct {
 		ID  string `bson:"_id"`
 		Act `bson:",inline"`
@@ -84,15 +87,16 @@ func (j *Journal) Begin(ctx context.Context, a Act) error {
 	if err != nil {
 		return fmt.Errorf("record the act: %w", err)
 	}
-	return j.trim(ctx)
+	return nil
 }
 
-func (j *Journal) trim(ctx context.Context) error {
+// trim forgets all but the newest acts, so many.
+func (j *Journal) trim(ctx context.Context, keep int64) error {
 	var last struct {
 		ID string `bson:"_id"`
 	}
 	err := j.coll.FindOne(ctx, bson.D{{Key: "_id", Value: j.all()}}, options.FindOne().
-		SetSort(bson.D{{Key: "_id", Value: -1}}).SetSkip(maxActs).SetProjection(bson.D{{Key: "_id", Value: 1}})).Decode(&last)
+		SetSort(bson.D{{Key: "_id", Value: -1}}).SetSkip(keep).SetProjection(bson.D{{Key: "_id", Value: 1}})).Decode(&last)
 	if errors.Is(err, mongo.ErrNoDocuments) {
 		return nil
 	}

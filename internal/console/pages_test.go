@@ -192,7 +192,7 @@ func TestActs(t *testing.T) {
 	says(t, a.does("/acts/new?do=hold&host=CRM.example.com&why=x"), "Holding the host crm.example.com")
 
 	body := a.page("/acts")
-	says(t, body, "host crm.example.com", "interrupted", "cancel the replay", "push the call due-1", "192.0.2.1:1234", "Asha")
+	says(t, body, "host crm.example.com", "interrupted", "cancel the replay", "push the call due-1", ">192.0.2.1<", "Asha")
 	if strings.Contains(body, "tok-secret") || strings.Contains(out.String(), "tok-secret") {
 		t.Error("a credential is shown")
 	}

@@ -77,7 +77,8 @@ func functions() template.FuncMap {
 		"botPath":  botPath,
 		"callPath": callPath,
 		"count":    count,
-		"duration": func(d time.Duration) string { return plain.Duration(d) },
+		"current":  current,
+		"duration": plain.Duration,
 		"line":     func(text any, most int) string { return line(fmt.Sprint(text), most) },
 		"ms":       func(ms int64) string { return plain.Duration(time.Duration(ms) * time.Millisecond) },
 		"number":   number,
@@ -198,6 +199,17 @@ func number(n int) string {
 		text = text[:i] + "," + text[i:]
 	}
 	return text
+}
+
+// current is the aria-current of a link: "page" on its page, "true" on those below.
+func current(l admin.Link, here string) string {
+	switch {
+	case l.Path == here:
+		return "page"
+	case strings.HasPrefix(here, l.Path+"/"):
+		return "true"
+	}
+	return ""
 }
 
 // tone is the class of a state.

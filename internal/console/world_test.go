@@ -224,28 +224,28 @@ func (h holds) List(ctx context.Context) ([]hold.Hold, error) {
 	return slices.Clone(h.w.holds), err
 }
 
-func (h holds) Add(ctx context.Context, x hold.Hold) (string, error) {
+func (h holds) Add(ctx context.Context, x hold.Hold) (hold.Hold, error) {
 	defer h.w.mu.Unlock()
 	if err := h.w.begin(ctx); err != nil {
-		return "", err
+		return x, err
 	}
 	x.ID = fmt.Sprintf("hold-%d", len(h.w.holds)+1)
 	h.w.holds = append(h.w.holds, x)
-	return x.ID, nil
+	return x, nil
 }
 
-func (h holds) Release(ctx context.Context, id, who string) error {
+func (h holds) Release(ctx context.Context, id, who string) (hold.Hold, error) {
 	defer h.w.mu.Unlock()
 	if err := h.w.begin(ctx); err != nil {
-		return err
+		return hold.Hold{}, err
 	}
 	for i := range h.w.holds {
 		if x := &h.w.holds[i]; x.ID == id {
 			x.Ended, x.EndBy = time.Now(), who
-			return nil
+			return *x, nil
 		}
 	}
-	return errors.New("no such hold")
+	return hold.Hold{}, errors.New("no such hold")
 }
 
 type replays struct{ w *world }
