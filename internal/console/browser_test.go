@@ -2,12 +2,10 @@ package console
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,12 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cxbridge/watcher/internal/admin"
-)
-
-// browserLimit is for all of it on a machine that does ten things at once.
-const (
-	browserLimit = 3 * time.Minute
-	stepLimit    = 20 * time.Second
+	"github.com/cxbridge/watcher/internal/console/consoletest"
 )
 
 // serve puts the pages of a world on a listener.
@@ -55,84 +48,49 @@ func (quiet) Status() admin.Page {
 	return admin.Page{Name: "default", Owner: "here", Started: time.Now()}
 }
 
-// browser starts one. It ends with the test.
-func browser(t *testing.T) context.Context {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("short: a browser takes seconds")
-	}
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Skip("chromium is not installed")
-	}
-	limited, cancel := context.WithTimeoutCause(context.WithoutCancel(t.Context()), browserLimit, errors.New("the browser took too long"))
-	t.Cleanup(cancel)
-	alloc, cancelAlloc := chromedp.NewExecAllocator(limited, append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.Flag("disable-quic", true), chromedp.UserDataDir(t.TempDir()),
-		chromedp.WSURLReadTimeout(time.Minute))...)
-	t.Cleanup(cancelAlloc)
-	ctx, cancelBrowser := chromedp.NewContext(alloc)
-	t.Cleanup(cancelBrowser)
-	if err := chromedp.Do(ctx, chromedp.Navigate("about:blank")); err != nil {
-		t.Fatal(err)
-	}
-	return ctx
-}
-
-// run does the actions, each of which waits for what it needs.
-func run(ctx context.Context, t *testing.T, actions ...chromedp.Action[chromedp.Void]) {
-	t.Helper()
-	for i, action := range actions {
-		limited, cancel := context.WithTimeoutCause(ctx, stepLimit, errors.New("this step took too long"))
-		err := chromedp.Do(limited, action)
-		cancel()
-		if err != nil {
-			at, _ := chromedp.Run(ctx, chromedp.Location())
-			body, _ := chromedp.Run(ctx, chromedp.Evaluate[string](`document.body.innerText`))
-			t.Fatalf("step %d: %v; the browser is at %s: %.500s", i, err, at, body)
-		}
-	}
-}
-
-// see waits for a text in the main part of the page.
-func see(text string) chromedp.Action[chromedp.Void] {
-	return chromedp.WaitVisible(`//main[contains(normalize-space(.), "` + text + `")]`)
-}
-
-// click waits for a link or a button with this text and clicks it.
-func click(text string) chromedp.Action[chromedp.Void] {
-	return chromedp.Click(`//main//*[self::a or self::button or self::summary][contains(., "` + text + `")]`)
-}
-
-func login(address, name string) chromedp.Action[chromedp.Void] {
-	return chromedp.Steps(
-		chromedp.Navigate(address+"/calls"),
-		chromedp.SendKeys(chromedp.CSS(`input[name=name]`), name),
-		chromedp.SendKeys(chromedp.CSS(`input[name=token]`), testToken+"\r"),
-	)
-}
-
 // The road of a night in a browser: the operator logs in, finds the group that fails,
 // opens a call, holds the bot; the URL is mended; the bot is released, the failed
 // calls are pushed again, and are seen as ok.
 func TestANightInABrowser(t *testing.T) {
-	ctx := browser(t)
+	b := consoletest.Start(t)
 	w := newWorld(t)
 	address := w.serve(t)
-	run(ctx, t, login(address, "Asha"), see("12 calls by error"), click("HTTP 404 Not Found"), see("12 calls"))
-	run(ctx, t, click("sess-0000"), see("refused it for good"), click("What the CRM said"), see("no such resource"))
-	run(ctx, t, click("Hold its bot"), see("A held bot keeps its calls"), chromedp.SendKeys(chromedp.CSS(`input[name=why]`), "the URL is wrong"),
-		click("Hold this bot"), see("1 call that is due"), click("Hold"), see("Holding the bot Collections Hindi"))
+	b.Login(address, "Asha", testToken)
+	b.See("12 calls by error")
+	b.Click("HTTP 404 Not Found")
+	b.See("12 calls")
+	b.Click("sess-0000")
+	b.See("refused it for good")
+	b.Click("What the CRM said")
+	b.See("no such resource")
+	b.Click("Hold its bot")
+	b.Type("why", "the URL is wrong")
+	b.Click("Hold this bot")
+	b.See("1 call that is due")
+	b.Click("Hold")
+	b.See("Holding the bot Collections Hindi")
 	w.mu.Lock()
 	w.mended = true
 	w.mu.Unlock()
-	run(ctx, t, click("Release"), see("1 call will go out"), click("Release"), see("Released the bot"))
-	run(ctx, t, click("HTTP 404 Not Found"), see("12 calls"), chromedp.Click(`//label[contains(., "rejected")]`),
-		click("Show"), see("12 calls"), click("Push these again"), see("12 calls will be pushed again"), click("Push 12 calls again"),
-		see("Pushing 12 calls again"), see("No call is like that"))
-	run(ctx, t, chromedp.Navigate(address+"/calls?status=ok&bot="+salesBot), see("12 calls"),
-		chromedp.Navigate(address+"/acts"), see("Asha"), see("Released the bot Collections Hindi"),
-		chromedp.Click(`//button[contains(., "Log out")]`), see("Your name"))
+	b.Click("Release")
+	b.See("1 call will go out")
+	b.Click("Release")
+	b.See("Released the bot")
+	b.Click("HTTP 404 Not Found")
+	b.See("12 calls")
+	b.Click("rejected")
+	b.Click("Show")
+	b.See("12 calls")
+	b.Click("Push these again")
+	b.See("12 calls will be pushed again")
+	b.Click("Push 12 calls again")
+	b.See("Pushing 12 calls again", "No call is like that")
+	b.Open(address + "/calls?status=ok&bot=" + salesBot)
+	b.See("12 calls")
+	b.Open(address + "/acts")
+	b.See("Asha", "Released the bot Collections Hindi")
+	b.Click("Log out")
+	b.See("Your name")
 	if w.holds[0].By != "Asha" || w.holds[0].Why != "the URL is wrong" || w.holds[0].EndBy != "Asha" || len(w.replays) != 1 {
 		t.Errorf("%+v %+v", w.holds, w.replays)
 	}
@@ -141,7 +99,7 @@ func TestANightInABrowser(t *testing.T) {
 // Every page in light and dark, wide and narrow: in its own style, and not wider
 // than the window. Set SCREENSHOTS to a directory to keep the pictures.
 func TestPagesInABrowser(t *testing.T) {
-	ctx := browser(t)
+	b := consoletest.Start(t)
 	w := newWorld(t)
 	address := w.serve(t)
 	a := &asker{t: t, c: through(address), header: http.Header{"Authorization": {"Bearer " + testToken}}}
@@ -157,10 +115,12 @@ func TestPagesInABrowser(t *testing.T) {
 		"confirm": "/acts/new?do=hold&bot=" + salesBot + "&why=The+URL+is+wrong&for=4h&back=/bots/" + salesBot,
 	}
 	dir := os.Getenv("SCREENSHOTS")
-	run(ctx, t, chromedp.Navigate(address+"/login"), chromedp.WaitVisible(chromedp.CSS("main")), looks(t, dir, "login"))
-	run(ctx, t, login(address, "Asha Rao"), see("calls by error"))
+	b.Open(address + "/login")
+	b.Do("look at it", looks(t, dir, "login"))
+	b.Login(address, "Asha Rao", testToken)
 	for name, path := range pages {
-		run(ctx, t, chromedp.Navigate(address+path), chromedp.WaitVisible(chromedp.CSS("main")), looks(t, dir, name))
+		b.Open(address + path)
+		b.Do("look at it", looks(t, dir, name))
 	}
 }
 
