@@ -112,8 +112,13 @@ func (f *filter) values() url.Values {
 // Has reports whether a state is asked for.
 func (f *filter) Has(s inspect.State) bool { return slices.Contains(f.States, s) }
 
-// Group is where the calls of a group are listed.
+// Group is where the calls of a group are listed, "" for a group that stands for what
+// has no name. Of an error it looks for the longest part that all of them have, so it
+// may find a few more.
 func (f *filter) Group(g inspect.Group) string {
+	if strings.HasPrefix(g.Key, "(") && f.By != inspect.ByError {
+		return ""
+	}
 	in := *f
 	in.By = ""
 	switch f.By {
@@ -122,9 +127,28 @@ func (f *filter) Group(g inspect.Group) string {
 	case inspect.ByHost:
 		in.Host = g.Key
 	default:
-		in.Reason = line(g.Key, maxField)
+		state, said, _ := strings.Cut(g.Key, ": ")
+		if !slices.Contains(allStates(), inspect.State(state)) {
+			return ""
+		}
+		in.States, in.Reason = []inspect.State{inspect.State(state)}, line(inCommon(said), maxField)
 	}
 	return "/calls?" + in.values().Encode()
+}
+
+// inCommon is the longest part of the error of a group without what differs from call
+// to call, which stands there as # and …; of an HTTP status alone it is the number.
+func inCommon(said string) string {
+	if status, ok := strings.CutPrefix(said, "HTTP "); ok && len(status) == 3 {
+		return status
+	}
+	longest := ""
+	for _, part := range strings.FieldsFunc(said, func(r rune) bool { return strings.ContainsRune("#…\"'`“”", r) }) {
+		if part = strings.TrimSpace(part); len(part) > len(longest) {
+			longest = part
+		}
+	}
+	return longest
 }
 
 // Push is where the calls of the filter are pushed again.

@@ -78,8 +78,8 @@ func says(t *testing.T, body string, texts ...string) {
 func TestCalls(t *testing.T) {
 	w := newWorld(t)
 	a := w.operator(t, nil)
-	says(t, a.page("/calls"), "12 calls by error", "HTTP 404 Not Found", "12 rejected", "sess-0000",
-		`href="/calls?reason=HTTP&#43;404&#43;Not&#43;Found&amp;since=24h&amp;status=failed&amp;status=rejected&amp;status=missing"`, "Push these again")
+	says(t, a.page("/calls"), "12 calls by error", "rejected: HTTP 404 Not Found", "12 rejected", "sess-0000",
+		`href="/calls?reason=HTTP&#43;404&#43;Not&#43;Found&amp;since=24h&amp;status=rejected"`, "Push these again")
 	if q := w.asked[len(w.asked)-1]; len(q.States) != 3 || time.Since(q.Since) < 23*time.Hour || time.Since(q.Since) > 25*time.Hour {
 		t.Errorf("by default it asks for %+v", q)
 	}
@@ -96,6 +96,28 @@ func TestCalls(t *testing.T) {
 	}
 	if resp, _ := a.do(http.MethodGet, "/calls?call=+a%2Fb%3F+", ""); resp.Header.Get("Location") != "/calls/a%2Fb%3F" {
 		t.Errorf("one call is at %s", resp.Header.Get("Location"))
+	}
+}
+
+// A group leads to its calls by what their errors have in common.
+func TestGroupsLeadToTheirCalls(t *testing.T) {
+	for _, c := range []struct {
+		by        inspect.GroupBy
+		key, want string
+	}{
+		{inspect.ByError, "rejected: HTTP 404 Not Found", "reason=HTTP+404+Not+Found&status=rejected"},
+		{inspect.ByError, "rejected: HTTP 422", "reason=422&status=rejected"},
+		{inspect.ByError, "failed: lead # of \"…\" is not known to us, see #", "reason=is+not+known+to+us%2C+see&status=failed"},
+		{inspect.ByError, "missing", "status=missing"},
+		{inspect.ByError, "(others)", ""},
+		{inspect.ByBot, "b 1", "bot=b+1"},
+		{inspect.ByBot, "(none)", ""},
+		{inspect.ByHost, "crm.example.com:8443", "host=crm.example.com%3A8443"},
+	} {
+		f := filter{By: c.by}
+		if got := strings.TrimPrefix(f.Group(inspect.Group{Key: c.key}), "/calls?"); got != c.want {
+			t.Errorf("%s %q leads to %q, want %q", c.by, c.key, got, c.want)
+		}
 	}
 }
 

@@ -112,7 +112,7 @@ func (w *world) matches(q *inspect.Query) []inspect.Row {
 			return len(all) == 0 || slices.ContainsFunc(values, func(v string) bool { return slices.Contains(all, v) })
 		}
 		if (len(q.States) == 0 || slices.Contains(q.States, r.State)) && in(q.Bots, r.BotID, r.BotName) && in(q.Hosts, r.Host) &&
-			in(q.Sessions, r.SessionID) && strings.HasPrefix(r.Why, q.Reason) &&
+			in(q.Sessions, r.SessionID) && strings.Contains(r.Why, q.Reason) &&
 			(q.Since.IsZero() || !r.CompletedAt.Before(q.Since)) && (q.Until.IsZero() || !r.CompletedAt.After(q.Until)) {
 			found = append(found, r)
 		}
@@ -141,7 +141,7 @@ func (a answers) Groups(ctx context.Context, q inspect.Query, by inspect.GroupBy
 	rows := a.w.matches(&q)
 	byKey := make(map[string]*inspect.Group)
 	for _, r := range rows {
-		key := map[inspect.GroupBy]string{inspect.ByError: r.Why, inspect.ByBot: r.BotID, inspect.ByHost: r.Host}[by]
+		key := map[inspect.GroupBy]string{inspect.ByError: strings.TrimSuffix(string(r.State)+": "+r.Why, ": "), inspect.ByBot: r.BotID, inspect.ByHost: r.Host}[by]
 		g := byKey[key]
 		if g == nil {
 			g = &inspect.Group{Key: key, States: make(map[inspect.State]int), Oldest: r.CompletedAt, Example: r}
