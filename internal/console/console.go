@@ -215,6 +215,12 @@ type refusal struct {
 
 func (r refusal) Error() string { return r.text }
 
+// Refused is an error of those who carry acts out that is the operator's to know: the
+// page shows its text, with 409.
+func Refused(format string, args ...any) error {
+	return refusal{http.StatusConflict, fmt.Sprintf(format, args...)}
+}
+
 func badRequest(format string, args ...any) error {
 	return refusal{http.StatusBadRequest, fmt.Sprintf(format, args...)}
 }

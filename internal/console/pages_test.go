@@ -330,6 +330,8 @@ func TestErrors(t *testing.T) {
 		text string
 	}{
 		{mongo.CommandError{Code: 11600, Name: "InterruptedAtShutdown", Message: "interrupted at shutdown tok-secret-1"}, http.StatusServiceUnavailable, "MongoDB does not answer"},
+		{Refused("four replays are being marked"), http.StatusConflict, "four replays are being marked"},
+		{replay.ErrTooMany, http.StatusBadRequest, "ask for a shorter time"},
 		{errors.New("this document is odd"), http.StatusInternalServerError, "this document is odd"},
 	} {
 		w.err = fmt.Errorf("read the calls: %w", c.err)

@@ -16,6 +16,7 @@ import (
 	"github.com/cxbridge/watcher/internal/inspect"
 	"github.com/cxbridge/watcher/internal/outage"
 	"github.com/cxbridge/watcher/internal/plain"
+	"github.com/cxbridge/watcher/internal/replay"
 )
 
 //go:embed pages/*.html
@@ -127,6 +128,9 @@ func (c *Console) show(w http.ResponseWriter, r *request, v view) {
 // failed is the page of an error.
 func (c *Console) failed(ctx context.Context, err error) view {
 	why := c.o.Redact(plain.Error(err))
+	if errors.Is(err, replay.ErrTooMany) {
+		err = badRequest("%s", err.Error())
+	}
 	if r, ok := errors.AsType[refusal](err); ok {
 		title := map[int]string{http.StatusNotFound: "Not found", http.StatusForbidden: "Refused"}[r.status]
 		if title == "" {
