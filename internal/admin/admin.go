@@ -31,6 +31,11 @@ type Options struct {
 	Standby func() string
 	// Source is what the status page shows; nil: there is no page.
 	Source Source
+	// Console serves what only operators may see; nil: there is no such page. It is
+	// asked for every path that is not served here, and says itself who may see it.
+	Console http.Handler
+	// Links are the pages of Console that the status page leads to.
+	Links []Link
 	// Hosts are the names under which the pages may be asked for, beside localhost
 	// and every address; see CheckHost. The rest is served under every name.
 	Hosts []string
@@ -39,6 +44,9 @@ type Options struct {
 	PprofAddr string
 	Logger    *slog.Logger
 }
+
+// Link leads from the status page to another one.
+type Link struct{ Path, Text string }
 
 // Server is the listener of a watcher for operators.
 type Server struct {
@@ -73,11 +81,14 @@ func New(o Options) (*Server, error) {
 	mux.HandleFunc("GET /readyz", s.ready)
 	if o.Source != nil {
 		var err error
-		if s.pages, err = newPages(o.Source, s.health); err != nil {
+		if s.pages, err = newPages(o.Source, s.health, o.Links); err != nil {
 			return nil, err
 		}
 		mux.HandleFunc("GET /{$}", knownHost(o.Hosts, s.pages.html))
 		mux.HandleFunc("GET /status.json", knownHost(o.Hosts, s.pages.json))
+	}
+	if o.Console != nil {
+		mux.HandleFunc("/", knownHost(o.Hosts, o.Console.ServeHTTP))
 	}
 	s.http = newHTTP(mux, o.Logger)
 	if o.PprofAddr != "" {

@@ -237,3 +237,29 @@ func sample() Page {
 	}
 	return p
 }
+
+// What a console serves hangs on the same listener and the same host names; without
+// one its paths are not there, and nothing leads to them.
+func TestConsoleHangsOnTheListener(t *testing.T) {
+	console := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "console ", r.URL.Path) })
+	_, url := start(t, Options{Source: fixed(sample), Console: console, Links: []Link{{"/calls", "Calls"}}})
+	if _, body := get(t, url+"/calls/1"); body != "console /calls/1" {
+		t.Errorf("the console says %q", body)
+	}
+	if resp, body := get(t, url+"/calls", "elsewhere.example"); resp.StatusCode != http.StatusForbidden {
+		t.Errorf("under another name: %d %s", resp.StatusCode, body)
+	}
+	if _, body := get(t, url+"/"); !strings.Contains(body, `<a href="/calls">Calls</a>`) {
+		t.Error("the status page does not lead to the console")
+	}
+	if _, body := get(t, url+"/livez"); !strings.Contains(body, `"ok"`) {
+		t.Errorf("/livez says %s", body)
+	}
+	_, url = start(t, Options{Source: fixed(sample)})
+	if resp, _ := get(t, url+"/calls"); resp.StatusCode != http.StatusNotFound {
+		t.Errorf("without a console: %d", resp.StatusCode)
+	}
+	if _, body := get(t, url+"/"); strings.Contains(body, "<nav") {
+		t.Error("the status page leads to pages that are not there")
+	}
+}

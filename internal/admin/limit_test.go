@@ -91,7 +91,7 @@ func TestTheOldestConnectionGoes(t *testing.T) {
 func TestOneSnapshotPerSecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int64
-		p, err := newPages(fixed(func() Page { asked.Add(1); return sample() }), func() Health { return Health{Status: StateReady} })
+		p, err := newPages(fixed(func() Page { asked.Add(1); return sample() }), func() Health { return Health{Status: StateReady} }, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -32,6 +32,7 @@ const snapshotAge = time.Second
 type pages struct {
 	source   Source
 	health   func() Health
+	links    []Link
 	template *template.Template
 	policy   string // Content-Security-Policy
 
@@ -45,7 +46,7 @@ type snapshot struct {
 	html, still, json func() ([]byte, error)
 }
 
-func newPages(source Source, health func() Health) (*pages, error) {
+func newPages(source Source, health func() Health, links []Link) (*pages, error) {
 	t, err := template.New("page").Funcs(template.FuncMap{
 		"ago":       func(now, t time.Time) string { return plain.Duration(max(0, now.Sub(t))) + " ago" },
 		"clock":     clock,
@@ -60,19 +61,25 @@ func newPages(source Source, health func() Health) (*pages, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse the status page: %w", err)
 	}
-	sum := sha256.Sum256([]byte(pageCSS))
-	return &pages{
-		source: source, health: health,
-		template: t,
-		// Nothing may be loaded, sent or framed; only the style of the page itself counts.
-		policy: "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
-			"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-	}, nil
+	return &pages{source: source, health: health, links: links, template: t, policy: Policy(pageCSS, "'none'")}, nil
+}
+
+// Style is the style sheet of the status page, for pages that look like it.
+func Style() string { return pageCSS }
+
+// Policy is the Content-Security-Policy of a page with this style sheet, whose
+// forms lead to what forms says: nothing may be loaded or framed, and no script
+// and no other style counts.
+func Policy(css, forms string) string {
+	sum := sha256.Sum256([]byte(css))
+	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
+		"'; base-uri 'none'; form-action " + forms + "; frame-ancestors 'none'"
 }
 
 // view is what the template gets.
 type view struct {
 	Page
+	Links   []Link
 	Style   template.CSS
 	Refresh int // seconds; 0: not at all
 }
@@ -128,7 +135,7 @@ func (p *pages) current() *snapshot {
 
 func (p *pages) render(page Page, refresh int) ([]byte, error) {
 	var out bytes.Buffer
-	err := p.template.Execute(&out, view{Page: page, Style: template.CSS(pageCSS), Refresh: refresh}) //nolint:gosec // our own file
+	err := p.template.Execute(&out, view{Page: page, Links: p.links, Style: template.CSS(pageCSS), Refresh: refresh}) //nolint:gosec // our own file
 	return out.Bytes(), err
 }
 
