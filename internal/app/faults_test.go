@@ -9,9 +9,9 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
-	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/demo/apptest"
+	"github.com/cxbridge/watcher/internal/inspect"
 	"github.com/cxbridge/watcher/internal/replay"
 )
 
@@ -171,14 +171,17 @@ func TestAReplayDuringAnAttemptPushesNothingTwice(t *testing.T) {
 	r.eventually("it is being sent", func() error { return r.requests(1) })
 
 	store := calls.NewStore(r.Calls)
-	all, err := bots.ReadAll(t.Context(), r.Bots, bots.Options{})
+	// Without positions it cannot tell that the call is on its way, and marks it.
+	inspector := inspect.New(inspect.Options{Calls: r.Calls, Bots: r.Bots, Resume: r.DB.Collection("empty"), Name: "default"})
+	ask := replay.Ask{Rate: 10, Query: inspect.Query{
+		Since: time.Now().Add(-time.Hour), Until: time.Now(),
+		States: []inspect.State{inspect.StateFailed, inspect.StateRejected, inspect.StateMissing},
+	}}
+	selection, err := inspector.Selection(t.Context(), &ask.Query)
 	must(t, err)
-	// No positions: the survey cannot tell that the call is on its way, and marks it.
-	survey := replay.Survey{Store: store, Bots: bots.NewSet(all)}
-	ask := replay.Ask{Since: time.Now().Add(-time.Hour), Until: time.Now(), Statuses: []calls.Status{calls.StatusFailed, calls.StatusRejected, replay.Missing}, Rate: 10}
-	plan, err := survey.Plan(t.Context(), ask, "")
+	plan, err := replay.Find(t.Context(), selection, ask, "")
 	must(t, err)
-	record := replay.Record{ID: replay.NewID(time.Now()), Since: ask.Since, Until: ask.Until, Statuses: ask.Statuses, Rate: ask.Rate}
+	record := replay.NewRecord(ask, "test", time.Now())
 	record, err = replay.Run(t.Context(), store, replay.NewRecords(r.DB.Collection("watcher_resume"), "default"), record, plan, func(replay.Record) {})
 	must(t, err)
 	if record.Marked != 1 {
