@@ -27,13 +27,17 @@ func TestSecretsFromFiles(t *testing.T) {
 		"too large":  {"--mongo-uri-file", file("mongodb://u:passw0rd@h/" + strings.Repeat("x", 65<<10))},
 		"no file":    {"--mongo-uri-file", "mongodb://u:passw0rd@h"},
 		"directory":  {"--mongo-uri-file", t.TempDir()},
+		"short":      {"--mongo-uri", "mongodb://h", "--admin-token-file", file("passw0rd")},
 		"both":       {"--mongo-uri-file", file("mongodb://h"), "--mongo-uri", "mongodb://u:passw0rd@h"},
 		"wrong URI":  {"--mongo-uri", "mongodb://u:passw0rd@h\x01/"},
 		"wrong name": {"--mongo-uri", "mongodb://h", "--name", "a\nb"},
 	} {
 		flag := args[0]
-		if name == "wrong name" {
+		switch name {
+		case "wrong name":
 			flag = "--name"
+		case "short":
+			flag = "--admin-token-file"
 		}
 		if _, err := parseRunWith(t, nil, args...); err == nil || !strings.Contains(err.Error(), flag) || strings.Contains(err.Error(), "passw0rd") {
 			t.Errorf("%s: %v", name, err)

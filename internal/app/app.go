@@ -22,11 +22,14 @@ import (
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/cluster"
 	"github.com/cxbridge/watcher/internal/config"
+	"github.com/cxbridge/watcher/internal/console"
 	"github.com/cxbridge/watcher/internal/dispatch"
 	"github.com/cxbridge/watcher/internal/follow"
 	"github.com/cxbridge/watcher/internal/hold"
+	"github.com/cxbridge/watcher/internal/inspect"
 	"github.com/cxbridge/watcher/internal/outage"
 	"github.com/cxbridge/watcher/internal/recording"
+	"github.com/cxbridge/watcher/internal/replay"
 	"github.com/cxbridge/watcher/internal/retry"
 	"github.com/cxbridge/watcher/internal/skips"
 	"github.com/cxbridge/watcher/pkg/backoff"
@@ -60,6 +63,7 @@ type App struct {
 	settings   *recording.Settings
 	bots       *bots.Cache
 	holds      *hold.Holds
+	replays    *replays // nil without the operators' pages
 	store      *calls.Store
 	recorder   *calls.Recorder
 	skips      *skips.Log // nil when it is switched off
@@ -165,8 +169,9 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 		Registerer:             a.registry,
 	})
 	resumeColl := db.Collection(cfg.ResumeCollection)
+	holdRecords := hold.NewRecords(resumeColl, cfg.Name)
 	a.holds = hold.New(hold.Options{
-		Records: hold.NewRecords(resumeColl, cfg.Name), OnChange: a.dispatcher.SetHolds, Logger: a.logger, Registerer: a.registry,
+		Records: holdRecords, OnChange: a.dispatcher.SetHolds, Logger: a.logger, Registerer: a.registry,
 	})
 	a.retrier = retry.New(retry.Options{
 		Finder: a.store, Bots: a.bots, Road: a.dispatcher, MaxAge: cfg.MaxAge, Logger: a.logger, Registerer: a.registry,
@@ -199,10 +204,30 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 	})
 	checks := a.checks()
 	registerChecks(a.registry, checks)
-	a.admin, err = admin.New(admin.Options{
+	pages := admin.Options{
 		Addr: cfg.Listen, Hosts: cfg.ListenHosts, PprofAddr: cfg.Pprof, Gatherer: a.registry, Logger: a.logger,
 		Checks: checks, Standby: a.partitions.Standby, Source: a,
-	})
+	}
+	if cfg.AdminTokenFile != "" {
+		inspector := inspect.New(inspect.Options{
+			Calls: callsColl, Bots: db.Collection(cfg.BotsCollection), Settings: db.Collection(cfg.SettingsCollection),
+			Resume: resumeColl, Skips: db.Collection(cfg.SkipCollection), Name: cfg.Name,
+			Holds:   func(ctx context.Context) (*hold.Set, error) { return holdSet(ctx, holdRecords) },
+			Compile: bots.Options{TimeFormat: format, Guard: guard}, Schedule: cfg.Schedule(), AnalysisKeys: cfg.AnalysisKeys,
+			Recording: RecordingOptions(cfg), UserAgent: userAgent(deps.Version),
+		})
+		a.replays = newReplays(inspector, a.store, replay.NewRecords(resumeColl, cfg.Name), a.logger)
+		pages.Links = console.Links()
+		pages.Console, err = console.New(console.Options{
+			Name: cfg.Name, Token: func() (secret.Text, error) { return config.AdminToken(cfg.AdminTokenFile) },
+			Answers: answers{inspector}, Holds: holdRecords, Replays: a.replays, Journal: console.NewJournal(resumeColl, cfg.Name),
+			Bots: a.bots.Set, Seeds: cfg.AnalysisKeys, Redact: a.secrets.Redact, Logger: a.logger,
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	a.admin, err = admin.New(pages)
 	if err != nil {
 		return nil, err
 	}
@@ -303,6 +328,9 @@ func (a *App) Run(ctx context.Context) error {
 	servers.Go(func() { _ = a.bots.Run(reading) }) // those who drain need no newer bots
 	servers.Go(func() { _ = a.settings.Run(serving) })
 	servers.Go(func() { _ = a.holds.Run(serving) })
+	if a.replays != nil {
+		servers.Go(func() { a.replays.run(serving) })
+	}
 	servers.Go(func() { a.ensureIndexes(serving) })
 	if a.skips != nil {
 		servers.Go(func() { _ = a.skips.Run(serving) }) // its end writes what the road left

@@ -96,14 +96,15 @@ type Config struct {
 	CAFile               string `name:"ca-file" group:"delivery" placeholder:"FILE" help:"PEM file of certificate authorities trusted besides the system's."`
 	ProxyFromEnvironment bool   `group:"delivery" help:"Reach CRMs through the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name."`
 
-	SkipLog       time.Duration `group:"process" default:"168h" placeholder:"DURATION" help:"How long the skip log keeps why a result was not pushed; 0 switches it off."`
-	Listen        string        `group:"process" default:":9090" placeholder:"ADDR" help:"Address of the status page, /metrics, /livez and /readyz."`
-	ListenHosts   []string      `name:"listen-host" group:"process" placeholder:"NAME" help:"Host name under which the status page may be asked for, beside localhost and every address; repeatable."`
-	Pprof         string        `group:"process" placeholder:"ADDR" help:"Serve the profiles of net/http/pprof here; only an address of this machine alone, such as 127.0.0.1:6060."`
-	MetricsBots   int           `group:"process" default:"50" placeholder:"N" help:"The N worst and the N busiest bots and hosts have metrics of their own; the rest is counted as other. 0: none has."`
-	ShutdownGrace time.Duration `group:"process" default:"25s" placeholder:"DURATION" help:"How long a stop may take to finish what was begun."`
-	LogLevel      slog.Level    `group:"process" default:"info" placeholder:"LEVEL" help:"debug, info, warn or error."`
-	LogFormat     string        `group:"process" enum:"auto,text,json" default:"auto" placeholder:"FORMAT" help:"auto (text on a terminal, JSON otherwise), text or json."`
+	SkipLog        time.Duration `group:"process" default:"168h" placeholder:"DURATION" help:"How long the skip log keeps why a result was not pushed; 0 switches it off."`
+	Listen         string        `group:"process" default:":9090" placeholder:"ADDR" help:"Address of the status page, /metrics, /livez and /readyz."`
+	ListenHosts    []string      `name:"listen-host" group:"process" placeholder:"NAME" help:"Host name under which the status page may be asked for, beside localhost and every address; repeatable."`
+	AdminTokenFile string        `name:"admin-token-file" group:"process" placeholder:"FILE" help:"File that holds the token of the operators' pages, at least 16 bytes by chance; without it there are none. See docs/console.md."`
+	Pprof          string        `group:"process" placeholder:"ADDR" help:"Serve the profiles of net/http/pprof here; only an address of this machine alone, such as 127.0.0.1:6060."`
+	MetricsBots    int           `group:"process" default:"50" placeholder:"N" help:"The N worst and the N busiest bots and hosts have metrics of their own; the rest is counted as other. 0: none has."`
+	ShutdownGrace  time.Duration `group:"process" default:"25s" placeholder:"DURATION" help:"How long a stop may take to finish what was begun."`
+	LogLevel       slog.Level    `group:"process" default:"info" placeholder:"LEVEL" help:"debug, info, warn or error."`
+	LogFormat      string        `group:"process" enum:"auto,text,json" default:"auto" placeholder:"FORMAT" help:"auto (text on a terminal, JSON otherwise), text or json."`
 }
 
 // The values of Config.OnHistoryLost.
@@ -233,6 +234,11 @@ func (c *Config) Check() error {
 	}
 	if c.SkipLog != 0 && (c.SkipLog < time.Minute || c.SkipLog > maxSkipLog) {
 		bad("skip-log", "%v is not 0 (off), nor from 1m to %v", c.SkipLog, maxSkipLog)
+	}
+	if c.AdminTokenFile != "" {
+		if _, err := AdminToken(c.AdminTokenFile); err != nil {
+			bad("admin-token-file", "%v", err)
+		}
 	}
 	if c.ShutdownGrace <= 0 || c.ShutdownGrace > maxShutdownGrace {
 		bad("shutdown-grace", "%v is not more than 0 and at most %v", c.ShutdownGrace, maxShutdownGrace)

@@ -63,38 +63,56 @@ func cleaned(text string) (string, error) {
 }
 
 // readSecret fills a setting from the file of its --SETTING-file flag, if one is
-// named. No part of the file is in the error, nor its name: it may be the secret,
-// given to the wrong flag.
+// named.
 func readSecret(into *secret.Text, file, setting string) error {
 	if file == "" {
 		return nil
 	}
-	bad := func(format string, args ...any) error {
-		return Fault{setting + "-file", fmt.Sprintf(format, args...)}
-	}
 	if into.IsSet() {
-		return bad("and --%s exclude each other", setting)
+		return Fault{setting + "-file", fmt.Sprintf("and --%s exclude each other", setting)}
 	}
+	text, err := readText(file)
+	if err != nil {
+		return Fault{setting + "-file", err.Error()}
+	}
+	*into = text
+	return nil
+}
+
+// readText is the one setting that a file holds. No part of the file is in the
+// error, nor its name: it may be the secret, given to the wrong flag.
+func readText(file string) (secret.Text, error) {
 	f, err := os.Open(file) //nolint:gosec // the operator names it
 	if err != nil {
-		return bad("cannot be opened: %v", withoutPath(err))
+		return "", fmt.Errorf("cannot be opened: %w", withoutPath(err))
 	}
 	defer func() { _ = f.Close() }() // it was only read
 	data, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
 	if err != nil {
-		return bad("cannot be read: %v", withoutPath(err))
+		return "", fmt.Errorf("cannot be read: %w", withoutPath(err))
 	}
 	text, err := cleaned(string(data))
 	switch {
 	case len(data) > maxSecretFile:
-		return bad("is larger than %d bytes", maxSecretFile)
+		return "", fmt.Errorf("is larger than %d bytes", maxSecretFile)
 	case err != nil:
-		return bad("%v", err)
+		return "", err
 	case text == "":
-		return bad("is empty")
+		return "", errors.New("is empty")
 	}
-	*into = secret.Text(text)
-	return nil
+	return secret.Text(text), nil
+}
+
+// minAdminToken is the least bytes of a token: the key of every session comes from it.
+const minAdminToken = 16
+
+// AdminToken reads the file of --admin-token-file as it is now.
+func AdminToken(file string) (secret.Text, error) {
+	token, err := readText(file)
+	if err == nil && len(token.Reveal()) < minAdminToken {
+		return "", fmt.Errorf("holds fewer than %d bytes", minAdminToken)
+	}
+	return token, err
 }
 
 func withoutPath(err error) error {

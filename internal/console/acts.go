@@ -472,7 +472,7 @@ func (c *Console) acts(ctx context.Context, _ *request) (view, error) {
 		return view{}, err
 	}
 	for i := range replays[:min(len(replays), maxRows)] {
-		p.Replays = append(p.Replays, replayRow{replays[i], replays[i].State == replay.StateMarking || replays[i].State == replay.StateMarked})
+		p.Replays = append(p.Replays, replayRow{replays[i], replays[i].State != replay.StateCancelled})
 	}
 	holds, err := c.o.Holds.List(ctx)
 	if err != nil {

@@ -331,7 +331,7 @@ func TestErrors(t *testing.T) {
 	}{
 		{mongo.CommandError{Code: 11600, Name: "InterruptedAtShutdown", Message: "interrupted at shutdown tok-secret-1"}, http.StatusServiceUnavailable, "MongoDB does not answer"},
 		{Refused("four replays are being marked"), http.StatusConflict, "four replays are being marked"},
-		{replay.ErrTooMany, http.StatusBadRequest, "ask for a shorter time"},
+		{replay.ErrTooMany, http.StatusConflict, "ask for a shorter time"},
 		{errors.New("this document is odd"), http.StatusInternalServerError, "this document is odd"},
 	} {
 		w.err = fmt.Errorf("read the calls: %w", c.err)

@@ -13,6 +13,8 @@ import (
 	"unicode"
 
 	"github.com/cxbridge/watcher/internal/admin"
+	"github.com/cxbridge/watcher/internal/bots"
+	"github.com/cxbridge/watcher/internal/hold"
 	"github.com/cxbridge/watcher/internal/inspect"
 	"github.com/cxbridge/watcher/internal/outage"
 	"github.com/cxbridge/watcher/internal/plain"
@@ -128,9 +130,7 @@ func (c *Console) show(w http.ResponseWriter, r *request, v view) {
 // failed is the page of an error.
 func (c *Console) failed(ctx context.Context, err error) view {
 	why := c.o.Redact(plain.Error(err))
-	if errors.Is(err, replay.ErrTooMany) {
-		err = badRequest("%s", err.Error())
-	}
+	err = ofOperator(err)
 	if r, ok := errors.AsType[refusal](err); ok {
 		title := map[int]string{http.StatusNotFound: "Not found", http.StatusForbidden: "Refused"}[r.status]
 		if title == "" {
@@ -145,6 +145,22 @@ func (c *Console) failed(ctx context.Context, err error) view {
 		v.Data = message{why + ". Nothing is lost by that: reload the page in a while."}
 	}
 	return v
+}
+
+// ofOperator makes a refusal of an error that is about what was asked for.
+func ofOperator(err error) error {
+	if unknown, ok := errors.AsType[*bots.FindError](err); ok {
+		return badRequest("%s", unknown.Error())
+	}
+	if unknown, ok := errors.AsType[*inspect.NotFoundError](err); ok {
+		return notFound("%s", unknown.Error())
+	}
+	for _, known := range []error{replay.ErrTooMany, replay.ErrCancelled, hold.ErrTooMany, hold.ErrIncomplete, hold.ErrOver, hold.ErrUnknown} {
+		if errors.Is(err, known) {
+			return Refused("%s", err.Error())
+		}
+	}
+	return err
 }
 
 // line is a text of others on one line of at most so many characters, without
