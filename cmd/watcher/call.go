@@ -14,6 +14,7 @@ import (
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
+	"github.com/cxbridge/watcher/internal/hold"
 	"github.com/cxbridge/watcher/internal/inspect"
 	"github.com/cxbridge/watcher/internal/replay"
 	"github.com/cxbridge/watcher/pkg/push"
@@ -127,6 +128,7 @@ func callInspector(db *mongo.Database, c *config.Config) (*inspect.Inspector, er
 	return inspect.New(inspect.Options{
 		Calls: db.Collection(c.CallsCollection), Bots: db.Collection(c.BotsCollection), Settings: db.Collection(c.SettingsCollection),
 		Resume: db.Collection(c.ResumeCollection), Skips: db.Collection(c.SkipCollection), Name: c.Name,
+		Holds:    hold.NewRecords(db.Collection(c.ResumeCollection), c.Name).Set,
 		Compile:  bots.Options{TimeFormat: format, Guard: guard},
 		Schedule: c.Schedule(), AnalysisKeys: c.AnalysisKeys, Recording: app.RecordingOptions(*c), UserAgent: "watcher/" + version,
 	}), nil

@@ -12,11 +12,12 @@ import (
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
+	"github.com/cxbridge/watcher/internal/hold"
 	"github.com/cxbridge/watcher/internal/inspect"
 )
 
 type callsCmd struct {
-	Since string `group:"which" placeholder:"WHEN" help:"Results stored from then on: a duration ago (2h), a date or a time. Default: 24h; all with --session-id, and with --status due or held alone."`
+	Since string `group:"which" placeholder:"WHEN" help:"Results stored from then on: ${when}. Default: 24h; all with --session-id, and with --status due or held alone."`
 	whichFlags
 	Status  []string `group:"which" placeholder:"STATUS,..." help:"Only results with this status: missing, failed, rejected, held, due, skipped, ok."`
 	Limit   int      `default:"50" placeholder:"N" help:"How many calls are printed, at most 10000; all are counted."`
@@ -33,6 +34,7 @@ func (c *callsCmd) Run(ctx context.Context, std cli.Streams) error {
 		return err
 	}
 	defer closeDB()
+	noteZone(std.Err, c.Since, c.Until)
 	if len(q.Sessions) > 0 {
 		known, err := calls.NewStore(db.Collection(cfg.CallsCollection)).KnownSessions(ctx, q.Sessions)
 		if err != nil {
@@ -91,6 +93,7 @@ func newInspector(db *mongo.Database, c *config.Config) *inspect.Inspector {
 	return inspect.New(inspect.Options{
 		Calls: db.Collection(c.CallsCollection), Bots: db.Collection(c.BotsCollection), Settings: db.Collection(c.SettingsCollection),
 		Resume: db.Collection(c.ResumeCollection), Skips: db.Collection(c.SkipCollection), Name: c.Name,
+		Holds:   hold.NewRecords(db.Collection(c.ResumeCollection), c.Name).Set,
 		Compile: bots.Options{},
 	})
 }

@@ -64,6 +64,13 @@ func parseMoment(text string, now time.Time) (time.Time, error) {
 	return at, nil
 }
 
+// noteZone prints zoneNote.
+func noteZone(w io.Writer, texts ...string) {
+	if note := zoneNote(texts...); note != "" {
+		fmt.Fprintln(w, note)
+	}
+}
+
 // zoneNote says which zone those times are in that were told without one; "" when
 // none was.
 func zoneNote(texts ...string) string {

@@ -45,9 +45,7 @@ func (p *previewCmd) Run(ctx context.Context, std cli.Streams) error {
 	if err != nil {
 		return err
 	}
-	if note := zoneNote(p.Now); note != "" {
-		fmt.Fprintln(std.Err, note)
-	}
+	noteZone(std.Err, p.Now)
 	in, err := p.documents(ctx, &o.config, std.In)
 	if err != nil {
 		return err

@@ -29,7 +29,7 @@ type replayCmd struct {
 }
 
 type replayStartCmd struct {
-	Since string `group:"which" placeholder:"WHEN" help:"Results stored from then on: a duration ago (2h), a date or a time. Required without --session-id."`
+	Since string `group:"which" placeholder:"WHEN" help:"Results stored from then on: ${when}. Required without --session-id."`
 	whichFlags
 	Status []string `group:"which" default:"failed,rejected,due,missing" placeholder:"STATUS,..." help:"Only results with this status: failed, rejected, due (attempted again later), missing (never pushed), ok, skipped, held."`
 	Rate   string   `default:"10" placeholder:"N" help:"Calls in a second."`
@@ -48,6 +48,7 @@ func (r *replayStartCmd) Run(ctx context.Context, std cli.Streams) error {
 		return err
 	}
 	defer s.close()
+	noteZone(std.Err, r.Since, r.Until)
 	if err := s.known(ctx, ask.Sessions); err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ import (
 )
 
 type resumeResetCmd struct {
-	To     string `placeholder:"WHERE" help:"now, a duration ago (2h), an RFC 3339 time, or a token (the hex text of its _data). Required."`
+	To     string `placeholder:"WHERE" help:"now, ${when}, or a token (the hex text of its _data). Required."`
 	Repush string `default:"missing" placeholder:"WHICH" help:"What to do with results from there to now that were pushed already: missing (nothing), failed (push again what failed or was rejected) or all (push again)."`
 	DryRun bool   `help:"Print what would be done and end."`
 	Yes    bool   `help:"Do not ask."`
@@ -53,6 +53,7 @@ func (r *resumeResetCmd) Run(ctx context.Context, std cli.Streams) error {
 	if err != nil {
 		return cli.Usage(config.Fault{Setting: "to", Reason: err.Error()})
 	}
+	noteZone(std.Err, r.To)
 	plan := resetPlan{progress: p, to: to, reset: resume.Reset{ID: rand.Text(), At: p.clock, Repush: r.Repush, By: asker()}}
 	plan.survey(ctx, db, &c)
 	if err := plan.print(std.Out); err != nil || r.DryRun {

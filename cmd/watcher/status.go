@@ -14,6 +14,7 @@ import (
 	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/cluster"
 	"github.com/cxbridge/watcher/internal/config"
+	"github.com/cxbridge/watcher/internal/hold"
 	"github.com/cxbridge/watcher/internal/replay"
 )
 
@@ -104,7 +105,7 @@ func clusterReader(db *mongo.Database, c *config.Config) (*cluster.Reader, error
 	resumes := db.Collection(c.ResumeCollection)
 	return cluster.New(cluster.Options{
 		Calls: db.Collection(c.CallsCollection), Bots: known.coll, Resume: resumes, Name: c.Name,
-		Known: known.read, Replays: replay.NewRecords(resumes, c.Name).List, Samples: sampledBots,
+		Known: known.read, Replays: replay.NewRecords(resumes, c.Name).List, Holds: hold.NewRecords(resumes, c.Name).List, Samples: sampledBots,
 	})
 }
 

@@ -182,7 +182,7 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 	}
 	a.summary, err = cluster.New(cluster.Options{
 		Calls: callsColl, Bots: db.Collection(cfg.BotsCollection), Resume: db.Collection(cfg.ResumeCollection), Name: cfg.Name,
-		Known: func(context.Context) (*bots.Set, error) { return a.bots.Set(), nil },
+		Known: func(context.Context) (*bots.Set, error) { return a.bots.Set(), nil }, Holds: holdRecords.List,
 	})
 	if err != nil {
 		return nil, err
@@ -212,7 +212,7 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 		inspector := inspect.New(inspect.Options{
 			Calls: callsColl, Bots: db.Collection(cfg.BotsCollection), Settings: db.Collection(cfg.SettingsCollection),
 			Resume: resumeColl, Skips: db.Collection(cfg.SkipCollection), Name: cfg.Name,
-			Holds:   func(ctx context.Context) (*hold.Set, error) { return holdSet(ctx, holdRecords) },
+			Holds:   holdRecords.Set,
 			Compile: bots.Options{TimeFormat: format, Guard: guard}, Schedule: cfg.Schedule(), AnalysisKeys: cfg.AnalysisKeys,
 			Recording: RecordingOptions(cfg), UserAgent: userAgent(deps.Version),
 		})

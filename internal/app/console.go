@@ -11,7 +11,6 @@ import (
 
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/console"
-	"github.com/cxbridge/watcher/internal/hold"
 	"github.com/cxbridge/watcher/internal/inspect"
 	"github.com/cxbridge/watcher/internal/replay"
 )
@@ -26,14 +25,6 @@ func (a answers) Call(ctx context.Context, text string, payload bool, other bson
 		return nil, nil
 	}
 	return reports, err
-}
-
-func holdSet(ctx context.Context, records *hold.Records) (*hold.Set, error) {
-	all, err := records.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return hold.NewSet(all), nil
 }
 
 const (

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/internal/hold"
 	"github.com/cxbridge/watcher/internal/inspect"
 	"github.com/cxbridge/watcher/internal/plain"
@@ -92,9 +93,9 @@ func (a *act) setUntil() error {
 	if a.For == "" {
 		return nil
 	}
-	d, err := time.ParseDuration(a.For)
+	d, err := config.ParseDuration(a.For)
 	if err != nil || d < time.Minute || d > 30*24*time.Hour {
-		return badRequest("A hold lasts from 1m to 720h, or until it is released.")
+		return badRequest("A hold lasts from 1m to 30d, or until it is released.")
 	}
 	a.until = time.Now().UTC().Add(d)
 	return nil

@@ -153,6 +153,15 @@ func (s *Records) List(ctx context.Context) ([]Hold, error) {
 	return all, nil
 }
 
+// Set is List as a Set.
+func (s *Records) Set(ctx context.Context) (*Set, error) {
+	all, err := s.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return NewSet(all), nil
+}
+
 // decode reads a record, whoever wrote it: what has the wrong type is missing. So
 // a hold with a damaged end lasts until it is released.
 func decode(raw bson.Raw, prefix string) Hold {
