@@ -19,9 +19,6 @@ import (
 
 const root = "../.."
 
-// coming are commands that documents may name before they are there.
-var coming = []string{"hold", "call", "calls", "status"}
-
 // files are the text files of the repository below a directory that end so, by
 // their path from the root.
 func files(t *testing.T, below string, endings ...string) map[string]string {
@@ -147,12 +144,6 @@ func parser(t *testing.T) *kong.Kong {
 	return p
 }
 
-// known reports whether there is a subcommand of this name.
-func known(t *testing.T, name string) bool {
-	t.Helper()
-	return slices.ContainsFunc(model(t).Children, func(c *kong.Node) bool { return c.Name == name })
-}
-
 // command is one subcommand.
 func command(t *testing.T, name string) *kong.Node {
 	t.Helper()
@@ -238,9 +229,6 @@ func TestDocumentsNameCommandsThatAreThere(t *testing.T) {
 		code := strings.Join(append(fences.FindAllString(text, -1), blocks.FindAllString(fences.ReplaceAllString(text, ""), -1)...), "\n")
 		for _, m := range append(typed.FindAllStringSubmatch(code, -1), written.FindAllStringSubmatch(text, -1)...) {
 			args := words(m[1])
-			if slices.Contains(coming, args[0]) && !known(t, args[0]) {
-				continue
-			}
 			n++
 			if _, err := parser(t).Parse(args); err != nil {
 				t.Errorf("%s: watcher %s: %v", path, strings.Join(args, " "), err)
