@@ -44,6 +44,8 @@ func Overview() Dashboard {
 		query{`sum by (class) (watcher_dispatch_due_calls{` + sel + `})`, "{{class}}"})
 	b.graph("How long due", "How long the oldest due attempt has been due.", look{unit: "s", links: runbook("watcheroldestdue")}, 12,
 		query{`max(watcher_dispatch_oldest_due_seconds{` + sel + `})`, "oldest"})
+	b.graph("Held calls", "Due calls that operators hold back, and the holds.", look{unit: "short"}, 12,
+		query{`sum(watcher_dispatch_held_calls{` + sel + `})`, "held calls"}, query{`max(watcher_holds_active{` + sel + `})`, "holds"})
 
 	b.row("Which bot or CRM is failing, and why?")
 	b.table("Failing attempts by bot", "Attempts of the last hour that did not deliver.", look{unit: "short", noValue: noBots}, 8,

@@ -444,7 +444,7 @@ func TestOperatorsWithPartitions(t *testing.T) {
 func TestHelpAndVersion(t *testing.T) {
 	for _, tt := range []struct{ args, says string }{
 		{"help", "Commands:"}, {"help resume", "reset"}, {"help resume show", "--output=HOW"}, {"", "Commands:"},
-		{"--version", "watcher dev\n"}, {"run --version", "watcher dev\n"}, {"version", "watcher dev\n"},
+		{"--version", "watcher dev\n"}, {"run --version", "watcher dev\n"}, {"version", "watcher dev ("},
 	} {
 		if stdout, stderr, code := invoke(t, "", strings.Fields(tt.args)...); code != 0 || stderr != "" || !strings.Contains(stdout, tt.says) {
 			t.Errorf("%q: exit %d, %q, %q", tt.args, code, stdout, stderr)
