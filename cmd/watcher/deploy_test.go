@@ -29,15 +29,6 @@ func everywhere(t *testing.T) map[string]string {
 	return all
 }
 
-// flagsOfRun are the names of the flags of watcher run.
-func flagsOfRun(t *testing.T) (names []string) {
-	t.Helper()
-	for _, f := range command(t, "run").Flags {
-		names = append(names, f.Name)
-	}
-	return names
-}
-
 // Each variable that is named anywhere is that of a flag.
 func TestVariablesThatAreNamedAreThere(t *testing.T) {
 	known := map[string]bool{}

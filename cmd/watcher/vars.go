@@ -37,6 +37,11 @@ const (
 	varsTime      = 90 * 24 * time.Hour
 )
 
+// Help says which flags are required for which use.
+func (varsCmd) Help() string {
+	return "Alone: the names that exist for every call. Of real calls: --bot or --session-id with --mongo-uri, or --call."
+}
+
 // varsResult is what the command prints.
 type varsResult struct {
 	Bot       string             `json:"bot_id,omitempty"`
@@ -51,6 +56,9 @@ func (v *varsCmd) Run(ctx context.Context, std cli.Streams) error {
 	c, err := v.config()
 	if err != nil {
 		return err
+	}
+	if v.SessionID == "" && v.Bot == "" && v.Call == "" {
+		return v.print(std.Out, calls.Catalogue(), printCatalogue)
 	}
 	found, err := v.find(ctx, &c, std.In)
 	if err != nil {
@@ -73,13 +81,13 @@ func (v *varsCmd) config() (config.Config, error) {
 			given++
 		}
 	}
-	if given != 1 {
+	if given > 1 {
 		bad.add("session-id", errors.New("give one of --session-id, --bot and --call"))
 	}
 	if v.Calls < 1 || v.Calls > mostVarsCalls {
 		bad.add("calls", fmt.Errorf("%d is not from 1 to %d", v.Calls, mostVarsCalls))
 	}
-	if v.Call != "" {
+	if v.Call != "" || given == 0 {
 		c.MongoURI = unusedURI
 	}
 	return c, checked(&c, bad)
@@ -231,6 +239,25 @@ func printVars(w io.Writer, r varsResult, all bool) error {
 		fmt.Fprintf(&out, "%s left out: these calls have too many.\n", count(r.Left, "name"))
 	}
 	_, err := io.WriteString(w, out.String())
+	return err
+}
+
+// printCatalogue prints the names that exist for every call.
+func printCatalogue(w io.Writer) error {
+	var out strings.Builder
+	namespace := ""
+	for _, e := range calls.Catalogue() {
+		if e.Name.Namespace != namespace {
+			namespace = e.Name.Namespace
+			fmt.Fprintf(&out, "\n%s\n", namespaceTitles[namespace])
+		}
+		fmt.Fprintf(&out, "  {{%s}}\n", e.Name)
+		for _, line := range wrapped(e.Text, lintWidth-6) {
+			fmt.Fprintf(&out, "      %s\n", line)
+		}
+	}
+	_, err := io.WriteString(w, "Names that exist for every call, with \"\" where nothing is stored.\n"+out.String()+
+		"\nWhat a call brings besides stands in crm and call, and in what its analysis found:\n--bot BOT lists it from real calls.\n")
 	return err
 }
 

@@ -1,7 +1,6 @@
 package calls
 
 import (
-	"maps"
 	"slices"
 	"strings"
 
@@ -12,9 +11,9 @@ import (
 
 // Entry is one variable of the catalogue: a name that exists for every call.
 type Entry struct {
-	Name   render.Name
-	Source string // the field of the document, or how the value is made
-	Text   string // what it says, in a sentence without its full stop
+	Name   render.Name `json:"name"`
+	Source string      `json:"source"` // the field of the document, or how the value is made
+	Text   string      `json:"text"`   // what it says, in a sentence without its full stop
 }
 
 // resultTexts say what the names under result are.
@@ -201,12 +200,4 @@ func typeName(v value) string {
 		return name
 	}
 	return "other"
-}
-
-// TypeWords lists the words that Origin.Type may be, beside "".
-func TypeWords() []string {
-	words := slices.Collect(maps.Values(typeNames))
-	words = append(words, typeMade, "other")
-	slices.Sort(words)
-	return slices.Compact(words)
 }

@@ -35,6 +35,9 @@ type Name struct {
 // String returns "namespace.field".
 func (n Name) String() string { return n.Namespace + "." + n.Field }
 
+// MarshalText implements encoding.TextMarshaler with String.
+func (n Name) MarshalText() ([]byte, error) { return []byte(n.String()), nil }
+
 // Found says what became of asking for a variable.
 type Found uint8
 
