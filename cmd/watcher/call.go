@@ -39,6 +39,10 @@ type callCmd struct {
 	ProxyFromEnvironment bool          `group:"delivery" help:"For --check-link: use the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name."`
 }
 
+// AfterApply is called by kong, which sees that of Render and so not the one inside
+// operatorFlags.
+func (c *callCmd) AfterApply() error { return c.Mongo.AfterApply() }
+
 // callOutput is what watcher call prints as JSON.
 type callOutput struct {
 	*inspect.Report

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
 )
@@ -27,6 +29,36 @@ func everywhere(t *testing.T) map[string]string {
 	maps.Copy(all, manifests(t))
 	maps.Copy(all, files(t, ".github", ".yaml", ".yml"))
 	return all
+}
+
+// Each command that reads the database takes its name from the connection string, also
+// from one in a file.
+func TestEachCommandKnowsItsDatabase(t *testing.T) {
+	uri := file(t, "uri", "mongodb://h.example/named\n")
+	n := 0
+	for _, leaf := range model(t).Leaves(false) {
+		if !slices.ContainsFunc(leaf.Flags, func(f *kong.Flag) bool { return f.Name == "mongo-uri-file" }) {
+			continue
+		}
+		args := append(strings.Fields(leaf.Path()), "--mongo-uri-file", uri)
+		for range leaf.Positional {
+			args = append(args, "x")
+		}
+		parsed, err := parser(t).Parse(args)
+		if err != nil {
+			t.Errorf("%v: %v", args, err)
+			continue
+		}
+		n++
+		for _, f := range parsed.Selected().Flags {
+			if f.Name == "database" && f.Target.String() != "named" {
+				t.Errorf("%v: the database is %q", args, f.Target.String())
+			}
+		}
+	}
+	if n < 10 {
+		t.Errorf("only %d commands", n)
+	}
 }
 
 // Each variable that is named anywhere is that of a flag.
