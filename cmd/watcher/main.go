@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/alecthomas/kong"
 
@@ -21,16 +22,16 @@ var version = "dev"
 // commands is the command line: one field for each subcommand.
 type commands struct {
 	Run     runCmd     `cmd:"" help:"Follow the calls and push each stored result to its bot's CRM."`
+	Status  statusCmd  `cmd:"" help:"Print how all replicas do, and what waits."`
+	Calls   callsCmd   `cmd:"" help:"List calls by what became of them, or count them by error, bot or host."`
+	Call    callCmd    `cmd:"" help:"Say what became of a call, and why."`
+	Hold    holdCmd    `cmd:"" help:"Keep the calls of a bot or a host back, and let them go."`
+	Replay  replayCmd  `cmd:"" help:"Push stored results once more."`
+	Resume  resumeCmd  `cmd:"" help:"Look at the saved position, or move it."`
+	Check   checkCmd   `cmd:"" help:"Check what a deployment needs of MongoDB and of its bots."`
+	Vars    varsCmd    `cmd:"" help:"List every name that a mapper can use, with its value in real calls."`
 	Preview previewCmd `cmd:"" help:"Print what would be sent for a call, without sending it."`
 	Lint    lintCmd    `cmd:"" help:"Check the configuration of bots."`
-	Vars    varsCmd    `cmd:"" help:"List every name that a mapper can use, with its value in real calls."`
-	Check   checkCmd   `cmd:"" help:"Check what a deployment needs of MongoDB and of its bots."`
-	Calls   callsCmd   `cmd:"" help:"List calls by what became of them, or count them by error, bot or host."`
-	Status  statusCmd  `cmd:"" help:"Print how all replicas do, and what waits."`
-	Resume  resumeCmd  `cmd:"" help:"Look at the saved position, or move it."`
-	Call    callCmd    `cmd:"" help:"Say what became of a call, and why."`
-	Replay  replayCmd  `cmd:"" help:"Push stored results once more."`
-	Hold    holdCmd    `cmd:"" help:"Keep the calls of a bot or a host back, and let them go."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 	Help    helpCmd    `cmd:"" help:"Show what a command does, and its flags."`
 
@@ -45,20 +46,9 @@ func (versionCmd) Run(std cli.Streams) error {
 	return err
 }
 
+// helpCmd stands in the list of commands; run asks for the help itself.
 type helpCmd struct {
 	Command []string `arg:"" optional:"" help:"The command, such as replay list."`
-}
-
-// Run shows the help of a command, or of all.
-func (h *helpCmd) Run(k *kong.Context) error {
-	of, err := kong.Trace(k.Kong, h.Command)
-	if err == nil {
-		err = of.Error
-	}
-	if err != nil {
-		return cli.Usage(err)
-	}
-	return of.PrintUsage(false)
 }
 
 func main() { os.Exit(cli.Main("watcher", run)) }
@@ -66,7 +56,10 @@ func main() { os.Exit(cli.Main("watcher", run)) }
 // run is the program without the process around it.
 func run(ctx context.Context, args []string, env cli.Env, std cli.Streams) error {
 	if len(args) == 0 {
-		args = []string{"--help"}
+		args = []string{"help"}
+	}
+	if args[0] == "help" {
+		args = append(slices.Clone(args[1:]), "--help")
 	}
 	return explained(cli.Run(ctx, "watcher", &commands{}, args, env, std,
 		kong.Vars{"version": "watcher " + version},

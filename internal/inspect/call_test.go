@@ -245,7 +245,7 @@ func TestChecklist(t *testing.T) {
 		"not filled":            {question{call: usualCall(nil), bot: usualBot()}, CheckFilled, "false", "now: link"},
 		"nothing to fill":       {question{call: usualCall(nil)}, CheckFilled, "-", "nothing would be sent"},
 		"no braces":             {question{call: usualCall(nil), bot: usualBot()}, CheckBraces, "true", "no placeholder"},
-		"braces":                {question{call: braces, bot: usualBot()}, CheckBraces, "false", "left in who"},
+		"braces":                {question{call: braces, bot: usualBot()}, CheckBraces, "false", "in the value of who"},
 		"a failure to see":      {question{call: usualCall(visible), bot: usualBot()}, CheckVisible, "true", "holds 1 attempt"},
 		"a failure that is not": {question{call: usualCall(hidden), bot: usualBot()}, CheckVisible, "false", "holds no attempt"},
 		"no failure":            {question{call: usualCall(nil), bot: usualBot()}, CheckVisible, "-", "no attempt failed"},

@@ -112,7 +112,7 @@ func (c *subject) checkBraces(made *rendered) Check {
 	}
 	for _, p := range made.parts {
 		if strings.Contains(p.value, "{{") {
-			return verdict(CheckBraces, yes(false), "a placeholder is left in %s", p.key)
+			return verdict(CheckBraces, yes(false), `"{{" stands in the value of %s: it is the call's own text, or a token that is not closed`, p.key)
 		}
 	}
 	return verdict(CheckBraces, yes(true), "no placeholder is left")
