@@ -265,31 +265,15 @@ func openHolds(ctx context.Context, flags *operatorFlags, bad faults) (_ *holds,
 // does not exist has the id that was typed.
 func (s *holds) botID(text string) (string, error) {
 	text = strings.TrimSpace(text)
-	if b := s.bots.Named(text); b != nil {
-		return b.ID, nil
-	}
-	var ids []string
-	for _, b := range s.bots.All() {
-		if b.Name == text && text != "" {
-			ids = append(ids, b.ID)
-		}
-	}
-	slices.Sort(ids)
-	switch len(ids) {
-	case 0:
+	b, err := s.bots.Find(text)
+	if missing, ok := errors.AsType[*bots.FindError](err); ok && len(missing.IDs) == 0 {
 		return text, nil
-	case 1:
-		return ids[0], nil
 	}
-	more := ""
-	if len(ids) > mostIDs {
-		ids, more = ids[:mostIDs], ", ..."
+	if err != nil {
+		return "", cli.Usage(config.Fault{Setting: "bot", Reason: oneLine(err.Error())})
 	}
-	return "", cli.Usage(config.Fault{Setting: "bot", Reason: fmt.Sprintf("several bots have the name %q: %s%s", hold.OneLine(text, 80), strings.Join(ids, ", "), more)})
+	return b.ID, nil
 }
-
-// mostIDs is how many ids are named in an error.
-const mostIDs = 10
 
 // covered are the bots that a hold is about, by their ids.
 func (s *holds) covered(h *hold.Hold) []*bots.Bot {
