@@ -122,10 +122,12 @@ func (s *session) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
+			continue
 		case <-s.wanted:
 		case <-ticker.C:
 		}
-		s.beat(ctx)
+		// One that is cut off may reach the server after the member is removed.
+		s.beat(context.WithoutCancel(ctx))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
