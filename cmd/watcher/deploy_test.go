@@ -35,8 +35,8 @@ func everywhere(t *testing.T) map[string]string {
 // from one in a file.
 func TestEachCommandKnowsItsDatabase(t *testing.T) {
 	uri := file(t, "uri", "mongodb://h.example/named\n")
-	n := 0
-	for _, leaf := range model(t).Leaves(false) {
+	n, parse := 0, parser(t)
+	for _, leaf := range parse.Model.Leaves(false) {
 		if !slices.ContainsFunc(leaf.Flags, func(f *kong.Flag) bool { return f.Name == "mongo-uri-file" }) {
 			continue
 		}
@@ -44,7 +44,7 @@ func TestEachCommandKnowsItsDatabase(t *testing.T) {
 		for range leaf.Positional {
 			args = append(args, "x")
 		}
-		parsed, err := parser(t).Parse(args)
+		parsed, err := parse.Parse(args)
 		if err != nil {
 			t.Errorf("%v: %v", args, err)
 			continue

@@ -224,13 +224,13 @@ var (
 
 // Each command in a document is one that the command line takes.
 func TestDocumentsNameCommandsThatAreThere(t *testing.T) {
-	n := 0
+	n, parse := 0, parser(t)
 	for path, text := range files(t, "", ".md") {
 		code := strings.Join(append(fences.FindAllString(text, -1), blocks.FindAllString(fences.ReplaceAllString(text, ""), -1)...), "\n")
 		for _, m := range append(typed.FindAllStringSubmatch(code, -1), written.FindAllStringSubmatch(text, -1)...) {
 			args := words(m[1])
 			n++
-			if _, err := parser(t).Parse(args); err != nil {
+			if _, err := parse.Parse(args); err != nil {
 				t.Errorf("%s: watcher %s: %v", path, strings.Join(args, " "), err)
 			}
 		}
