@@ -15,6 +15,7 @@ import (
 // docs/cut-over.md: from the API's own push to the watcher, away from it, and to it
 // again, without a gap and without a double.
 func TestCutOver(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t, "bot")
 	lookingBack, err := parseRun(t, nil, "--start=1h")
 	if err != nil {

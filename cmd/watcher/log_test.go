@@ -221,6 +221,7 @@ func compareGolden(t *testing.T, name, got string) {
 // While MongoDB is away the log does not fill: each part says so once, and once
 // that it is over, however often it tried.
 func TestAnOutageIsTwoLinesForEachPart(t *testing.T) {
+	t.Parallel()
 	l := runLogged(t, slog.LevelInfo, func(url string) []bson.D { return []bson.D{apptest.Bot("bot", url)} })
 	l.Call("before", "bot")
 	l.log.wait(t, `"msg":"delivery"`, `"call_id":"before"`)

@@ -243,6 +243,7 @@ func has(t *testing.T, text string, parts ...string) {
 }
 
 func TestResumeShowAndReset(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t, "bot")
 	has(t, d.run("resume", "show"), "No position is saved", "oplog window  .*since")
 	stdout, stderr, code := d.try("resume", "reset", "--to", "now", "--yes")
@@ -322,6 +323,7 @@ func (d *desk) record() resume.Record {
 
 // A reset ahead says what it passes over.
 func TestResetAheadSaysWhatItPassesOver(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t, "bot")
 	stop := d.watch()
 	d.Call("s-1", "bot")
@@ -378,6 +380,7 @@ func (d *desk) pause() {
 }
 
 func TestCheckOfADeployment(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t, "bot")
 	out := d.run("check")
 	has(t, out, "ok +connect", "ok +topology +replica set rs0", `ok +version +\d`, "ok +watch calls", "ok +watch bots", "ok +write watcher_resume",
@@ -399,6 +402,7 @@ func TestCheckOfADeployment(t *testing.T) {
 // Two replicas share three partitions: a reset moves all of them, a replay finds
 // its way to each, and nothing is pushed twice for it.
 func TestOperatorsWithPartitions(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t, "bot")
 	three := func(c *config.Config) { c.Partitions = 3 }
 	d.watch(three)

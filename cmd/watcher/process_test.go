@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -29,6 +30,10 @@ const asWatcher = "TEST_BINARY_IS_WATCHER"
 func TestMain(m *testing.M) {
 	if os.Getenv(asWatcher) != "" {
 		main()
+	}
+	// They mostly wait, so more of them run at once than there are processors.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
 	}
 	m.Run()
 }

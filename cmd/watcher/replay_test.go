@@ -20,6 +20,7 @@ import (
 )
 
 func TestReplay(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t, "bot", "other")
 	d.PutBot(apptest.Bot("quiet", ""))
 	d.PutBot(apptest.Bot("off", d.crm.URL+"/off", bson.E{Key: "enabled", Value: false}))

@@ -33,6 +33,7 @@ type rights struct {
 // The role in deploy/mongodb/role.js grants what the watcher and the commands ask
 // a server for, and nothing else.
 func TestTheRoleIsTheLeast(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t, "bot")
 	d.PutBot(apptest.Bot("away", "http://127.0.0.1:1/"))
 	asked := &rights{used: map[right]bson.Raw{}}

@@ -24,6 +24,7 @@ import (
 
 // The summary is there before the first watcher, while one works and after the last.
 func TestStatusOfACluster(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	status := func(want int) string {
 		t.Helper()
