@@ -259,7 +259,7 @@ func TestPreviewReadsStandardInput(t *testing.T) {
 }
 
 func TestPreviewOfADatabaseThatIsAway(t *testing.T) {
-	const uri = "mongodb://user:mongo-password@127.0.0.1:1/db?serverSelectionTimeoutMS=50"
+	const uri = "mongodb://user:mongo-password@127.0.0.1:1/db?serverSelectionTimeoutMS=1000"
 	_, stderr, code := invoke(t, "", "preview", "--session-id", "s", "--mongo-uri", uri)
 	if code != cli.ExitFailed || !strings.Contains(stderr, "(127.0.0.1:1: connection refused)") || strings.Contains(stderr, "mongo-password") {
 		t.Errorf("exit %d, %s", code, stderr)
