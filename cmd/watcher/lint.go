@@ -9,9 +9,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
-
-	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
@@ -89,8 +86,8 @@ func (l *lintCmd) config() (config.Config, error) {
 	if l.FailOn != "error" && l.FailOn != "warning" {
 		bad.add("fail-on", fmt.Errorf("%q is not error or warning", l.FailOn))
 	}
-	if l.Calls < 0 || l.Calls > mostVarsCalls {
-		bad.add("calls", fmt.Errorf("%d is not from 0 to %d", l.Calls, mostVarsCalls))
+	if l.Calls < 0 || l.Calls > mostCalls {
+		bad.add("calls", fmt.Errorf("%d is not from 0 to %d", l.Calls, mostCalls))
 	}
 	if !slices.Contains([]string{"table", "json", "sarif"}, l.Output) {
 		bad.add("output", fmt.Errorf("%q is not table, json or sarif", l.Output))
@@ -185,25 +182,11 @@ func (l *lintCmd) stored(ctx context.Context, c *config.Config, compile bots.Opt
 // fill renders the newest calls of the bot.
 func (b *lintBot) fill(ctx context.Context, store *calls.Store, most int, seeds []string) error {
 	b.fills = mapping.NewFills(b.Push.Mapper, bots.MaxPayload)
-	ids, err := newest(ctx, store, calls.Stored{Bots: calls.IDForms(b.RawID), From: time.Now().Add(-varsTime), NewestFirst: true}, most)
-	if err != nil {
-		return err
-	}
-	fields := append(bots.Fields([]*bots.Bot{b.Bot}), calls.RolesField)
-	if slices.Contains(fields, strings.TrimSuffix(calls.RolesField, ".role")) {
-		fields = fields[:len(fields)-1] // the whole transcript is read
-	}
-	for _, id := range ids {
-		err := store.Load(ctx, calls.Read{IDs: []bson.RawValue{id}, Fields: fields}, func(call calls.Call) bool {
-			b.fills.Add(dispatch.Variables(&call, b.Bot, dispatch.PrepareEnv{AnalysisSeeds: seeds, RecordingURL: linkStandIn(&call)}), call.CompletedAt)
-			b.read++
-			return true
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	fields := fieldsOf(b.Bot)
+	return eachOf(ctx, store, newestOf(b.Bot), most, fields, func(call calls.Call) {
+		b.fills.Add(dispatch.Variables(&call, b.Bot, dispatch.PrepareEnv{AnalysisSeeds: seeds, RecordingURL: linkStandIn(&call)}), call.CompletedAt)
+		b.read++
+	})
 }
 
 // linkStandIn stands for the link of a recording, which takes the deployment's settings.

@@ -10,8 +10,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
-
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/cli"
@@ -30,12 +28,6 @@ type varsCmd struct {
 	config.Mongo
 	config.Render
 }
-
-// mostVarsCalls bounds --calls; varsTime is how far back calls of a bot are looked for.
-const (
-	mostVarsCalls = 500
-	varsTime      = 90 * 24 * time.Hour
-)
 
 // Help says which flags are required for which use.
 func (varsCmd) Help() string {
@@ -84,8 +76,8 @@ func (v *varsCmd) config() (config.Config, error) {
 	if given > 1 {
 		bad.add("session-id", errors.New("give one of --session-id, --bot and --call"))
 	}
-	if v.Calls < 1 || v.Calls > mostVarsCalls {
-		bad.add("calls", fmt.Errorf("%d is not from 1 to %d", v.Calls, mostVarsCalls))
+	if v.Calls < 1 || v.Calls > mostCalls {
+		bad.add("calls", fmt.Errorf("%d is not from 1 to %d", v.Calls, mostCalls))
 	}
 	if v.Call != "" || given == 0 {
 		c.MongoURI = unusedURI
@@ -132,55 +124,24 @@ func (v *varsCmd) stored(ctx context.Context, c *config.Config) (*foundCalls, er
 	}
 	f := &foundCalls{bots: bots.NewSet(all)}
 	store := calls.NewStore(db.Collection(c.CallsCollection))
-	query, most := calls.Stored{Sessions: []string{v.SessionID}}, mostVarsCalls
+	query, most := calls.Stored{Sessions: []string{v.SessionID}}, mostCalls
 	if v.Bot != "" {
 		if f.bot, err = f.bots.Find(v.Bot); err != nil {
 			return nil, cli.Usage(config.Fault{Setting: "bot", Reason: err.Error()})
 		}
-		query = calls.Stored{Bots: calls.IDForms(f.bot.RawID), From: time.Now().Add(-varsTime), NewestFirst: true}
-		most = v.Calls
+		query, most = newestOf(f.bot), v.Calls
 	}
-	ids, err := newest(ctx, store, query, most)
-	if err != nil {
+	if err := eachOf(ctx, store, query, most, nil, func(call calls.Call) { f.calls = append(f.calls, call) }); err != nil {
 		return nil, err
 	}
-	if len(ids) == 0 && v.SessionID != "" {
+	if len(f.calls) == 0 && v.SessionID != "" {
 		return nil, cli.Usage(config.Fault{Setting: "session-id", Reason: fmt.Sprintf("no call in %s.%s with a result has session_id %q", c.Database, c.CallsCollection, v.SessionID)})
-	}
-	// One at a time: a document may have 16 MB.
-	for _, id := range ids {
-		err := store.Load(ctx, calls.Read{IDs: []bson.RawValue{id}}, func(call calls.Call) bool {
-			f.calls = append(f.calls, call)
-			return true
-		})
-		if err != nil {
-			return nil, err
-		}
 	}
 	f.read = count(len(f.calls), "call") + ", read one by one"
 	if v.Bot != "" {
-		f.read = fmt.Sprintf("the newest %s of the last %d days", count(len(f.calls), "call"), varsTime/(24*time.Hour))
+		f.read = fmt.Sprintf("the newest %s of the last %d days", count(len(f.calls), "call"), callsTime/(24*time.Hour))
 	}
 	return f, nil
-}
-
-// errEnough ends a Select that has found what it needs.
-var errEnough = errors.New("enough")
-
-// newest returns the ids of the results that a query finds, at most so many.
-func newest(ctx context.Context, store *calls.Store, q calls.Stored, most int) ([]bson.RawValue, error) {
-	var ids []bson.RawValue
-	err := store.Select(ctx, q, func(call calls.Call) error {
-		ids = append(ids, bson.RawValue{Type: call.ID.Type, Value: slices.Clone(call.ID.Value)})
-		if len(ids) == most {
-			return errEnough
-		}
-		return nil
-	})
-	if errors.Is(err, errEnough) {
-		err = nil
-	}
-	return ids, err
 }
 
 // result collects the names of all calls, each in the style of its bot.
