@@ -14,7 +14,6 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
-	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/cluster"
@@ -27,14 +26,6 @@ type previewInput struct {
 	call     bson.Raw
 	botDoc   bson.Raw // nil when the call's bot does not exist
 	settings bson.Raw // nil without settings
-}
-
-// bot compiles the bot; nil when there is none.
-func (in *previewInput) bot(o bots.Options) *bots.Bot {
-	if in.botDoc == nil {
-		return nil
-	}
-	return bots.Compile(in.botDoc, o)
 }
 
 // documents reads what the flags name, from files or from the database. A file

@@ -5,19 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"io"
 	"time"
 
-	"github.com/cxbridge/watcher/internal/app"
-	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
-	"github.com/cxbridge/watcher/internal/dispatch"
-	"github.com/cxbridge/watcher/internal/inspect"
-	"github.com/cxbridge/watcher/internal/recording"
 	"github.com/cxbridge/watcher/pkg/push"
-	"github.com/cxbridge/watcher/pkg/render"
 )
 
 type previewCmd struct {
@@ -28,6 +22,18 @@ type previewCmd struct {
 	Now         string `placeholder:"TIME" help:"Time of system.* and of the webhook signature: ${when}. Default: system.* is when the result was stored, as in the push."`
 	Unresolved  string `default:"empty" placeholder:"HOW" help:"A token without a value: empty, as in the push, or literal."`
 	ShowSecrets bool   `help:"Show credentials instead of ***."`
+	Output      string `placeholder:"HOW" help:"table or json. Default: json, with --diff and --send table."`
+
+	Diff  string `placeholder:"FILE" help:"Another document of the bot: show how its payload differs, key by key."`
+	Calls int    `placeholder:"N" help:"With --diff: over the newest N calls of the bot in the database, at most 500. The bot is the one that FILE names by its _id, or --bot, there also an id or a name."`
+
+	Send            bool   `help:"Send it for real, after a question, and show the answer. Nothing is written to the call."`
+	To              string `placeholder:"URL" help:"With --send: to this address instead of the bot's; to another host without the credentials of the bot."`
+	WithCredentials bool   `help:"With --to: also send the credentials of the bot to another host."`
+	Yes             bool   `help:"With --send: do not ask."`
+
+	CAFile               string `name:"ca-file" group:"delivery" placeholder:"FILE" help:"For --send: PEM file of certificate authorities trusted besides the system's."`
+	ProxyFromEnvironment bool   `group:"delivery" help:"For --send: use the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name."`
 	config.Mongo
 	config.Render
 	config.Network
@@ -36,7 +42,8 @@ type previewCmd struct {
 // Help says which flags are required for which use.
 func (previewCmd) Help() string {
 	return "From files: --call and --bot, and --settings for signed recording links; no database is read. " +
-		"From the database: --session-id and --mongo-uri; --bot then tries a mapping on a real call."
+		"From the database: --session-id and --mongo-uri; --bot then tries a mapping on a real call. " +
+		"Before a bot is saved: --diff FILE with any of these, or with --calls and --mongo-uri."
 }
 
 // Run prints what would be sent for a call, without sending it.
@@ -46,11 +53,27 @@ func (p *previewCmd) Run(ctx context.Context, std cli.Streams) error {
 		return err
 	}
 	noteZone(std.Err, p.Now)
+	if p.Calls > 0 {
+		return p.diffStored(ctx, std, o)
+	}
 	in, err := p.documents(ctx, &o.config, std.In)
 	if err != nil {
 		return err
 	}
-	return writeJSON(std.Out, o.preview(in))
+	switch {
+	case p.Diff != "":
+		return p.diffOne(std, o, in)
+	case p.Send:
+		return p.send(ctx, std, o, in)
+	}
+	call := calls.Decode(in.call)
+	out := o.preview(&call, o.compile(in.botDoc), in.settings)
+	return p.output("json").print(std.Out, out, func(w io.Writer) error { return printPreview(w, out) })
+}
+
+// output is how a use of the command prints that has a default of its own.
+func (p *previewCmd) output(byDefault string) outputFlag {
+	return outputFlag{Output: cmp.Or(p.Output, byDefault)}
 }
 
 // previewOptions are the flags of a preview, checked.
@@ -71,15 +94,10 @@ func (p *previewCmd) options() (*previewOptions, error) {
 		bad.add("allow-network", err)
 	}
 	o.config.Mongo, o.config.Render = p.Mongo, p.Render
-	switch {
-	case p.Call == "" && p.SessionID == "":
-		bad.add("call", errors.New("give a file, or --session-id to read from the database"))
-	case p.Call != "" && p.SessionID != "":
-		bad.add("call", errors.New("and --session-id exclude each other"))
-	case p.Call != "" && p.Bot == "":
-		bad.add("bot", errors.New("is required with --call"))
-	}
-	if p.SessionID == "" {
+	bad = append(bad, p.sources()...)
+	bad = append(bad, p.uses()...)
+	bad = append(bad, p.output("json").check()...)
+	if p.SessionID == "" && p.Calls == 0 {
 		o.config.MongoURI = unusedURI
 	}
 	if p.Now != "" {
@@ -100,95 +118,35 @@ func (p *previewCmd) options() (*previewOptions, error) {
 // unusedURI passes the check of a configuration that reads no database.
 const unusedURI = "mongodb://unused"
 
-// preview decides and renders as the push does.
-func (o *previewOptions) preview(in *previewInput) *previewOutput {
-	format, _ := calls.ParseTimeFormat(o.config.TimeFormat) // checked with the flags
-	bot := in.bot(bots.Options{TimeFormat: format, Guard: o.guard})
-	call := calls.Decode(in.call)
-
-	links, linkErr := recording.New(app.RecordingOptions(o.config).Over(in.settings))
-
-	env := dispatch.PrepareEnv{
-		UserAgent:     "watcher/" + version,
-		AnalysisSeeds: o.config.AnalysisKeys,
-		Now:           o.now,
-		Render:        render.Options{KeepUnresolved: o.literal},
+// sources checks where the documents come from.
+func (p *previewCmd) sources() (bad faults) {
+	switch {
+	case p.Calls < 0 || p.Calls > mostCalls:
+		bad.add("calls", fmt.Errorf("%d is not from 1 to %d", p.Calls, mostCalls))
+	case p.Calls > 0 && (p.Call != "" || p.SessionID != ""):
+		bad.add("calls", errors.New("excludes --call and --session-id"))
+	case p.Calls > 0 && p.Diff == "":
+		bad.add("calls", errors.New("is for --diff"))
+	case p.Calls > 0:
+	case p.Call == "" && p.SessionID == "":
+		bad.add("call", errors.New("give a file, or --session-id to read from the database"))
+	case p.Call != "" && p.SessionID != "":
+		bad.add("call", errors.New("and --session-id exclude each other"))
+	case p.Call != "" && p.Bot == "":
+		bad.add("bot", errors.New("is required with --call"))
 	}
-	made := o.now // when the request is made
-	if made.IsZero() {
-		made = time.Now()
-	}
-	out := &previewOutput{Decision: "push", DeliveryID: call.DeliveryID(), Warnings: []bots.Warning{}}
-	out.Reason = dispatch.SkipReason(&call, bot)
-	if linkErr != nil {
-		out.Warnings = append(out.Warnings, linkWarnings(linkErr)...)
-	}
-	if bot != nil && bots.NewSet([]*bots.Bot{bot}).Bot(call.Bot) == nil {
-		out.Warnings = append(out.Warnings, bots.Warning{
-			Level: bots.LevelInfo, Key: "bot_id", Code: bots.CodeOtherBot,
-			Message: fmt.Sprintf("the call names the bot %q, and this is %q, which the watcher would not take for it", call.BotID, bot.ID),
-		})
-	}
-	if bot != nil {
-		out.Warnings = append(out.Warnings, bot.Warnings...)
-		out.Warnings = append(out.Warnings, bot.Lint(dispatch.Variables(&call, bot, env), o.config.AnalysisKeys)...)
-	}
-	if out.Reason != dispatch.NoReason {
-		out.Decision = "skip"
-		return out
-	}
-	if bot.Push.NeedsRecording {
-		env.RecordingURL = links.Link(&call)
-		if !o.showSecrets {
-			env.RecordingURL = inspect.MaskLink(env.RecordingURL)
-		}
-	}
-	env.Render.NotJSON = func(t *render.Token) {
-		out.Warnings = append(out.Warnings, bots.Warning{
-			Level: bots.LevelWarning, Key: t.Key, Token: t.Text, Code: bots.CodeNotJSON,
-			Message:    "with the values of this call the text begins like JSON but is not, so it is sent as text",
-			Suggestion: "an object or a list in key_mapper instead of text",
-		})
-	}
-	req, err := dispatch.Prepare(&call, bot, env)
-	var shown *inspect.Payload
-	if err == nil {
-		shown, err = inspect.Show(req, bot.Push, made, o.showSecrets)
-	}
-	if err != nil {
-		out.Decision, out.Reason = "skip", dispatch.ReasonBadConfig
-		out.Warnings = append(out.Warnings, bots.Warning{Level: bots.LevelError, Key: "post_call_push", Code: bots.CodeBadValue, Message: err.Error()})
-		return out
-	}
-	out.Request = requestOf(shown)
-	if n := len(req.URL); n > longURL {
-		out.Warnings = append(out.Warnings, bots.Warning{
-			Level: bots.LevelWarning, Key: "post_call_push.method", Code: bots.CodeLongURL,
-			Message: fmt.Sprintf("the address is %d bytes long; many servers refuse more than %d", n, longURL), Suggestion: "POST",
-		})
-	}
-	return out
+	return bad
 }
 
-// longURL is what Apache httpd and nginx take of a request line by default
-// (8,190 and 8,192 bytes), less method and version.
-const longURL = 8000
-
-// linkWarnings tells why some kind of recording link is not made.
-func linkWarnings(err error) []bots.Warning {
-	var all []bots.Warning
-	for line := range strings.SplitSeq(err.Error(), "\n") {
-		key, message, _ := strings.Cut(line, ": ")
-		all = append(all, bots.Warning{Level: bots.LevelWarning, Key: key, Code: bots.CodeBadValue, Message: message})
+// uses checks what is done with the documents.
+func (p *previewCmd) uses() (bad faults) {
+	switch {
+	case p.Send && p.Diff != "":
+		bad.add("send", errors.New("and --diff exclude each other"))
+	case p.Send && p.Unresolved == "literal":
+		bad.add("send", errors.New("never sends a token: leave --unresolved out"))
+	case !p.Send && (p.To != "" || p.Yes || p.WithCredentials):
+		bad.add("send", errors.New("is what --to, --with-credentials and --yes are for"))
 	}
-	return all
-}
-
-// requestOf is a request as the preview prints it.
-func requestOf(p *inspect.Payload) *requestOutput {
-	out := &requestOutput{Method: p.Method, URL: p.URL, Headers: p.Headers, BodyText: p.Body}
-	if p.Body != "" {
-		out.Body = jsonOf(p.Body)
-	}
-	return out
+	return bad
 }

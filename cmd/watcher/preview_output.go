@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/dispatch"
+	"github.com/cxbridge/watcher/internal/inspect"
 )
 
 // previewOutput is what watcher preview prints (docs/contract.md, section 8).
@@ -16,6 +18,36 @@ type previewOutput struct {
 	DeliveryID string          `json:"delivery_id"`
 	Request    *requestOutput  `json:"request"` // null for a skip
 	Warnings   []bots.Warning  `json:"warnings"`
+	// Payload is what the mapper makes of the call although nothing is sent.
+	Payload json.RawMessage `json:"payload,omitempty"`
+
+	shown *inspect.Payload // what Request is made of
+}
+
+func (p *previewOutput) warn(level bots.Level, key string, code bots.Code, format string, args ...any) {
+	p.Warnings = append(p.Warnings, bots.Warning{Level: level, Key: key, Code: code, Message: fmt.Sprintf(format, args...)})
+}
+
+// printPreview prints for people.
+func printPreview(w io.Writer, out *previewOutput) error {
+	p := &callPrinter{r: &inspect.Report{Payload: out.shown}}
+	p.field("decision", "%s", strings.Join(present(out.Decision, out.Reason.Text()), ": "))
+	if out.DeliveryID != "" {
+		p.field("delivery", "%s", out.DeliveryID)
+	}
+	p.payload()
+	if out.Payload != nil {
+		fmt.Fprintln(p, "\nNothing is sent. The mapper makes of the call:")
+		p.body(string(out.Payload))
+	}
+	if len(out.Warnings) > 0 {
+		fmt.Fprintln(p)
+	}
+	for i := range out.Warnings {
+		printFinding(&p.Builder, &out.Warnings[i])
+	}
+	_, err := io.WriteString(w, p.String())
+	return err
 }
 
 type requestOutput struct {

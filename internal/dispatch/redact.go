@@ -19,8 +19,9 @@ type linkRedactor struct {
 	token string
 }
 
-// redactor is what takes the secrets of an attempt out of texts.
-func redactor(call *calls.Call, bot *bots.Bot, link string) push.Redactor {
+// Redactor is what takes the secrets of an attempt out of texts: those of the bot, and
+// what the recording link that was sent opens with; "" when none was.
+func Redactor(call *calls.Call, bot *bots.Bot, link string) push.Redactor {
 	if link == "" {
 		return bot.Push.Redact
 	}

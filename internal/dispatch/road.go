@@ -157,7 +157,7 @@ func (d *Dispatcher) render(it *item, now time.Time) (*push.Request, Decision) {
 	if err != nil {
 		return nil, Decision{Action: Finish, Reason: ReasonTooLarge, Status: calls.StatusFailed}
 	}
-	request.Redact = redactor(it.call, it.bot, env.RecordingURL)
+	request.Redact = Redactor(it.call, it.bot, env.RecordingURL)
 	size := int64(len(request.Body) + len(request.URL))
 	if !d.queue.Grow(&it.job, size) {
 		return nil, Decision{Action: Defer, Reason: ReasonBusy, Until: now.Add(fullPause)}

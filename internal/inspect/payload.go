@@ -42,6 +42,9 @@ func Show(req *push.Request, p *bots.Push, at time.Time, secrets bool) (*Payload
 	return out, nil
 }
 
+// Hide is a text with *** for what the bot knows as a secret.
+func Hide(p *bots.Push, text string) string { return mask{push: p}.text(text) }
+
 // mask hides credentials.
 type mask struct {
 	off  bool
