@@ -155,6 +155,10 @@ func readDocument(file string, stdin io.Reader) (bson.Raw, error) {
 	if err != nil {
 		return nil, err
 	}
+	return only(all)
+}
+
+func only(all []bson.Raw) (bson.Raw, error) {
 	if len(all) != 1 {
 		return nil, fmt.Errorf("holds %d documents, want one", len(all))
 	}
@@ -171,7 +175,11 @@ func readDocuments(file string, stdin io.Reader) ([]bson.Raw, error) {
 	if file == "-" {
 		file = "standard input"
 	}
-	data = bytes.TrimPrefix(data, []byte("\ufeff")) // editors on Windows write one
+	return parseDocuments(file, bytes.TrimPrefix(data, []byte("\ufeff"))) // editors on Windows write one
+}
+
+// parseDocuments reads the text of a file.
+func parseDocuments(file string, data []byte) ([]bson.Raw, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	var all []bson.Raw
 	for {

@@ -32,6 +32,7 @@ type commands struct {
 	Vars    varsCmd    `cmd:"" help:"List every name that a mapper can use, with its value in real calls."`
 	Preview previewCmd `cmd:"" help:"Print what would be sent for a call, without sending it."`
 	Lint    lintCmd    `cmd:"" help:"Check the configuration of bots."`
+	Test    testCmd    `cmd:"" help:"Check what bots make of calls against files of tests."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 	Help    helpCmd    `cmd:"" help:"Show what a command does, and its flags."`
 

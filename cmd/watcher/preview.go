@@ -83,6 +83,7 @@ type previewOptions struct {
 	now         time.Time // zero without --now
 	literal     bool
 	showSecrets bool
+	fixedLinks  bool // recording links without what is signed anew each time
 }
 
 // options checks the flags; every fault is in the error, a line each.
@@ -143,6 +144,8 @@ func (p *previewCmd) uses() (bad faults) {
 	switch {
 	case p.Send && p.Diff != "":
 		bad.add("send", errors.New("and --diff exclude each other"))
+	case p.ShowSecrets && p.Diff != "":
+		bad.add("show-secrets", errors.New("and --diff exclude each other"))
 	case p.Send && p.Unresolved == "literal":
 		bad.add("send", errors.New("never sends a token: leave --unresolved out"))
 	case !p.Send && (p.To != "" || p.Yes || p.WithCredentials):

@@ -44,6 +44,7 @@ type differ struct {
 }
 
 func newDiffer(o *previewOptions, now, other *bots.Bot, settings bson.Raw) *differ {
+	o.fixedLinks = true // else one that is signed for either side may differ
 	d := &differ{o: o, now: now, other: other}
 	d.links, _ = o.links(settings) // a preview names what is wrong with the settings
 	d.result = previewDiff{Bot: other.ID, Warnings: []bots.Warning{}}

@@ -47,10 +47,7 @@ func (o *previewOptions) shown(call *calls.Call, bot *bots.Bot, links *recording
 	env := o.env()
 	env.Render.NotJSON = notJSON
 	if bot.Push.NeedsRecording {
-		env.RecordingURL = links.Link(call)
-		if !o.showSecrets {
-			env.RecordingURL = inspect.MaskLink(env.RecordingURL)
-		}
+		env.RecordingURL = o.link(call, links)
 	}
 	req, err := dispatch.Prepare(call, bot, env)
 	if err != nil {
@@ -62,6 +59,19 @@ func (o *previewOptions) shown(call *calls.Call, bot *bots.Bot, links *recording
 	}
 	shown, err := inspect.Show(req, bot.Push, made, o.showSecrets)
 	return req, shown, err
+}
+
+// link is the recording link as it is shown.
+func (o *previewOptions) link(call *calls.Call, links *recording.Linker) string {
+	link := links.Link(call)
+	if o.showSecrets {
+		return link
+	}
+	link = inspect.MaskLink(link)
+	if head, _, signed := strings.Cut(link, "?"); signed && o.fixedLinks {
+		return head + "?" + inspect.Masked
+	}
+	return link
 }
 
 // preview decides and renders as the push does.
@@ -113,10 +123,7 @@ func (o *previewOptions) payload(call *calls.Call, bot *bots.Bot, links *recordi
 		return nil
 	}
 	env := o.env()
-	env.RecordingURL = links.Link(call)
-	if !o.showSecrets {
-		env.RecordingURL = inspect.MaskLink(env.RecordingURL)
-	}
+	env.RecordingURL = o.link(call, links)
 	env.Render.MaxBytes = bots.MaxPayload
 	body, err := bot.Push.Mapper.AppendJSON(nil, dispatch.Variables(call, bot, env), env.Render)
 	if err != nil {
