@@ -155,6 +155,9 @@ func (m *mapperCompiler) checkJSON(text, path string) {
 	if trimmed == "" || trimmed[0] != '{' && trimmed[0] != '[' || !strings.ContainsAny(tokenForm.ReplaceAllLiteralString(trimmed, ""), `":,`) {
 		return // {{x}}, {x} and [x] are no JSON that went wrong
 	}
+	if first := tokenForm.FindStringIndex(trimmed); first != nil && first[0] == 0 {
+		return // {{x}}, {{y}} begins with a value
+	}
 	const hint = "an object or a list in key_mapper instead of text"
 	valid := func(value string) bool { return json.Valid([]byte(tokenForm.ReplaceAllLiteralString(trimmed, value))) }
 	switch {

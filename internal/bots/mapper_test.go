@@ -62,7 +62,7 @@ func TestMapperOddities(t *testing.T) {
 	}
 	for text, code := range map[string]Code{
 		"{{a": CodeUnclosed, "x {{": CodeUnclosed, "{{a{{call.b}}": CodeUnclosed, "{{ }}": CodeEmptyName, "{{analysis.}}": CodeEmptyName,
-		"{{{call.X}}}": "", `{"a":{"b":{{call.X}}}}`: "", `{"a":"{{call.X}}"}`: CodeNotJSON, `{"a":"b",}`: CodeNotJSON, "{a: 1}": CodeNotJSON, "[1, 2,]": CodeNotJSON, "{'a': {{call.X}}}": CodeNotJSON, `["{{call.X}}"`: CodeNotJSON, `{"a":"b"}`: "", "[b]": "", "{call.X}": CodeOtherSyntax, "}}": "", "": "",
+		"{{call.X}}, {{call.Y}}": "", "{{call.X}}: y": "", "{{{call.X}}}": "", `{"a":{"b":{{call.X}}}}`: "", `{"a":"{{call.X}}"}`: CodeNotJSON, `{"a":"b",}`: CodeNotJSON, "{a: 1}": CodeNotJSON, "[1, 2,]": CodeNotJSON, "{'a': {{call.X}}}": CodeNotJSON, `["{{call.X}}"`: CodeNotJSON, `{"a":"b"}`: "", "[b]": "", "{call.X}": CodeOtherSyntax, "}}": "", "": "",
 	} {
 		b := withPush(t, m{"key_mapper": m{"k": m{"i": text}}})
 		if w := find(b, "k.i"); w.Code != code || !b.Usable() {
