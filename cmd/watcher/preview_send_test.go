@@ -86,7 +86,12 @@ func TestPreviewSend(t *testing.T) {
 	}
 	refuses := newCRM(t, http.StatusBadRequest)
 	stdout, _, code = invoke(t, "", append(args, "--yes", "--output", "json", "--to", refuses.URL)...)
-	var out struct{ Answer answerOutput }
+	var out struct {
+		Answer struct {
+			Status     string
+			HTTPStatus int `json:"http_status"`
+		}
+	}
 	if err := json.Unmarshal([]byte(stdout), &out); err != nil {
 		t.Fatal(err)
 	}

@@ -155,7 +155,7 @@ func (f *foundCalls) result(c *config.Config) varsResult {
 			bot = &bots.Bot{}
 		}
 		r.Calls = append(r.Calls, call.Name())
-		all.Add(dispatch.Variables(call, bot, dispatch.PrepareEnv{AnalysisSeeds: c.AnalysisKeys}))
+		all.Add(dispatch.Variables(call, bot, dispatch.PrepareEnv{AnalysisSeeds: c.AnalysisKeys, RecordingURL: linkStandIn(call)}))
 	}
 	if f.bot != nil {
 		r.Bot = f.bot.ID

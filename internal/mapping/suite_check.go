@@ -30,10 +30,35 @@ func (g *Got) codes() (all []string) {
 	return all
 }
 
+// unexpected are the warnings that a case does not allow, in words. What is not pushed
+// has none, unless it is for the configuration.
+func (g *Got) unexpected(c *Case) (all []string) {
+	if g.Decision != decisionPush && g.Reason != reasonBadConfig {
+		return nil
+	}
+	for _, w := range g.Warnings {
+		expected := c.Reason == reasonBadConfig && w.Level == bots.LevelError
+		if w.Level == bots.LevelInfo || expected || slices.Contains(c.Warnings, string(w.Code)) {
+			continue
+		}
+		place := w.Key
+		if w.Token != "" {
+			place += " " + w.Token
+		}
+		text := fmt.Sprintf("%s: %s (%s)", place, w.Message, w.Code)
+		if w.Suggestion != "" {
+			text += "; try " + w.Suggestion
+		}
+		all = append(all, text)
+	}
+	return all
+}
+
 const (
-	decisionPush = "push"
-	mostFaults   = 50  // of one case
-	mostShown    = 300 // characters of a value in a fault
+	reasonBadConfig = "bad_config"
+	decisionPush    = "push"
+	mostFaults      = 50  // of one case
+	mostShown       = 300 // characters of a value in a fault
 )
 
 // Check returns what is not as it is expected, a line each; none for a case that holds.
@@ -54,15 +79,8 @@ func (c *Case) Check(got *Got) []string {
 	if c.Reason != "" && c.Reason != got.Reason {
 		fault("reason: got %q, want %q", got.Reason, c.Reason)
 	}
-	for _, w := range got.Warnings {
-		expected := c.Reason == "bad_config" && w.Level == bots.LevelError
-		if w.Level != bots.LevelInfo && !expected && !slices.Contains(c.Warnings, string(w.Code)) {
-			text := fmt.Sprintf("%s %s: %s (%s)", w.Key, w.Token, w.Message, w.Code)
-			if w.Suggestion != "" {
-				text += "; try " + w.Suggestion
-			}
-			fault("%s", text)
-		}
+	for _, w := range got.unexpected(c) {
+		fault("%s", w)
 	}
 	payload := fieldsOf(got.Payload)
 	for _, key := range c.Keys {
