@@ -59,7 +59,7 @@ const (
 	// MaxSuite is how many bytes the file of a suite may have.
 	MaxSuite = 4 << 20
 	maxCases = 1000
-	maxInner = 16 << 20 // bytes of one document in it, as MongoDB takes
+	maxInner = 2 * MaxSuite // bytes of one document in it, as JSON
 	maxDepth = 100
 )
 
@@ -282,6 +282,9 @@ func appendScalar(dst []byte, n *yaml.Node) ([]byte, error) {
 }
 
 func appendText(dst []byte, text string) []byte {
+	if !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) {
+		return append(append(append(dst, '"'), text...), '"')
+	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
