@@ -6,6 +6,7 @@
 package mapping
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -44,6 +45,7 @@ type Collector struct {
 	byName map[render.Name]*Variable
 	short  map[render.Name]*render.Token // each without its namespace
 	calls  int
+	most   int // names; 0 is maxNames
 	Left   int // names that were left out because there are too many
 }
 
@@ -68,7 +70,7 @@ func (c *Collector) Add(vars *calls.Variables) {
 func (c *Collector) add(vars *calls.Variables, name render.Name) {
 	v := c.byName[name]
 	if v == nil {
-		if len(c.byName) >= maxNames {
+		if len(c.byName) >= cmp.Or(c.most, maxNames) {
 			c.Left++
 			return
 		}
