@@ -187,6 +187,7 @@ var normal = []struct {
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), `127.0.0.1:<port>`},
 	{regexp.MustCompile(`"after":"[^"]+"`), `"after":"<duration>"`},
 	{regexp.MustCompile(`"(elapsed|since_stored)_ms":\d+`), `"${1}_ms":"<number>"`},
+	{regexp.MustCompile(`"(files|connections)":\d+`), `"${1}":"<number>"`}, // of this machine
 }
 
 func normalise(line string) string {

@@ -7,6 +7,7 @@ import (
 	"github.com/cxbridge/watcher/internal/app"
 	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
+	"github.com/cxbridge/watcher/internal/resources"
 )
 
 type runCmd struct {
@@ -35,7 +36,11 @@ func (r *runCmd) Run(ctx context.Context, std cli.Streams) error {
 		return err
 	}
 	logger := cli.NewLogger(std.Err, r.LogFormat, r.LogLevel)
-	watcher, err := app.New(r.Config, app.Deps{Logger: logger, Version: version})
+	limit, err := resources.LimitMemory()
+	if err != nil {
+		logger.WarnContext(ctx, "the memory limit of the container is not known; set GOMEMLIMIT", "error", err)
+	}
+	watcher, err := app.New(r.Config, app.Deps{Logger: logger, Version: version, MemoryLimit: limit})
 	if err != nil {
 		return err
 	}

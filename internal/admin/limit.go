@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/cxbridge/watcher/internal/resources"
 )
 
 // maxConns is the most connections of a listener. Where the process may open few
@@ -27,7 +29,7 @@ type connState struct {
 }
 
 func newConns() *conns {
-	return &conns{most: min(maxConns, max(fileLimit()/8, 16)), open: make(map[net.Conn]connState)}
+	return &conns{most: min(maxConns, max(resources.Files()/8, 16)), open: make(map[net.Conn]connState)}
 }
 
 // track has the form of http.Server.ConnState.

@@ -42,6 +42,8 @@ import (
 type Deps struct {
 	Logger  *slog.Logger
 	Version string
+	// MemoryLimit is that of the process in bytes, 0 without one.
+	MemoryLimit int64
 	// Owner names this replica in the lease; default that of the process.
 	Owner string
 	// Frozen and Stale are those of follow.Options; 0 is their default.
@@ -130,10 +132,12 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 	callsColl := db.Collection(cfg.CallsCollection)
 	a.store = calls.NewStore(callsColl)
 	a.recorder = calls.NewRecorder(callsColl, a.logger, a.registry)
+	held, conns := share(&cfg, deps.MemoryLimit, a.logger)
 	a.sender, err = push.NewClient(push.Options{
 		Allow:                cfg.AllowNetworks,
 		Deny:                 cfg.DenyNetworks,
 		MaxConnsPerHost:      connsPerHost(cfg),
+		MaxIdleConns:         min(conns.Idle, push.DefaultMaxIdleConns),
 		UserAgent:            userAgent(deps.Version),
 		ProxyFromEnvironment: cfg.ProxyFromEnvironment,
 		CAFile:               cfg.CAFile,
@@ -163,8 +167,10 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 		Schedule:               cfg.Schedule(),
 		Env:                    dispatch.PrepareEnv{UserAgent: userAgent(deps.Version), AnalysisSeeds: cfg.AnalysisKeys},
 		Slot:                   resume.Slot,
-		Concurrency:            cfg.Concurrency,
+		Concurrency:            conns.Slots,
 		DestinationConcurrency: cfg.DestinationConcurrency,
+		Connections:            conns.Open,
+		Memory:                 held,
 		Logger:                 a.logger,
 		Registerer:             a.registry,
 	})

@@ -90,6 +90,7 @@ type Config struct {
 
 	Concurrency            int           `group:"delivery" default:"256" placeholder:"N" help:"Calls pushed at the same time."`
 	DestinationConcurrency int           `group:"delivery" default:"16" placeholder:"N" help:"Calls pushed at the same time to one destination."`
+	Memory                 Bytes         `group:"delivery" placeholder:"BYTES" help:"Calls and payloads held in memory at once, such as 256MiB. Default: a quarter of the memory limit, from 128MiB to 1GiB."`
 	RetrySchedule          Delays        `group:"delivery" default:"${retry_schedule}" placeholder:"DELAYS" help:"Delay after each failed attempt; N delays are N+1 attempts, then the outcome is final."`
 	MaxAge                 time.Duration `group:"delivery" default:"72h" placeholder:"DURATION" help:"How long after its first attempt a call is tried again; 0 is no limit."`
 	Network
@@ -119,7 +120,9 @@ const (
 // day: the default of MaxAge cuts neither.
 const (
 	maxConcurrency   = 10_000
-	maxPartitions    = 64 // each reads the whole change stream
+	maxPartitions    = 64       // each reads the whole change stream
+	minMemory        = 64 << 20 // two finds with the largest reply, and as much for what they brought
+	maxMemory        = 64 << 30
 	maxRetries       = 50
 	maxMaxAge        = 90 * 24 * time.Hour
 	maxShutdownGrace = 10 * time.Minute
@@ -219,6 +222,9 @@ func (c *Config) Check() error {
 		if n.value < n.least || n.value > n.most {
 			bad(n.setting, "%d is not from %d to %d", n.value, n.least, n.most)
 		}
+	}
+	if c.Memory != 0 && (c.Memory < minMemory || c.Memory > maxMemory) {
+		bad("memory", "%s is not from %s to %s", c.Memory, Bytes(minMemory), Bytes(maxMemory))
 	}
 	if len(c.RetrySchedule) > maxRetries {
 		bad("retry-schedule", "has %d delays, more than %d", len(c.RetrySchedule), maxRetries)

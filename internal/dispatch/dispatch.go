@@ -8,6 +8,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -78,6 +79,12 @@ type Options struct {
 
 	Concurrency            int // attempts at once
 	DestinationConcurrency int // of these, to one destination
+	// Connections is how many attempts there may be at once with those to destinations
+	// that are not known to answer, which run beside Concurrency. 0 is no limit of its own.
+	Connections int
+	// Memory is how many bytes of loaded calls and rendered payloads are held at once;
+	// 0 is DefaultMemory. Each find needs 16 MiB of it.
+	Memory int64
 
 	// TopBots is how many of the worst and how many of the busiest bots and hosts have
 	// metrics of their own. 0: no metric has a bot or a host.
@@ -90,17 +97,19 @@ type Options struct {
 // The limits of what is held in memory at once. Events are small until their
 // calls are loaded; calls and payloads are counted in bytes.
 const (
-	pendingPerSlot  = 48        // calls for each slot of --concurrency
-	minPending      = 2048      // calls that may be pending with few slots too
-	maxBytes        = 128 << 20 // of loaded calls and rendered payloads: eight of the largest calls
-	replyBytes      = 16 << 20  // MongoDB's largest reply to a find
-	loadBatch       = 64        // calls in one find
+	pendingPerSlot  = 48       // calls for each slot of --concurrency
+	minPending      = 2048     // calls that may be pending with few slots too
+	replyBytes      = 16 << 20 // MongoDB's largest reply to a find
+	loadBatch       = 64       // calls in one find
 	loaders         = 2
 	renderers       = 4  // payloads rendered at once
 	unprovenPart    = 2  // one part in: lanes not known to answer that may send beside the slots
 	waitingPart     = 4  // one part in: calls that may wait in the lanes
-	waitingBytePart = 75 // percent of maxBytes that the lanes may hold
+	waitingBytePart = 75 // percent of Options.Memory that the lanes may hold
 )
+
+// DefaultMemory is Options.Memory where nothing is said: eight of the largest calls.
+const DefaultMemory = 128 << 20
 
 // Dispatcher takes calls by id and sees each of them through one attempt.
 type Dispatcher struct {
@@ -131,6 +140,11 @@ type Dispatcher struct {
 // New returns a Dispatcher. It does nothing before Run.
 func New(o Options) *Dispatcher {
 	limit := max(o.Concurrency*pendingPerSlot, minPending)
+	o.Memory = cmp.Or(o.Memory, DefaultMemory)
+	unproven := limit / unprovenPart
+	if o.Connections > 0 {
+		unproven = min(unproven, max(o.Connections-o.Concurrency, 1))
+	}
 	d := &Dispatcher{
 		o:         o,
 		logger:    o.Logger,
@@ -138,7 +152,7 @@ func New(o Options) *Dispatcher {
 		metrics:   newMetrics(o.Registerer, o.TopBots),
 		incoming:  make(chan *item, loaders*loadBatch), // so that one find can take what came during the last
 		pending:   semaphore.NewWeighted(int64(limit)),
-		bytes:     semaphore.NewWeighted(maxBytes),
+		bytes:     semaphore.NewWeighted(o.Memory),
 		rendering: make(chan struct{}, renderers),
 		inFlight:  make(map[string]*item),
 		intakes:   make(map[*Intake]struct{}),
@@ -146,8 +160,8 @@ func New(o Options) *Dispatcher {
 	}
 	d.holds.Store(&holding{set: new(hold.Set)})
 	d.queue = queue.New(queue.Options{
-		Slots: o.Concurrency, PerLane: o.DestinationConcurrency, Unproven: limit / unprovenPart,
-		Room: limit / waitingPart, RoomCost: maxBytes / 100 * waitingBytePart, Registerer: o.Registerer,
+		Slots: o.Concurrency, PerLane: o.DestinationConcurrency, Unproven: unproven,
+		Room: limit / waitingPart, RoomCost: o.Memory / 100 * waitingBytePart, Registerer: o.Registerer,
 	})
 	o.Registerer.MustRegister(flowCollector{d})
 	return d

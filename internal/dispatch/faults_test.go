@@ -143,8 +143,8 @@ func TestTheBytesOfCallsAreBoundedBeforeTheyAreRead(t *testing.T) {
 		r.mu.Lock()
 		most := large.most
 		r.mu.Unlock()
-		if most > maxBytes {
-			t.Errorf("%d MB of calls were read and not let go of, of %d", most>>20, maxBytes>>20)
+		if most > DefaultMemory {
+			t.Errorf("%d MB of calls were read and not let go of, of %d", most>>20, DefaultMemory>>20)
 		}
 		close(block)
 		stored.Wait()

@@ -25,11 +25,11 @@ const (
 	TLSTimeout = 4 * time.Second
 	// DefaultMaxConnsPerHost is the number of connections to one host and port.
 	DefaultMaxConnsPerHost = 16
+	// DefaultMaxIdleConns is the number of kept connections over all hosts.
+	DefaultMaxIdleConns = 4096
 
 	// idleTimeout closes a connection before common load balancers (60 s) do.
 	idleTimeout = 30 * time.Second
-	// maxIdle is the number of kept connections over all hosts.
-	maxIdle = 4096
 	// maxHeaderBytes bounds the answer's headers, all 1xx answers included.
 	maxHeaderBytes = 256 << 10
 
@@ -53,6 +53,9 @@ type Options struct {
 	// concurrency of a destination, or attempts wait for each other inside their
 	// timeout.
 	MaxConnsPerHost int
+	// MaxIdleConns bounds the connections that are kept over all hosts; default
+	// DefaultMaxIdleConns.
+	MaxIdleConns int
 	// UserAgent is sent when the request has none; default "watcher".
 	UserAgent string
 	// ProxyFromEnvironment takes HTTP_PROXY, HTTPS_PROXY and NO_PROXY into
@@ -140,7 +143,7 @@ func newTransport(o Options, g *Guard, roots *x509.CertPool) *http.Transport {
 		DialContext:            wireDialer(dialer),
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
 		TLSHandshakeTimeout:    TLSTimeout,
-		MaxIdleConns:           maxIdle,
+		MaxIdleConns:           cmp.Or(o.MaxIdleConns, DefaultMaxIdleConns),
 		MaxIdleConnsPerHost:    perHost,
 		MaxConnsPerHost:        perHost,
 		IdleConnTimeout:        idleTimeout,
