@@ -5,257 +5,191 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
-	"github.com/cxbridge/watcher/pkg/resume"
+	"github.com/cxbridge/watcher/pkg/push"
 	"github.com/cxbridge/watcher/pkg/stream"
 )
 
 type checkCmd struct {
-	Outage time.Duration `default:"24h" placeholder:"DURATION" help:"The longest time that the watcher may be down: the oplog should reach back that far."`
-	operatorFlags
+	Outage        time.Duration `default:"24h" placeholder:"DURATION" help:"The longest time that the watcher may be down: the oplog should reach back that far."`
+	CRMs          bool          `name:"crms" help:"Also connect to the hosts that bots push to, 200 at most; no request is sent."`
+	CreateIndexes bool          `help:"Create the indexes of the calls that are missing, after a question."`
+	Yes           bool          `help:"With --create-indexes: do not ask."`
+	FailOn        string        `default:"fail" placeholder:"VERDICT" help:"The least that makes the exit status 1: fail or warn."`
+	outputFlag
+	config.Config
 }
 
 // Help says which flags are required.
 func (checkCmd) Help() string {
-	return "Needs --mongo-uri, and the flags that watcher run is given of MongoDB and of the saved position. " +
-		"It writes one document and removes it. Exit status 1: something is missing without which no call is pushed."
+	return "Needs --mongo-uri, and otherwise the flags and variables that watcher run is given, where it is run. " +
+		"It writes one document and removes it. Each line is ok, warn (works, but worse) or fail (something is missing " +
+		"without which no call is pushed), and says what to do. Exit status 1: a fail, or what --fail-on says."
 }
 
-// Run checks what a deployment needs. It fails when something is missing
-// without which no call is pushed.
+// Run checks what a deployment needs. It fails by --fail-on.
 func (k *checkCmd) Run(ctx context.Context, std cli.Streams) error {
-	var bad faults
+	d, err := k.deployment()
+	if err != nil {
+		return err
+	}
+	defer d.client.Close()
+	asking, cancel := context.WithTimeoutCause(ctx, commandTimeout, errCommandTimeout)
+	defer cancel()
+	db, closeDB, err := openDatabase(asking, d.config)
+	if err != nil {
+		d.add(verdictFail, "connect", "", "%v", config.RedactURI(explained(err), k.MongoURI))
+		return k.report(std.Out, d) // nothing else can be asked
+	}
+	defer closeDB()
+	d.db, d.calls = db, calls.NewStore(db.Collection(k.CallsCollection))
+	if k.CreateIndexes {
+		if err := d.createIndexes(ctx, k.asked(std), k.Yes); err != nil { // takes as long as it takes
+			return err
+		}
+		asking, cancel = context.WithTimeoutCause(ctx, commandTimeout, errCommandTimeout)
+		defer cancel()
+	}
+	d.check(ctx, asking)
+	return k.report(std.Out, d)
+}
+
+// asked are the streams of a question: with --output json the object stands alone.
+func (k *checkCmd) asked(std cli.Streams) cli.Streams {
+	if k.Output == "json" {
+		std.Out = std.Err
+	}
+	return std
+}
+
+// deployment is what is to be checked, by the flags.
+func (k *checkCmd) deployment() (*deployment, error) {
+	bad := append(k.outputFlag.check(), runFaults(&k.Config)...)
 	if k.Outage < 0 {
 		bad.add("outage", fmt.Errorf("%s is negative", k.Outage))
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, commandTimeout, errCommandTimeout)
-	defer cancel()
-	c, err := k.config(bad)
-	if err != nil {
-		return err
+	if k.FailOn != string(verdictFail) && k.FailOn != string(verdictWarn) {
+		bad.add("fail-on", fmt.Errorf("%q is not fail or warn", k.FailOn))
 	}
-	list := deployment{config: &c, outage: k.Outage}
-	db, closeDB, err := openDatabase(ctx, &c)
-	if err != nil {
-		list.add(verdictFail, "connect", "%v", config.RedactURI(explained(err), c.MongoURI))
-		return list.print(std.Out) // nothing else can be asked
+	if k.Yes && !k.CreateIndexes {
+		bad.add("create-indexes", errors.New("is what --yes is for"))
 	}
-	defer closeDB()
-	list.db = db
-	list.check(ctx)
-	return list.print(std.Out)
+	if err := checked(&k.Config, bad); err != nil {
+		return nil, err
+	}
+	guard, err := k.Guard()
+	if err != nil {
+		return nil, err
+	}
+	client, err := push.NewClient(push.Options{
+		Allow: k.AllowNetworks, Deny: k.DenyNetworks, CAFile: k.CAFile, ProxyFromEnvironment: k.ProxyFromEnvironment,
+		UserAgent: "watcher/" + version,
+	})
+	if err != nil {
+		return nil, cli.Usage(err)
+	}
+	format, _ := calls.ParseTimeFormat(k.TimeFormat) // checked with the flags
+	return &deployment{
+		config: &k.Config, outage: k.Outage, crms: k.CRMs, client: client, compile: bots.Options{TimeFormat: format, Guard: guard},
+	}, nil
 }
 
-// verdict is what a check came to.
-type verdict string
-
-const (
-	verdictOK   verdict = "ok"
-	verdictWarn verdict = "warn" // works, but worse
-	verdictFail verdict = "fail" // no call is pushed
-)
-
-type finding struct {
-	verdict verdict
-	what    string
-	says    string
-}
-
-// deployment collects the findings.
+// deployment is what is checked, and collects the findings.
 type deployment struct {
-	db       *mongo.Database
-	config   *config.Config
-	outage   time.Duration
+	config  *config.Config
+	outage  time.Duration
+	crms    bool
+	compile bots.Options
+	client  *push.Client // keeps to the network settings of a push
+	db      *mongo.Database
+	calls   *calls.Store
+
 	findings []finding
 }
 
-func (d *deployment) add(v verdict, what, format string, args ...any) {
-	d.findings = append(d.findings, finding{v, what, oneLine(fmt.Sprintf(format, args...))})
-}
-
-// need adds ok, or an error as what it means.
-func (d *deployment) need(missing verdict, what, ok string, err error) {
+// check asks MongoDB within one context, and others within ctx: each has a limit of
+// its own there.
+func (d *deployment) check(ctx, asking context.Context) {
+	server, err := stream.Hello(asking, d.db.Client())
 	if err != nil {
-		d.add(missing, what, "%v", err)
-		return
-	}
-	d.add(verdictOK, what, "%s", ok)
-}
-
-func (d *deployment) check(ctx context.Context) {
-	server, err := stream.Hello(ctx, d.db.Client())
-	if err != nil {
-		d.add(verdictFail, "connect", "%v", explained(err))
+		d.add(verdictFail, "connect", "", "%v", explained(err))
 		return // nothing else can be asked
 	}
-	d.add(verdictOK, "connect", "database %s", d.config.Database)
+	d.add(verdictOK, "connect", "", "database %s", d.config.Database)
 	d.topology(server)
-	d.version(ctx)
-	for _, name := range []string{d.config.CallsCollection, d.config.BotsCollection} {
-		d.need(verdictFail, "watch "+name, "a change stream opens", canWatch(ctx, d.db.Collection(name)))
-	}
-	d.need(verdictFail, "write "+d.config.ResumeCollection, "a document is written and removed", d.canWrite(ctx))
-	d.oplog(ctx)
-	d.indexes(ctx)
-	d.bots(ctx)
-	d.oddities(ctx)
-}
-
-// oddities warns of a database that is probably another than was meant, and of a
-// watcher that does the same work under another name.
-func (d *deployment) oddities(ctx context.Context) {
-	reader, err := clusterReader(d.db, d.config)
-	var found []string
-	if err == nil {
-		found, err = reader.Deployment(ctx)
-	}
+	d.version(asking)
+	d.clock(asking)
+	d.rights(asking)
+	d.oplog(asking)
+	d.indexes(asking)
+	d.oddities(asking)
+	all := d.bots(asking)
+	d.memory()
+	d.files()
+	settings, err := findOne(asking, d.db.Collection(d.config.SettingsCollection), bson.D{{Key: "_id", Value: "system"}}, nil)
 	if err != nil {
-		d.add(verdictWarn, "deployment", "unknown: %v", err)
+		d.add(verdictWarn, "settings", "", "%v", explained(err))
 	}
-	for _, text := range found {
-		d.add(verdictWarn, "deployment", "%s", text)
-	}
-}
-
-func (d *deployment) topology(server stream.Server) {
-	switch {
-	case server.SetName != "":
-		d.add(verdictOK, "topology", "replica set %s", server.SetName)
-	case server.Sharded:
-		d.add(verdictOK, "topology", "sharded cluster")
-	default:
-		d.add(verdictFail, "topology", "a lone server has no change streams; make it a replica set of one member")
+	found := d.newestRecording(asking, settings)
+	d.publicBase(ctx, settings)
+	d.recording(ctx, found)
+	if d.crms {
+		d.connectAll(ctx, all)
 	}
 }
 
-// oldestMajor and oldestMinor are the oldest server with all that change streams need here.
-const oldestMajor, oldestMinor = 4, 4
-
-func (d *deployment) version(ctx context.Context) {
-	var info struct {
-		Version string `bson:"version"`
+// createIndexes creates what is missing, after a question.
+func (d *deployment) createIndexes(ctx context.Context, std cli.Streams, yes bool) error {
+	type index struct {
+		text   string
+		create func(context.Context) error
 	}
-	err := d.db.Client().Database("admin").RunCommand(ctx, bson.D{{Key: "buildInfo", Value: 1}}).Decode(&info)
-	if err != nil {
-		d.add(verdictWarn, "version", "unknown: %v", err)
-		return
-	}
-	major, minor := versionOf(info.Version)
-	if major < oldestMajor || major == oldestMajor && minor < oldestMinor {
-		d.add(verdictFail, "version", "%s is older than %d.%d", info.Version, oldestMajor, oldestMinor)
-		return
-	}
-	d.add(verdictOK, "version", "%s", info.Version)
-}
-
-func versionOf(text string) (major, minor int) {
-	first, rest, _ := strings.Cut(text, ".")
-	second, _, _ := strings.Cut(rest, ".")
-	major, _ = strconv.Atoi(first) // 0 for what is no number: too old
-	minor, _ = strconv.Atoi(second)
-	return major, minor
-}
-
-func canWatch(ctx context.Context, coll *mongo.Collection) error {
-	cs, err := coll.Watch(ctx, mongo.Pipeline{}, options.ChangeStream().SetBatchSize(0))
+	var missing []index
+	due, err := d.calls.HasDueIndex(ctx)
 	if err != nil {
 		return err
 	}
-	return cs.Close(ctx)
-}
-
-// canWrite leaves nothing behind. The id is none of a position.
-func (d *deployment) canWrite(ctx context.Context) error {
-	coll := d.db.Collection(d.config.ResumeCollection)
-	id := bson.D{{Key: "_id", Value: d.config.Name + "/check/" + bson.NewObjectID().Hex()}}
-	if _, err := coll.InsertOne(ctx, id); err != nil {
+	if !due {
+		missing = append(missing, index{"watcher_due, of the calls with a next attempt", d.calls.EnsureIndexes})
+	}
+	byTime, err := d.calls.HasTimeIndex(ctx)
+	if err != nil {
 		return err
 	}
-	_, err := coll.DeleteOne(ctx, id)
-	return err
-}
-
-func (d *deployment) oplog(ctx context.Context) {
-	w, err := stream.OplogWindow(ctx, d.db.Client())
-	if err != nil {
-		d.add(verdictWarn, "oplog window", "unknown, so the headroom is not known: %v", err)
-		return
+	if !byTime {
+		missing = append(missing, index{calls.TimeIndex, d.calls.EnsureTimeIndex})
 	}
-	if w.Oldest.IsZero() {
-		d.add(verdictWarn, "oplog window", "the oplog is empty")
-		return
+	if len(missing) == 0 {
+		return nil
 	}
-	window := resume.ClockTime(w.Newest).Sub(resume.ClockTime(w.Oldest))
-	if window < d.outage {
-		d.add(verdictWarn, "oplog window", "%s is less than an outage of %s; after a longer one the calls are swept by completed_at (a young oplog grows)",
-			span(window), span(d.outage))
-		return
+	fmt.Fprintf(std.Out, "To be created on %s.%s, which reads all its documents once for each:\n", d.config.Database, d.config.CallsCollection)
+	for _, i := range missing {
+		fmt.Fprintf(std.Out, "    %s\n", i.text)
 	}
-	d.add(verdictOK, "oplog window", "%s", span(window))
-}
-
-func (d *deployment) indexes(ctx context.Context) {
-	store := calls.NewStore(d.db.Collection(d.config.CallsCollection))
-	index := func(what string, has func(context.Context) (bool, error), missing, ok string) {
-		found, err := has(ctx)
-		if err == nil && !found {
-			err = errors.New(missing)
-		}
-		d.need(verdictWarn, what, ok, err)
+	if err := confirm(ctx, std, yes); err != nil {
+		return err
 	}
-	index("index completed_at", store.HasTimeIndex,
-		fmt.Sprintf("sweeps and replays read every call; create %s on %s", calls.TimeIndex, d.config.CallsCollection), "sweeps and replays are quick")
-	index("index for retries", store.HasDueIndex,
-		"not there yet; watcher run creates it, if it has the right to", "due calls are found without reading others")
-}
-
-func (d *deployment) bots(ctx context.Context) {
-	all, err := bots.ReadAll(ctx, d.db.Collection(d.config.BotsCollection), bots.Options{})
-	if err != nil {
-		d.add(verdictFail, "bots", "%v", err)
-		return
-	}
-	pushes, unusable := 0, 0
-	for _, b := range all {
-		r := lint(&lintBot{Bot: b}, nil, nil)
-		if r.Pushes {
-			pushes++
-		}
-		if !r.Usable {
-			unusable++
+	for _, i := range missing {
+		if err := i.create(ctx); err != nil {
+			return err
 		}
 	}
-	text := fmt.Sprintf("%s, %d with a push, %d that cannot push", count(len(all), "bot"), pushes, unusable)
-	if unusable > 0 {
-		d.add(verdictWarn, "bots", "%s; 'watcher lint' says why", text)
-		return
-	}
-	d.add(verdictOK, "bots", "%s", text)
+	return nil
 }
 
-func (d *deployment) print(w io.Writer) error {
-	var out strings.Builder
-	table := tabwriter.NewWriter(&out, 0, 4, 2, ' ', 0)
-	failed := false
-	for _, f := range d.findings {
-		failed = failed || f.verdict == verdictFail
-		fmt.Fprintf(table, "%s\t%s\t%s\n", f.verdict, f.what, f.says)
-	}
-	_ = table.Flush() // into memory
-	_, err := io.WriteString(w, out.String())
-	if failed {
+// report prints the findings, and fails by the worst.
+func (k *checkCmd) report(w io.Writer, d *deployment) error {
+	out := checkOutput{Verdict: d.worst(), Checks: d.findings}
+	err := k.print(w, out, func(w io.Writer) error { return printFindings(w, d.findings) })
+	if out.Verdict == verdictFail || string(out.Verdict) == k.FailOn {
 		err = errors.Join(err, cli.ErrSilent)
 	}
 	return err

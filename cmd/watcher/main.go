@@ -28,7 +28,7 @@ type commands struct {
 	Hold    holdCmd    `cmd:"" help:"Keep the calls of a bot or a host back, and let them go."`
 	Replay  replayCmd  `cmd:"" help:"Push stored results once more."`
 	Resume  resumeCmd  `cmd:"" help:"Look at the saved position, or move it."`
-	Check   checkCmd   `cmd:"" help:"Check what a deployment needs of MongoDB and of its bots."`
+	Check   checkCmd   `cmd:"" help:"Check before a start what a deployment needs."`
 	Vars    varsCmd    `cmd:"" help:"List every name that a mapper can use, with its value in real calls."`
 	Preview previewCmd `cmd:"" help:"Print what would be sent for a call, without sending it."`
 	Lint    lintCmd    `cmd:"" help:"Check the configuration of bots."`

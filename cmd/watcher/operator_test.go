@@ -18,7 +18,6 @@ import (
 
 	"github.com/alecthomas/kong"
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/cxbridge/watcher/internal/app"
 	"github.com/cxbridge/watcher/internal/cli"
@@ -39,33 +38,37 @@ func TestOperatorsCommandsRefuseNonsense(t *testing.T) {
 		args []string
 		says string
 	}{
-		"reset without a place":   {[]string{"resume", "reset"}, "--to: is required"},
-		"reset to the future":     {[]string{"resume", "reset", "--to", future}, "is in the future"},
-		"reset to a negative ago": {[]string{"resume", "reset", "--to=-2h"}, "--to:"},
-		"reset to words":          {[]string{"resume", "reset", "--to", "yesterday"}, `--to: "yesterday" is not`},
-		"reset to half a token":   {[]string{"resume", "reset", "--to", "8263A1"}, "is not a token"},
-		"reset before 1970":       {[]string{"resume", "reset", "--to", "1901-01-01T00:00:00Z"}, "before 1970"},
-		"reset with a mode":       {[]string{"resume", "reset", "--to", "now", "--repush", "some"}, "--repush:"},
-		"show as a picture":       {[]string{"resume", "show", "--output", "png"}, "--output:"},
-		"a name with a slash":     {[]string{"resume", "show", "--name", "a/b"}, "--name:"},
-		"replay without since":    {[]string{"replay"}, "--since: is required"},
-		"replay from the future":  {[]string{"replay", "--since", future}, "is in the future"},
-		"replay until the future": {[]string{"replay", "--since", "1h", "--until", future}, "--until:"},
-		"replay backwards":        {[]string{"replay", "--since", "1h", "--until", "2h"}, "is after --until"},
-		"replay of a status":      {[]string{"replay", "--since", "1h", "--status", "failed,done"}, `"done" is not failed`},
-		"replay at no rate":       {[]string{"replay", "--since", "1h", "--rate", "0"}, "--rate:"},
-		"replay at a negative":    {[]string{"replay", "--since", "1h", "--rate=-1"}, "--rate:"},
-		"replay at no number":     {[]string{"replay", "--since", "1h", "--rate", "NaN"}, "--rate:"},
-		"hold of nothing":         {[]string{"hold", "add", "--why", "x"}, "--bot: is required"},
-		"hold of both":            {[]string{"hold", "add", "--bot", "b", "--host", "h", "--why", "x"}, "--host: cannot be given"},
-		"hold of no host":         {[]string{"hold", "add", "--host", "h:0", "--why", "x"}, "--host:"},
-		"hold without a reason":   {[]string{"hold", "add", "--bot", "b", "--why", " "}, "--why: is required"},
-		"hold with a long reason": {[]string{"hold", "add", "--bot", "b", "--why", strings.Repeat("x", 501)}, "--why: is longer than 500"},
-		"hold for less":           {[]string{"hold", "add", "--bot", "b", "--why", "x", "--for=-1h"}, "--for:"},
-		"release of nothing":      {[]string{"hold", "release"}, "of a hold is required"},
-		"holds as a picture":      {[]string{"hold", "list", "--output", "png"}, "--output:"},
-		"check of words":          {[]string{"check", "--outage", "long"}, "--outage:"},
-		"check of the past":       {[]string{"check", "--outage=-1h"}, "is negative"},
+		"reset without a place":    {[]string{"resume", "reset"}, "--to: is required"},
+		"reset to the future":      {[]string{"resume", "reset", "--to", future}, "is in the future"},
+		"reset to a negative ago":  {[]string{"resume", "reset", "--to=-2h"}, "--to:"},
+		"reset to words":           {[]string{"resume", "reset", "--to", "yesterday"}, `--to: "yesterday" is not`},
+		"reset to half a token":    {[]string{"resume", "reset", "--to", "8263A1"}, "is not a token"},
+		"reset before 1970":        {[]string{"resume", "reset", "--to", "1901-01-01T00:00:00Z"}, "before 1970"},
+		"reset with a mode":        {[]string{"resume", "reset", "--to", "now", "--repush", "some"}, "--repush:"},
+		"show as a picture":        {[]string{"resume", "show", "--output", "png"}, "--output:"},
+		"a name with a slash":      {[]string{"resume", "show", "--name", "a/b"}, "--name:"},
+		"replay without since":     {[]string{"replay"}, "--since: is required"},
+		"replay from the future":   {[]string{"replay", "--since", future}, "is in the future"},
+		"replay until the future":  {[]string{"replay", "--since", "1h", "--until", future}, "--until:"},
+		"replay backwards":         {[]string{"replay", "--since", "1h", "--until", "2h"}, "is after --until"},
+		"replay of a status":       {[]string{"replay", "--since", "1h", "--status", "failed,done"}, `"done" is not failed`},
+		"replay at no rate":        {[]string{"replay", "--since", "1h", "--rate", "0"}, "--rate:"},
+		"replay at a negative":     {[]string{"replay", "--since", "1h", "--rate=-1"}, "--rate:"},
+		"replay at no number":      {[]string{"replay", "--since", "1h", "--rate", "NaN"}, "--rate:"},
+		"hold of nothing":          {[]string{"hold", "add", "--why", "x"}, "--bot: is required"},
+		"hold of both":             {[]string{"hold", "add", "--bot", "b", "--host", "h", "--why", "x"}, "--host: cannot be given"},
+		"hold of no host":          {[]string{"hold", "add", "--host", "h:0", "--why", "x"}, "--host:"},
+		"hold without a reason":    {[]string{"hold", "add", "--bot", "b", "--why", " "}, "--why: is required"},
+		"hold with a long reason":  {[]string{"hold", "add", "--bot", "b", "--why", strings.Repeat("x", 501)}, "--why: is longer than 500"},
+		"hold for less":            {[]string{"hold", "add", "--bot", "b", "--why", "x", "--for=-1h"}, "--for:"},
+		"release of nothing":       {[]string{"hold", "release"}, "of a hold is required"},
+		"holds as a picture":       {[]string{"hold", "list", "--output", "png"}, "--output:"},
+		"check of words":           {[]string{"check", "--outage", "long"}, "--outage:"},
+		"check of the past":        {[]string{"check", "--outage=-1h"}, "is negative"},
+		"check that fails on ok":   {[]string{"check", "--fail-on", "ok"}, "--fail-on:"},
+		"check as a picture":       {[]string{"check", "--output", "png"}, "--output:"},
+		"check without a question": {[]string{"check", "--yes"}, "--create-indexes: "},
+		"check of a setting":       {[]string{"check", "--memory", "1MiB"}, "--memory: 1MiB is not from 64MiB"},
 	}
 	for name, tt := range tests {
 		stdout, stderr, code := invoke(t, "", append(tt.args, "--mongo-uri", "mongodb://127.0.0.1:1")...)
@@ -377,26 +380,6 @@ func (d *desk) pause() {
 	ctx, cancel := context.WithTimeout(d.t.Context(), 20*time.Millisecond)
 	defer cancel()
 	apptest.Poll(ctx, func() bool { return false })
-}
-
-func TestCheckOfADeployment(t *testing.T) {
-	t.Parallel()
-	d := newDesk(t, "bot")
-	out := d.run("check")
-	has(t, out, "ok +connect", "ok +topology +replica set rs0", `ok +version +\d`, "ok +watch calls", "ok +watch bots", "ok +write watcher_resume",
-		"warn +oplog window", `warn +index completed_at .*\{completed_at: 1\}`, "warn +index for retries", "ok +bots +1 bot, 1 with a push, 0 that cannot")
-	if n, err := d.DB.Collection("watcher_resume").CountDocuments(t.Context(), bson.D{}); err != nil || n != 0 {
-		t.Errorf("it leaves %d documents behind, %v", n, err)
-	}
-	if _, err := d.Calls.Indexes().CreateOne(t.Context(), mongo.IndexModel{Keys: bson.D{{Key: "completed_at", Value: 1}}}); err != nil {
-		t.Fatal(err)
-	}
-	d.PutBot(apptest.Bot("broken", "ftp://x"))
-	has(t, d.run("check", "--outage", "0s"), "ok +oplog window", "ok +index completed_at", "warn +bots .*1 that cannot push; 'watcher lint'")
-	stdout, _, code := invoke(t, "", "check", "--mongo-uri", "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200&replicaSet=rs0")
-	if code != cli.ExitFailed || !strings.HasPrefix(stdout, "fail  connect") {
-		t.Errorf("no server: exit %d, %s", code, stdout)
-	}
 }
 
 // Two replicas share three partitions: a reset moves all of them, a replay finds

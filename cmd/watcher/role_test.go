@@ -46,6 +46,7 @@ func TestTheRoleIsTheLeast(t *testing.T) {
 	d.settled("s-2", "failed")
 	for _, args := range [][]string{
 		{"check"},
+		{"check", "--create-indexes", "--yes"},
 		{"lint"},
 		{"preview", "--session-id", "s-1"},
 		{"resume", "show"},

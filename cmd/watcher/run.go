@@ -25,14 +25,7 @@ func (runCmd) Help() string {
 
 // Run follows the calls until the context ends, then drains.
 func (r *runCmd) Run(ctx context.Context, std cli.Streams) error {
-	var bad faults
-	if r.Pprof != "" {
-		bad.add("pprof", admin.CheckLoopback(r.Pprof))
-	}
-	for _, name := range r.ListenHosts {
-		bad.add("listen-host", admin.CheckHost(name))
-	}
-	if err := checked(&r.Config, bad); err != nil {
+	if err := checked(&r.Config, runFaults(&r.Config)); err != nil {
 		return err
 	}
 	logger := cli.NewLogger(std.Err, r.LogFormat, r.LogLevel)
@@ -51,4 +44,15 @@ func (r *runCmd) Run(ctx context.Context, std cli.Streams) error {
 		watcher.Logger().WarnContext(ctx, "the environment has a variable that is not known", "what", note)
 	}
 	return watcher.Run(ctx)
+}
+
+// runFaults are those of the settings that package admin looks at.
+func runFaults(c *config.Config) (bad faults) {
+	if c.Pprof != "" {
+		bad.add("pprof", admin.CheckLoopback(c.Pprof))
+	}
+	for _, name := range c.ListenHosts {
+		bad.add("listen-host", admin.CheckHost(name))
+	}
+	return bad
 }

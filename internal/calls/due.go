@@ -125,7 +125,7 @@ func (s *Store) CountDue(ctx context.Context, q DueQuery) (n int, oldest time.Ti
 // EnsureIndexes creates the index that Due needs. A missing right is an error
 // like any other: the watcher works without the index, only slower.
 func (s *Store) EnsureIndexes(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, indexTimeout, errors.New("the index was not built in time"))
+	ctx, cancel := context.WithTimeoutCause(ctx, indexTimeout, errIndexTimeout)
 	defer cancel()
 	_, err := s.coll.Indexes().CreateOne(ctx, mongo.IndexModel{
 		Keys: bson.D{

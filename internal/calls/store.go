@@ -30,7 +30,10 @@ const (
 	indexTimeout = 10 * time.Minute // building one on millions of calls
 )
 
-var errReadTimeout = errors.New("MongoDB did not answer a read in time")
+var (
+	errReadTimeout  = errors.New("MongoDB did not answer a read in time")
+	errIndexTimeout = errors.New("the index was not built in time")
+)
 
 // ErrUnreadable is a read that MongoDB refuses for a reason that does not pass, so
 // that the same again is refused again.

@@ -229,6 +229,17 @@ func (s *Store) HasTimeIndex(ctx context.Context) (bool, error) {
 	})
 }
 
+// EnsureTimeIndex creates TimeIndex. The watcher works without it, only slower, so it
+// does so only when an operator asks.
+func (s *Store) EnsureTimeIndex(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, indexTimeout, errIndexTimeout)
+	defer cancel()
+	if _, err := s.coll.Indexes().CreateOne(ctx, mongo.IndexModel{Keys: bson.D{{Key: fieldCompleted, Value: 1}}}); err != nil {
+		return fmt.Errorf("create index %s: %w", TimeIndex, err)
+	}
+	return nil
+}
+
 // HasDueIndex reports whether the index that EnsureIndexes creates is there.
 func (s *Store) HasDueIndex(ctx context.Context) (bool, error) {
 	return s.hasIndex(ctx, func(keys bson.Raw) bool {
