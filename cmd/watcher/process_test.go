@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -27,8 +28,12 @@ import (
 // tests of a whole process need no other build and have the race detector.
 const asWatcher = "TEST_BINARY_IS_WATCHER"
 
+// asVersion is the version of that process.
+const asVersion = "TEST_BINARY_IS_VERSION"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asWatcher) != "" {
+		version = cmp.Or(os.Getenv(asVersion), version)
 		main()
 	}
 	// They mostly wait, so more of them run at once than there are processors.
@@ -48,13 +53,19 @@ type process struct {
 // spawn starts watcher run.
 func spawn(t *testing.T, uri string, flags ...string) *process {
 	t.Helper()
+	return spawnAs(t, "", uri, flags...)
+}
+
+// spawnAs starts watcher run as that of a version.
+func spawnAs(t *testing.T, version, uri string, flags ...string) *process {
+	t.Helper()
 	p := &process{t: t}
 	args := append([]string{
 		"run", "--mongo-uri", uri, "--database", apptest.Database, "--listen", "127.0.0.1:0",
 		"--allow-network", "127.0.0.0/8", "--log-format", "json",
 	}, flags...)
 	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0], args...)
-	p.cmd.Env = append(os.Environ(), asWatcher+"=1")
+	p.cmd.Env = append(os.Environ(), asWatcher+"=1", asVersion+"="+version)
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
