@@ -15,6 +15,7 @@ import (
 
 	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
+	"github.com/cxbridge/watcher/internal/dispatch"
 )
 
 const root = "../.."
@@ -261,4 +262,37 @@ func words(line string) (args []string) {
 		}
 	}
 	return args
+}
+
+// What the guides quote of logs, errors and pages is what the code says.
+func TestGuidesQuoteWhatIsSaid(t *testing.T) {
+	var code strings.Builder
+	for path, text := range files(t, "", ".go", ".html") {
+		if !strings.HasSuffix(path, "_test.go") {
+			code.WriteString(text)
+		}
+	}
+	n := 0
+	for _, name := range []string{"troubleshooting.md", "guarantees.md", "upgrade.md", "progress.md"} {
+		for _, m := range regexp.MustCompile("`([a-z]+(?: [a-z]+){2,})`").FindAllStringSubmatch(files(t, "docs", name)["docs/"+name], -1) {
+			if n++; !strings.HasPrefix(m[1], "watcher ") && !strings.Contains(code.String(), m[1]) {
+				t.Errorf("docs/%s quotes %q, which nothing says", name, m[1])
+			}
+		}
+	}
+	if n < 5 {
+		t.Errorf("only %d quotations were found", n)
+	}
+}
+
+// Each reason for which nothing is pushed has a line that says what to do.
+func TestTroubleshootingKnowsEveryReason(t *testing.T) {
+	guide := files(t, "docs", "troubleshooting.md")["docs/troubleshooting.md"]
+	for _, reason := range []dispatch.Reason{
+		dispatch.ReasonNoConfig, dispatch.ReasonDisabled, dispatch.ReasonSkipFlag, dispatch.ReasonAgentCall, dispatch.ReasonNoResult,
+	} {
+		if !strings.Contains(guide, "`"+reason.String()+"`") {
+			t.Errorf("docs/troubleshooting.md has no line of %s", reason)
+		}
+	}
 }
