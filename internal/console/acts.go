@@ -344,7 +344,7 @@ func (f *filter) text() string {
 		words = append(words, string(s))
 	}
 	text := "calls: " + strings.Join(words, ", ")
-	for _, x := range [][2]string{{"bot", f.Bot}, {"host", f.Host}, {"session", f.Session}, {"reason", f.Reason}} {
+	for _, x := range [][2]string{{"bot", f.Bot}, {"host", f.Host}, {"session", f.Session}, {"reason", f.Reason}, {"error", f.In}} {
 		if x[1] != "" {
 			text += ", " + x[0] + " " + x[1]
 		}

@@ -28,6 +28,7 @@ type filter struct {
 	Host         string
 	Session      string
 	Reason       string
+	In           string // the error of a group, as the groups by error name it
 	Since, Until string // a time, or how long ago
 	By           inspect.GroupBy
 }
@@ -47,7 +48,7 @@ func filterOf(v url.Values) (filter, error) {
 	field := func(name string) string { return strings.TrimSpace(line(v.Get(name), maxField)) }
 	f := filter{
 		Bot: field("bot"), Host: strings.ToLower(field("host")), Session: field("session"), Reason: field("reason"),
-		Since: field("since"), Until: field("until"), By: inspect.GroupBy(field("by")),
+		In: line(v.Get("group"), maxField), Since: field("since"), Until: field("until"), By: inspect.GroupBy(field("by")),
 	}
 	for _, text := range v["status"] {
 		s := inspect.State(text)
@@ -70,7 +71,7 @@ func groupings() []inspect.GroupBy {
 
 // query is what the filter asks for at this moment.
 func (f *filter) query(now time.Time) (inspect.Query, error) {
-	q := inspect.Query{States: f.States, Reason: f.Reason, Limit: maxRows}
+	q := inspect.Query{States: f.States, Reason: f.Reason, Group: f.In, Limit: maxRows}
 	for _, x := range []struct {
 		value string
 		into  *[]string
@@ -99,7 +100,7 @@ func (f *filter) values() url.Values {
 		v.Add("status", string(s))
 	}
 	for name, value := range map[string]string{
-		"bot": f.Bot, "host": f.Host, "session": f.Session, "reason": f.Reason,
+		"bot": f.Bot, "host": f.Host, "session": f.Session, "reason": f.Reason, "group": f.In,
 		"since": f.Since, "until": f.Until, "by": string(f.By),
 	} {
 		if value != "" {
@@ -113,8 +114,7 @@ func (f *filter) values() url.Values {
 func (f *filter) Has(s inspect.State) bool { return slices.Contains(f.States, s) }
 
 // Group is where the calls of a group are listed, "" for a group that stands for what
-// has no name. Of an error it looks for the longest part that all of them have, so it
-// may find a few more.
+// has no name.
 func (f *filter) Group(g inspect.Group) string {
 	if strings.HasPrefix(g.Key, "(") && f.By != inspect.ByError {
 		return ""
@@ -127,28 +127,13 @@ func (f *filter) Group(g inspect.Group) string {
 	case inspect.ByHost:
 		in.Host = g.Key
 	default:
-		state, said, _ := strings.Cut(g.Key, ": ")
+		state, _, _ := strings.Cut(g.Key, ": ")
 		if !slices.Contains(allStates(), inspect.State(state)) {
 			return ""
 		}
-		in.States, in.Reason = []inspect.State{inspect.State(state)}, line(inCommon(said), maxField)
+		in.States, in.In = []inspect.State{inspect.State(state)}, g.Key
 	}
 	return "/calls?" + in.values().Encode()
-}
-
-// inCommon is the longest part of the error of a group without what differs from call
-// to call, which stands there as # and …; of an HTTP status alone it is the number.
-func inCommon(said string) string {
-	if status, ok := strings.CutPrefix(said, "HTTP "); ok && len(status) == 3 {
-		return status
-	}
-	longest := ""
-	for _, part := range strings.FieldsFunc(said, func(r rune) bool { return strings.ContainsRune("#…\"'`“”", r) }) {
-		if part = strings.TrimSpace(part); len(part) > len(longest) {
-			longest = part
-		}
-	}
-	return longest
 }
 
 // Push is where the calls of the filter are pushed again.

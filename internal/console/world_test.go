@@ -112,13 +112,16 @@ func (w *world) matches(q *inspect.Query) []inspect.Row {
 			return len(all) == 0 || slices.ContainsFunc(values, func(v string) bool { return slices.Contains(all, v) })
 		}
 		if (len(q.States) == 0 || slices.Contains(q.States, r.State)) && in(q.Bots, r.BotID, r.BotName) && in(q.Hosts, r.Host) &&
-			in(q.Sessions, r.SessionID) && strings.Contains(r.Why, q.Reason) &&
+			in(q.Sessions, r.SessionID) && strings.Contains(r.Why, q.Reason) && (q.Group == "" || keyOf(&r) == q.Group) &&
 			(q.Since.IsZero() || !r.CompletedAt.Before(q.Since)) && (q.Until.IsZero() || !r.CompletedAt.After(q.Until)) {
 			found = append(found, r)
 		}
 	}
 	return found
 }
+
+// keyOf is the error of a group.
+func keyOf(r *inspect.Row) string { return strings.TrimSuffix(string(r.State)+": "+r.Why, ": ") }
 
 type answers struct{ w *world }
 
@@ -141,7 +144,7 @@ func (a answers) Groups(ctx context.Context, q inspect.Query, by inspect.GroupBy
 	rows := a.w.matches(&q)
 	byKey := make(map[string]*inspect.Group)
 	for _, r := range rows {
-		key := map[inspect.GroupBy]string{inspect.ByError: strings.TrimSuffix(string(r.State)+": "+r.Why, ": "), inspect.ByBot: r.BotID, inspect.ByHost: r.Host}[by]
+		key := map[inspect.GroupBy]string{inspect.ByError: keyOf(&r), inspect.ByBot: r.BotID, inspect.ByHost: r.Host}[by]
 		g := byKey[key]
 		if g == nil {
 			g = &inspect.Group{Key: key, States: make(map[inspect.State]int), Oldest: r.CompletedAt, Example: r}

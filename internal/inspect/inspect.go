@@ -179,6 +179,7 @@ type Query struct {
 	Hosts        []string
 	Sessions     []string
 	ReplayID     string    // those that this replay made due
+	Group        string    // the key of a Group that Groups made by error
 	Reason       string    // a part of the reason or of the error, in any case, or an HTTP status
 	Since, Until time.Time // of completed_at, both included
 	Limit        int       // of rows; at most 10,000
