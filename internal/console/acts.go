@@ -207,6 +207,9 @@ func (c *Console) planPush(ctx context.Context, p *confirmPage) error {
 	if plan.Skipped > 0 {
 		p.Notes = append(p.Notes, count(plan.Skipped, "call")+" would not be pushed whatever is asked, and stay as they are.")
 	}
+	if plan.Nobody && p.Can {
+		p.Notes = append(p.Notes, "No watcher with the name "+c.o.Name+" is alive: nothing is pushed before one runs.")
+	}
 	if plan.OnTheWay > 0 {
 		p.Notes = append(p.Notes, "A watcher comes to "+count(plan.OnTheWay, "further call")+" anyway.")
 	}

@@ -192,6 +192,12 @@ type callPage struct {
 	Others   []inspect.Report
 	Compared bool
 	Document string // the bot document that it was compared with
+	Looked   bool   // at the recording link
+}
+
+// CanLook reports whether there is a recording link to look at.
+func (p *callPage) CanLook() bool {
+	return !p.Looked && slices.ContainsFunc(p.Checklist, func(c inspect.Check) bool { return c.Link })
 }
 
 // PushPath is where this call is pushed again.
@@ -205,7 +211,13 @@ func (p *callPage) ReleasePath() string {
 }
 
 func (c *Console) call(ctx context.Context, r *request) (view, error) {
-	return c.report(ctx, r, r.URL.Query().Get("payload") != "", "", nil)
+	return c.report(ctx, r, Question{Payload: r.URL.Query().Get("payload") != ""}, "")
+}
+
+// link opens the recording link of a call. It is no GET, so that no page of others
+// makes the watcher ask for anything.
+func (c *Console) link(ctx context.Context, r *request) (view, error) {
+	return c.report(ctx, r, Question{Link: true}, "")
 }
 
 // compare shows how the payload of a call would differ with another bot document.
@@ -219,18 +231,21 @@ func (c *Console) compare(ctx context.Context, r *request) (view, error) {
 	if err := bson.UnmarshalExtJSON([]byte(text), false, &other); err != nil {
 		return view{}, badRequest("The bot document is no Extended JSON: %s", line(err.Error(), maxField))
 	}
-	return c.report(ctx, r, true, text, other)
+	return c.report(ctx, r, Question{Payload: true, Other: other}, text)
 }
 
-func (c *Console) report(ctx context.Context, r *request, payload bool, text string, other bson.Raw) (view, error) {
+func (c *Console) report(ctx context.Context, r *request, q Question, text string) (view, error) {
 	id := r.PathValue("id")
-	found, err := c.o.Answers.Call(ctx, id, payload, other)
+	found, err := c.o.Answers.Call(ctx, id, q)
 	if err != nil {
 		return view{}, err
 	}
 	if len(found) == 0 {
 		return view{}, notFound("No call has the session id, the _id or the delivery id %q.", line(id, maxField))
 	}
-	p := callPage{Report: &found[0], Path: callPath(id), Others: found[1:min(len(found), 1+maxRows)], Compared: other != nil, Document: text}
+	p := callPage{
+		Report: &found[0], Path: callPath(id), Others: found[1:min(len(found), 1+maxRows)],
+		Compared: q.Other != nil, Document: text, Looked: q.Link,
+	}
 	return view{page: "call", Title: "Call " + line(cmp.Or(p.SessionID, p.ID), 60), Data: &p}, nil
 }

@@ -28,12 +28,18 @@ import (
 // Answers say what became of calls.
 type Answers interface {
 	// Call returns the calls of a session id, an _id or a delivery id, the newest
-	// first; none when there is no such call. With payload it says what would be sent
-	// now, and with another bot document, nil without one, how that would differ.
-	Call(ctx context.Context, text string, payload bool, other bson.Raw) ([]inspect.Report, error)
+	// first; none when there is no such call.
+	Call(ctx context.Context, text string, q Question) ([]inspect.Report, error)
 	List(ctx context.Context, q inspect.Query) (inspect.List, error)
 	// Groups counts the calls of a query, the largest group first.
 	Groups(ctx context.Context, q inspect.Query, by inspect.GroupBy) ([]inspect.Group, inspect.List, error)
+}
+
+// Question is what is asked of a call beside what stands on it.
+type Question struct {
+	Payload bool     // what would be sent now
+	Other   bson.Raw // another bot document to compare that with; nil for none
+	Link    bool     // whether the recording link opens
 }
 
 // Holds are the holds on bots and hosts.
@@ -57,6 +63,7 @@ type Plan struct {
 	Skipped  int           // that would not be pushed, whatever is asked
 	OnTheWay int           // that a watcher comes to anyway
 	Takes    time.Duration // to make all of them due
+	Nobody   bool          // no watcher is alive to push them
 }
 
 // Replays push calls again.
@@ -119,6 +126,7 @@ func New(o Options) (*Console, error) {
 		"GET /calls":               c.calls,
 		"GET /calls/{id}":          c.call,
 		"POST /calls/{id}/compare": c.compare,
+		"POST /calls/{id}/link":    c.link,
 		"GET /bots":                c.bots,
 		"GET /bots/{id}":           c.bot,
 		"GET /acts":                c.acts,

@@ -192,6 +192,22 @@ func TestBots(t *testing.T) {
 	}
 }
 
+// The recording link is opened when somebody asks for it, by a form of their session.
+func TestTheRecordingLink(t *testing.T) {
+	a := newWorld(t).operator(t, nil)
+	body := a.page("/calls/sess-0002")
+	says(t, body, "Check the recording link", "not looked at")
+	form := fields(`action="/acts"` + strings.SplitN(body, "/link#checks", 2)[1])
+	resp, body := a.do(http.MethodPost, "/calls/sess-0002/link", form.Encode())
+	if resp.StatusCode != http.StatusOK || strings.Contains(body, "Check the recording link") {
+		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+	says(t, body, "answers 206")
+	if resp, _ := a.do(http.MethodPost, "/calls/sess-0002/link", ""); resp.StatusCode != http.StatusForbidden {
+		t.Errorf("without the value of the session: %d", resp.StatusCode)
+	}
+}
+
 // The road of a night: the group, a hold, its release, the calls once more.
 func TestActs(t *testing.T) {
 	var out bytes.Buffer
@@ -213,6 +229,9 @@ func TestActs(t *testing.T) {
 	w.mended = true
 	push := "/acts/new?do=push&status=rejected&since=24h&bot=" + salesBot
 	says(t, a.page(push), "12 calls will be pushed again", "Push 12 calls again", "over 2s", "1 call would not be pushed")
+	w.nobody = true
+	says(t, a.page(push), "No watcher with the name default is alive: nothing is pushed before one runs.")
+	w.nobody = false
 	says(t, a.does(push), "Pushing 12 calls again as the replay 20261127-100000-abcdef")
 	says(t, a.page("/calls?bot="+salesBot+"&status=ok"), "12 calls")
 	says(t, a.does("/acts/new?do=push&call=due-1&back=/calls/due-1"), "Pushing 1 call again")

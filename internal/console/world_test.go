@@ -42,6 +42,7 @@ type world struct {
 	mended  bool                  // what is pushed goes well
 	asked   []inspect.Query
 	notice  string // List.Partial
+	nobody  bool   // no watcher is alive
 }
 
 const salesBot = "665f1c2e9876543210123456"
@@ -165,7 +166,7 @@ func (a answers) Groups(ctx context.Context, q inspect.Query, by inspect.GroupBy
 	return groups, inspect.List{Total: len(rows), Partial: a.w.notice}, nil
 }
 
-func (a answers) Call(ctx context.Context, text string, payload bool, other bson.Raw) ([]inspect.Report, error) {
+func (a answers) Call(ctx context.Context, text string, q Question) ([]inspect.Report, error) {
 	defer a.w.mu.Unlock()
 	if err := a.w.begin(ctx); err != nil {
 		return nil, err
@@ -173,13 +174,13 @@ func (a answers) Call(ctx context.Context, text string, payload bool, other bson
 	var found []inspect.Report
 	for i := range a.w.rows {
 		if r := &a.w.rows[i]; r.ID == text || r.SessionID == text {
-			found = append(found, a.w.reportOf(r, payload, other))
+			found = append(found, a.w.reportOf(r, q))
 		}
 	}
 	return found, nil
 }
 
-func (w *world) reportOf(r *inspect.Row, payload bool, other bson.Raw) inspect.Report {
+func (w *world) reportOf(r *inspect.Row, q Question) inspect.Report {
 	yes, no := true, false
 	at := r.CompletedAt.Add(2 * time.Second)
 	rep := inspect.Report{
@@ -199,17 +200,20 @@ func (w *world) reportOf(r *inspect.Row, payload bool, other bson.Raw) inspect.R
 		},
 		Checklist: []inspect.Check{
 			{Name: "analysis", OK: &yes, Text: "DISPOSITION is Interested"},
-			{Name: "recording link", Text: "not looked at"},
+			{Name: "recording", Text: "not looked at", Link: true},
 			{Name: "taken by the CRM", OK: &no, Text: "HTTP 404 Not Found"},
 		},
 	}
-	if payload {
+	if q.Link {
+		rep.Checklist[1] = inspect.Check{Name: "recording", OK: &yes, Text: "https://store.example.com/a.wav answers 206"}
+	}
+	if q.Payload {
 		now, then := "Interested", "Very interested"
 		rep.Payload = &inspect.Payload{
 			Method: "POST", URL: "https://crm.example.com/leeds", Headers: map[string]string{"Authorization": "***", "Content-Type": "application/json"},
 			Body: "{\n  \"lead\": \"L-1\",\n  \"mobile\": \"9876543210\"\n}",
 		}
-		if other != nil {
+		if q.Other != nil {
 			rep.Payload.Diff = []inspect.Difference{{Key: "disposition", Now: &now, Other: &then}, {Key: "extra", Other: &then}}
 		}
 	}
@@ -268,7 +272,7 @@ func (r replays) find(o *Order) []inspect.Row {
 func (r replays) Plan(ctx context.Context, o Order) (Plan, error) {
 	defer r.w.mu.Unlock()
 	err := r.w.begin(ctx)
-	return Plan{Calls: len(r.find(&o)), Skipped: 1, Takes: 2 * time.Second}, err
+	return Plan{Calls: len(r.find(&o)), Skipped: 1, Takes: 2 * time.Second, Nobody: r.w.nobody}, err
 }
 
 func (r replays) Start(ctx context.Context, o Order, who string) (string, int, error) {

@@ -152,6 +152,7 @@ type Check struct {
 	Name string `json:"name"`
 	OK   *bool  `json:"ok"` // nil: it does not apply, or was not asked for
 	Text string `json:"text"`
+	Link bool   `json:"-"` // there is a recording link, and nobody looked at it
 }
 
 // Payload is what would be sent now, secrets hidden.
