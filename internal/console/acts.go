@@ -442,7 +442,7 @@ func (c *Console) carryOut(ctx context.Context, a *act, who string) (string, int
 			return "", 0, err
 		}
 		_, err = c.o.Holds.Release(ctx, a.ID, who)
-		return fmt.Sprintf("Released %s: %s go out", c.subjectOf(h), count(n, "call")), n, err
+		return fmt.Sprintf("Released %s: %s will go out", c.subjectOf(h), count(n, "call")), n, err
 	case doCancel:
 		n, err := c.o.Replays.Cancel(ctx, a.ID, who)
 		return fmt.Sprintf("Cancelled the replay %s: %s will not be pushed", a.ID, count(n, "call")), n, err

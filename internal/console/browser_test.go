@@ -119,6 +119,11 @@ func TestPagesInABrowser(t *testing.T) {
 		b.Open(address + path)
 		b.Do("look at it", looks(t, dir, name))
 	}
+	b.Open(address + "/bots/" + salesBot)
+	b.Type("document", `{"outcome": "{{analysis.DISPOSITON}}"}`)
+	b.Click("Try it")
+	b.See("A watcher would not send it")
+	b.Do("look at it", looks(t, dir, "trial"))
 }
 
 // through hands requests on to a server.

@@ -33,6 +33,10 @@ type Answers interface {
 	List(ctx context.Context, q inspect.Query) (inspect.List, error)
 	// Groups counts the calls of a query, the largest group first.
 	Groups(ctx context.Context, q inspect.Query, by inspect.GroupBy) ([]inspect.Group, inspect.List, error)
+	// Fills are what the keys of a bot came to in its newest calls, at most so many.
+	Fills(ctx context.Context, b *bots.Bot, most int) (inspect.BotFills, error)
+	// Try renders a call, "" for the bot's newest, with a document that is not stored.
+	Try(ctx context.Context, b *bots.Bot, document bson.Raw, call string) (*inspect.Trial, error)
 }
 
 // Question is what is asked of a call beside what stands on it.
@@ -95,6 +99,7 @@ type Console struct {
 	o        Options
 	keys     keyring
 	failures failures
+	fills    fillCache
 	slots    chan struct{}
 	pages    *pages
 	mux      *http.ServeMux
@@ -129,6 +134,7 @@ func New(o Options) (*Console, error) {
 		"POST /calls/{id}/link":    c.link,
 		"GET /bots":                c.bots,
 		"GET /bots/{id}":           c.bot,
+		"POST /bots/{id}/try":      c.try,
 		"GET /acts":                c.acts,
 		"GET /acts/new":            c.confirm,
 		"POST /acts":               c.act,
@@ -185,6 +191,9 @@ func (c *Console) guarded(h handler) http.HandlerFunc {
 		ctx, cancel := context.WithTimeoutCause(r.Context(), maxTime, errSlow)
 		v, err := func() (view, error) {
 			defer func() { cancel(); <-c.slots }()
+			if err := tooLarge(r); err != nil {
+				return view{}, err
+			}
 			if r.Method == http.MethodPost && !s.owns(r.PostFormValue("form")) {
 				return view{}, errForm
 			}
@@ -199,6 +208,15 @@ func (c *Console) guarded(h handler) http.HandlerFunc {
 		}
 		c.show(w, req, v)
 	}
+}
+
+// tooLarge reads the form of a request, and returns the refusal of one that is longer
+// than a form may be.
+func tooLarge(r *http.Request) error {
+	if large, ok := errors.AsType[*http.MaxBytesError](r.ParseForm()); ok {
+		return refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("What was sent is larger than %d KiB.", large.Limit>>10)}
+	}
+	return nil
 }
 
 // did is the act that a page tells of, nil when there is none of this id.

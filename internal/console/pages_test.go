@@ -192,6 +192,60 @@ func TestBots(t *testing.T) {
 	}
 }
 
+// What a bot's keys come to is read once in a while, and again when the bot is another.
+func TestFillRates(t *testing.T) {
+	w := newWorld(t)
+	a := w.operator(t, nil)
+	body := a.page("/bots/" + salesBot)
+	says(t, body, "its newest 20 calls of the last 90 days, read", "18 of 20", "4 as JSON", "40–180", "L-2000000", "a name of it exists in none of 20 calls")
+	a.page("/bots/" + salesBot)
+	a.page("/bots/renewals")
+	if w.filled != 2 {
+		t.Errorf("two bots were read %d times", w.filled)
+	}
+	w.set = newWorld(t).set
+	a.page("/bots/" + salesBot)
+	if w.filled != 3 {
+		t.Errorf("after a change of the bot, it was read %d times in all", w.filled)
+	}
+	says(t, a.page("/bots/silent"), "It cannot push.")
+}
+
+func TestTryAMapping(t *testing.T) {
+	w := newWorld(t)
+	a := w.operator(t, nil)
+	form := fields(`action="/acts"` + strings.SplitN(a.page("/bots/"+salesBot), "/try#try", 2)[1])
+	try := func(document, call string) (int, string) {
+		form.Set("document", document)
+		form.Set("call", call)
+		resp, body := a.do(http.MethodPost, "/bots/"+salesBot+"/try", form.Encode())
+		return resp.StatusCode, body
+	}
+	code, body := try(`{"outcome":"{{analysis.DISPOSITON}}"}`, " sess-0011 ")
+	if code != http.StatusOK {
+		t.Errorf("%d %s", code, body)
+	}
+	says(t, body, "A watcher would not send it: the push of the bot is switched off.", "<del>Interested</del>", "<ins>{", "analysis.DISPOSITION", "a small thing", `value="sess-0011"`, "What its keys come to")
+	if strings.Index(body, "there is no such name") > strings.Index(body, "a small thing") {
+		t.Error("the worse warning is not the first")
+	}
+	for document, want := range map[string]int{
+		"{": http.StatusBadRequest, "[1]": http.StatusBadRequest, "": http.StatusBadRequest, strings.Repeat("[", maxTrial): http.StatusBadRequest,
+		strings.Repeat(" ", maxTrial+1): http.StatusRequestEntityTooLarge, strings.Repeat(" ", maxDocument+maxForm): http.StatusRequestEntityTooLarge,
+	} {
+		if code, body := try(document, ""); code != want || want == http.StatusBadRequest && !strings.Contains(body, "is no Extended JSON") {
+			t.Errorf("%.10q: %d, want %d", document, code, want)
+		}
+	}
+	if code, body := try("{}", "nobody"); code != http.StatusBadRequest || !strings.Contains(body, "no call is known by") {
+		t.Errorf("no such call: %d", code)
+	}
+	form.Del("form")
+	if code, _ := try("{}", ""); code != http.StatusForbidden {
+		t.Errorf("without the value of the session: %d", code)
+	}
+}
+
 // The recording link is opened when somebody asks for it, by a form of their session.
 func TestTheRecordingLink(t *testing.T) {
 	a := newWorld(t).operator(t, nil)
@@ -223,7 +277,7 @@ func TestActs(t *testing.T) {
 	says(t, a.page("/calls?status=held"), "due-1")
 	release := "/acts/new?do=release&id=hold-1&back=/acts"
 	says(t, a.page(release), "Release the bot Collections Hindi: 1 call will go out", "Held since", "by Asha")
-	says(t, a.does(release), "Released the bot Collections Hindi: 1 call go", "Nothing is held")
+	says(t, a.does(release), "Released the bot Collections Hindi: 1 call will go out", "Nothing is held")
 	says(t, a.page(release), "over already")
 
 	w.mended = true

@@ -23,6 +23,7 @@ import (
 	"github.com/cxbridge/watcher/internal/inspect"
 	"github.com/cxbridge/watcher/internal/localmongo"
 	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
+	"github.com/cxbridge/watcher/internal/mapping"
 	"github.com/cxbridge/watcher/internal/replay"
 	"github.com/cxbridge/watcher/pkg/secret"
 )
@@ -42,6 +43,7 @@ type world struct {
 	mended  bool                  // what is pushed goes well
 	asked   []inspect.Query
 	notice  string // List.Partial
+	filled  int    // how often fill rates were read
 	nobody  bool   // no watcher is alive
 }
 
@@ -221,6 +223,35 @@ func (w *world) reportOf(r *inspect.Row, q Question) inspect.Report {
 		w.report(&rep)
 	}
 	return rep
+}
+
+func (a answers) Fills(ctx context.Context, b *bots.Bot, _ int) (inspect.BotFills, error) {
+	defer a.w.mu.Unlock()
+	if err := a.w.begin(ctx); err != nil || !b.Usable() {
+		return inspect.BotFills{}, err
+	}
+	a.w.filled++
+	return inspect.BotFills{Calls: 20, Keys: []mapping.Fill{
+		{Key: "lead", Calls: 20, Filled: 18, Empty: 2, Unresolved: 2, Shortest: 3, Longest: 12, Examples: []string{"L-1", "L-2000000"}},
+		{Key: "disposition", Calls: 20, Empty: 20, Unresolved: 20},
+		{Key: "note", Calls: 20, Filled: 20, JSON: 4, Shortest: 40, Longest: 180, Examples: []string{"Wants to be called at home, on ***10, and not before nine"}},
+	}, Warnings: []bots.Warning{{Level: bots.LevelWarning, Key: "disposition", Code: bots.CodeNeverFilled, Message: "a name of it exists in none of 20 calls"}}}, nil
+}
+
+func (a answers) Try(ctx context.Context, b *bots.Bot, document bson.Raw, call string) (*inspect.Trial, error) {
+	defer a.w.mu.Unlock()
+	if err := a.w.begin(ctx); err != nil {
+		return nil, err
+	}
+	if call == "nobody" {
+		return nil, &inspect.NotFoundError{Text: call}
+	}
+	stored, now := "Interested", document.String()
+	return &inspect.Trial{
+		SessionID: "sess-0011", ID: "666", BotID: b.ID, CompletedAt: time.Now().Add(-time.Hour), Reason: "the push of the bot is switched off",
+		Payload:  &inspect.Payload{Method: "POST", URL: "https://crm.example.com/leeds", Body: now, Diff: []inspect.Difference{{Key: "disposition", Now: &stored, Other: &now}}},
+		Warnings: []bots.Warning{{Level: bots.LevelInfo, Message: "a small thing"}, {Level: bots.LevelWarning, Key: "outcome", Token: "{{analysis.DISPOSITON}}", Message: "there is no such name", Suggestion: "analysis.DISPOSITION"}},
+	}, nil
 }
 
 type holds struct{ w *world }
