@@ -55,7 +55,7 @@ func newBotRow(b *bots.Bot, set *hold.Set, states map[inspect.State]int, now tim
 
 // healthOf is the health of a bot in a word, the worst first.
 func healthOf(b *bots.Bot, h *hold.Hold, states map[inspect.State]int) (rank int, health, tone string) {
-	bad := states[inspect.StateFailed] + states[inspect.StateRejected] + states[inspect.StateMissing]
+	bad := badOf(states)
 	switch {
 	case b.Push == nil:
 		return 9, "does not push", "calm"
@@ -76,6 +76,15 @@ func healthOf(b *bots.Bot, h *hold.Hold, states map[inspect.State]int) (rank int
 	default:
 		return 6, "no calls", "calm"
 	}
+}
+
+// badOf is how many calls went wrong.
+func badOf(states map[inspect.State]int) int {
+	n := 0
+	for _, s := range wentWrong() {
+		n += states[s]
+	}
+	return n
 }
 
 // botsPage is what the page of the bots shows.
@@ -199,6 +208,16 @@ func (c *Console) botView(ctx context.Context, b *bots.Bot, tried trial) (view, 
 func worstFirst(all []bots.Warning) {
 	ranks := []bots.Level{bots.LevelError, bots.LevelWarning, bots.LevelInfo}
 	slices.SortStableFunc(all, func(a, b bots.Warning) int { return slices.Index(ranks, a.Level) - slices.Index(ranks, b.Level) })
+}
+
+// PushPath is where those of its calls are pushed again that went wrong, "" without
+// any.
+func (p *botPage) PushPath() string {
+	if badOf(p.States) == 0 {
+		return ""
+	}
+	f := filter{Bot: p.ID, States: wentWrong(), Since: defaultSince}
+	return f.Push()
 }
 
 // HoldsNow are the holds that keep calls back at this moment.

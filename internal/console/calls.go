@@ -37,10 +37,11 @@ type filter struct {
 const defaultSince = "24h"
 
 func defaultFilter() filter {
-	return filter{
-		States: []inspect.State{inspect.StateFailed, inspect.StateRejected, inspect.StateMissing},
-		Since:  defaultSince, By: inspect.ByError,
-	}
+	return filter{States: wentWrong(), Since: defaultSince, By: inspect.ByError}
+}
+
+func wentWrong() []inspect.State {
+	return []inspect.State{inspect.StateFailed, inspect.StateRejected, inspect.StateMissing}
 }
 
 // filterOf reads a filter; what it does not know is an error.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -189,6 +190,41 @@ func TestBots(t *testing.T) {
 	says(t, a.page("/bots/silent"), "does not push", "It had no calls")
 	if resp, _ := a.do(http.MethodGet, "/bots/nobody", ""); resp.StatusCode != http.StatusNotFound {
 		t.Errorf("no bot: %d", resp.StatusCode)
+	}
+}
+
+// What the guide says to click is on the pages.
+func TestTheGuideNamesWhatIsThere(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t)
+	w.report = func(r *inspect.Report) { r.Skips = []inspect.Skip{{Reason: "disabled"}} }
+	w.holds = []hold.Hold{{ID: "h", Bot: "renewals", Why: "x", From: time.Now()}}
+	w.replays = []replay.Record{{ID: "r"}}
+	a := w.operator(t, nil)
+	var all strings.Builder
+	for _, target := range []string{
+		"/calls", "/calls/sess-0002", "/bots/" + salesBot, "/bots/renewals", "/acts", "/acts/new?do=release&id=h", "/acts/new?do=cancel&id=r",
+		"/acts/new?do=hold&why=x&bot=" + salesBot, "/acts/new?do=push&status=rejected&since=24h&bot=" + salesBot,
+	} {
+		all.WriteString(a.page(target))
+	}
+	n := 0
+	for line := range strings.Lines(string(guide)) {
+		if !strings.HasPrefix(line, "In the browser") && !strings.HasPrefix(line, "| [") {
+			continue
+		}
+		for _, m := range regexp.MustCompile(`\*\*([^*]+)\*\*`).FindAllStringSubmatch(line, -1) {
+			n++
+			if !regexp.MustCompile(`>\s*` + regexp.QuoteMeta(m[1]) + `\s*<`).MatchString(all.String()) {
+				t.Errorf("no page has %q", m[1])
+			}
+		}
+	}
+	if n < 15 {
+		t.Errorf("the guide names only %d", n)
 	}
 }
 
