@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/cxbridge/watcher/internal/admin"
 	"github.com/cxbridge/watcher/internal/console/consoletest"
+	"github.com/cxbridge/watcher/internal/inspect"
 )
 
 // serve puts the pages of a world on a listener.
@@ -96,6 +98,11 @@ func TestANightInABrowser(t *testing.T) {
 func TestPagesInABrowser(t *testing.T) {
 	b := consoletest.Start(t)
 	w := newWorld(t)
+	for i, why := range []string{`HTTP 422 Unprocessable Entity: lead # of "…" is closed`, "", "dial tcp: connection refused", `HTTP 422 Unprocessable Entity: lead # of "…" is closed`} {
+		row := w.rows[13+i]
+		row.SessionID, row.ID, row.State, row.Why = fmt.Sprint("bad-", i), fmt.Sprint("bad-", i), []inspect.State{inspect.StateRejected, inspect.StateMissing, inspect.StateFailed, inspect.StateRejected}[i], why
+		w.rows = append(w.rows, row)
+	}
 	address := w.serve(t)
 	a := &asker{t: t, c: through(address), header: http.Header{"Authorization": {"Bearer " + testToken}}}
 	for _, form := range []url.Values{
