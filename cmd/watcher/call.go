@@ -158,7 +158,7 @@ func (c *callCmd) push(ctx context.Context, std cli.Streams, db *mongo.Database,
 		fmt.Fprintf(talk, "It is held back: it goes out when the hold %s ends.\n", out.Hold.ID)
 	}
 	again := replays{
-		db: db, config: cfg,
+		db: db, config: cfg, inspector: newInspector(db, cfg),
 		calls: calls.NewStore(db.Collection(cfg.CallsCollection)), records: replay.NewRecords(db.Collection(cfg.ResumeCollection), cfg.Name),
 	}
 	if err := again.warnWithoutWatcher(ctx, talk); err != nil {

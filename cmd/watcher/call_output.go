@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/cxbridge/watcher/internal/inspect"
 	"github.com/cxbridge/watcher/internal/plain"
@@ -128,8 +127,7 @@ func (p *callPrinter) attempts() {
 		if a.HTTPStatus != 0 {
 			answer = fmt.Sprintf("HTTP %d", a.HTTPStatus)
 		}
-		took := plain.Duration(time.Duration(a.DurationMS) * time.Millisecond)
-		p.field(fmt.Sprintf("  %d", a.Number), "%s  %s, %s, took %s", stamp(a.At), plain.Line(string(a.Status), 20), answer, took)
+		p.field(fmt.Sprintf("  %d", a.Number), "%s  %s, %s, took %s", stamp(a.At), plain.Line(string(a.Status), 20), answer, plain.Millis(a.DurationMS))
 		for _, text := range present(a.Error, a.ResponseBody) {
 			p.field("", "%s", plain.Line(text, mostSaid))
 		}

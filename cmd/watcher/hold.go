@@ -77,7 +77,7 @@ func (a *holdAddCmd) Run(ctx context.Context, std cli.Streams) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(std.Out, "Hold %s acts within 2 seconds. To let the calls go: watcher hold release %[1]s\n", h.ID)
+	fmt.Fprintf(std.Out, "Hold %s acts within 2 seconds.\nTo let the calls go: watcher hold release %[1]s\n", h.ID)
 	return nil
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
-	"github.com/cxbridge/watcher/internal/dispatch"
+	"github.com/cxbridge/watcher/internal/inspect"
 	"github.com/cxbridge/watcher/internal/mapping"
 )
 
@@ -104,9 +104,8 @@ func (l *lintCmd) levels() []bots.Level {
 // lintBot is a bot that is checked.
 type lintBot struct {
 	*bots.Bot
-	file  string         // it comes from, "" for the database
-	fills *mapping.Fills // nil without --calls, and where it cannot push
-	read  int            // calls
+	file  string           // it comes from, "" for the database
+	fills inspect.BotFills // empty without --calls, and where it cannot push
 }
 
 // bots reads the bots that the flags name, and with --calls what their newest calls
@@ -169,32 +168,14 @@ func (l *lintCmd) stored(ctx context.Context, c *config.Config, compile bots.Opt
 	}
 	store := calls.NewStore(db.Collection(c.CallsCollection))
 	for i := range all {
-		if l.Calls == 0 || !all[i].Usable() {
-			continue
+		if l.Calls == 0 {
+			break
 		}
-		if err := all[i].fill(ctx, store, l.Calls, l.AnalysisKey); err != nil {
+		if all[i].fills, err = inspect.FillsOf(ctx, store, all[i].Bot, l.Calls, l.AnalysisKey); err != nil {
 			return nil, err
 		}
 	}
 	return all, nil
-}
-
-// fill renders the newest calls of the bot.
-func (b *lintBot) fill(ctx context.Context, store *calls.Store, most int, seeds []string) error {
-	b.fills = mapping.NewFills(b.Push.Mapper, bots.MaxPayload)
-	fields := fieldsOf(b.Bot)
-	return eachOf(ctx, store, newestOf(b.Bot), most, fields, func(call calls.Call) {
-		b.fills.Add(dispatch.Variables(&call, b.Bot, dispatch.PrepareEnv{AnalysisSeeds: seeds, RecordingURL: linkStandIn(&call)}), call.CompletedAt)
-		b.read++
-	})
-}
-
-// linkStandIn stands for the link of a recording, which takes the deployment's settings.
-func linkStandIn(call *calls.Call) string {
-	if call.Recording() == (calls.Recording{}) {
-		return ""
-	}
-	return "(recording link)"
 }
 
 // lintResult is what there is to say of one bot.
@@ -217,11 +198,8 @@ func lint(b *lintBot, seeds []string, shown []bots.Level) lintResult {
 	r := lintResult{BotID: b.ID, Name: b.Name, Warnings: []bots.Warning{}, file: b.file}
 	r.Pushes = b.Push != nil && b.Push.Enabled && b.Push.HasURL
 	r.Usable = b.Push == nil || b.Usable()
-	all := slices.Concat(b.Warnings, b.Lint(nil, seeds))
-	if b.fills != nil {
-		r.Keys, r.Calls = b.fills.Keys(), b.read
-		all = append(all, fillWarnings(r.Keys, b.fills.Large)...)
-	}
+	r.Keys, r.Calls = b.fills.Keys, b.fills.Calls
+	all := slices.Concat(b.Warnings, b.Lint(nil, seeds), b.fills.Warnings)
 	rank := []bots.Level{bots.LevelError, bots.LevelWarning, bots.LevelInfo}
 	slices.SortStableFunc(all, func(x, y bots.Warning) int { return slices.Index(rank, x.Level) - slices.Index(rank, y.Level) })
 	for _, w := range all {

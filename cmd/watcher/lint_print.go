@@ -5,34 +5,9 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/cxbridge/watcher/internal/bots"
-	"github.com/cxbridge/watcher/internal/mapping"
 )
-
-// fillWarnings say which keys real calls do not fill.
-func fillWarnings(keys []mapping.Fill, large int) []bots.Warning {
-	var all []bots.Warning
-	warn := func(level bots.Level, key string, code bots.Code, format string, args ...any) {
-		all = append(all, bots.Warning{Level: level, Key: key, Code: code, Message: fmt.Sprintf(format, args...)})
-	}
-	for i := range keys {
-		switch k := &keys[i]; {
-		case k.Calls == 0:
-		case !k.FilledUntil.IsZero():
-			warn(bots.LevelWarning, k.Key, bots.CodeWentEmpty, "was filled until the result of %s, and in none since", k.FilledUntil.UTC().Format(time.RFC3339))
-		case k.Unresolved == k.Calls:
-			warn(bots.LevelWarning, k.Key, bots.CodeNeverFilled, "a name of it exists in none of %s", count(k.Calls, "call"))
-		case k.Filled == 0:
-			warn(bots.LevelInfo, k.Key, bots.CodeNeverFilled, "is \"\" in each of %s", count(k.Calls, "call"))
-		}
-	}
-	if large > 0 {
-		warn(bots.LevelWarning, "post_call_push.key_mapper", bots.CodeTooLarge, "the payload of %s is larger than it may be, and is not sent", count(large, "call"))
-	}
-	return all
-}
 
 // lintWidth is the longest line of a table.
 const lintWidth = 100

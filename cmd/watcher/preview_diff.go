@@ -142,10 +142,10 @@ func (p *previewCmd) diffStored(ctx context.Context, std cli.Streams, o *preview
 	}
 	d := newDiffer(o, now, other, settings)
 	store := calls.NewStore(db.Collection(o.config.CallsCollection))
-	if err := eachOf(ctx, store, newestOf(now), p.Calls, fieldsOf(now, other), func(call calls.Call) { d.add(&call) }); err != nil {
+	if err := inspect.EachOf(ctx, store, inspect.NewestOf(now), p.Calls, inspect.FieldsOf(now, other), func(call calls.Call) { d.add(&call) }); err != nil {
 		return err
 	}
-	d.result.Read = fmt.Sprintf("the newest %s of the last %d days", count(d.result.Calls, "call"), callsTime/(24*time.Hour))
+	d.result.Read = fmt.Sprintf("the newest %s of the last %d days", count(d.result.Calls, "call"), inspect.FillSpan/(24*time.Hour))
 	return p.printDiff(std.Out, &d.result)
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"time"
 
@@ -16,8 +15,6 @@ import (
 	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/internal/inspect"
 	"github.com/cxbridge/watcher/internal/replay"
-	"github.com/cxbridge/watcher/pkg/resume"
-	"github.com/cxbridge/watcher/pkg/stream"
 )
 
 type replayCmd struct {
@@ -214,19 +211,11 @@ func (s *replays) plan(ctx context.Context, ask *replay.Ask, id string) (*replay
 
 // warnWithoutWatcher says when nobody would push what is marked.
 func (s *replays) warnWithoutWatcher(ctx context.Context, w io.Writer) error {
-	positions, err := resume.NewStore(s.db.Collection(s.config.ResumeCollection), s.config.Name)
+	alive, err := s.inspector.Alive(ctx)
 	if err != nil {
 		return err
 	}
-	records, err := positions.Records(ctx)
-	if err != nil {
-		return err
-	}
-	now, _, err := stream.ServerTime(ctx, s.db.Client())
-	if err != nil {
-		return err
-	}
-	if !slices.ContainsFunc(records, func(r resume.Record) bool { return r.Lives(now) }) {
+	if !alive {
 		fmt.Fprintf(w, "\nNo watcher with the name %s is alive: nothing is pushed before one runs.\n", s.config.Name)
 	}
 	return nil

@@ -38,7 +38,7 @@ func TestReplayCancelled(t *testing.T) {
 	if _, stderr, code := d.try("replay", "cancel", id); code != cli.ExitUsage || !strings.Contains(stderr, "--yes") {
 		t.Errorf("nobody to ask: exit %d, %s", code, stderr)
 	}
-	has(t, d.run("replay", "cancel", id, "--yes"), "3 calls marked, of which 3 were not attempted", "Cancelled: 3 calls as before")
+	has(t, d.run("replay", "cancel", id, "--yes"), "3 calls marked", "3 of them were not attempted", "Cancelled: 3 calls as before")
 	for _, s := range sessions {
 		got := withoutSlot(t, d.Doc(s))
 		if want := withoutSlot(t, before[s]); got != want {

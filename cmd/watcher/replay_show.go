@@ -33,7 +33,7 @@ func (r *replayCancelCmd) Run(ctx context.Context, std cli.Streams) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(std.Out, "Replay %s, %s: %s marked, of which %d were not attempted yet and will be as before.\n",
+	fmt.Fprintf(std.Out, "Replay %s, %s: %s marked.\n%d of them were not attempted yet and will be as before.\n",
 		record.ID, record.State, count(record.Marked, "call"), report.Waiting)
 	if err := confirm(ctx, std, r.Yes); err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/internal/dispatch"
+	"github.com/cxbridge/watcher/internal/inspect"
 	"github.com/cxbridge/watcher/internal/mapping"
 )
 
@@ -28,6 +29,9 @@ type varsCmd struct {
 	config.Mongo
 	config.Render
 }
+
+// mostCalls bounds --calls: the real calls that a mapping is looked at with.
+const mostCalls = 500
 
 // Help says which flags are required for which use.
 func (varsCmd) Help() string {
@@ -129,9 +133,9 @@ func (v *varsCmd) stored(ctx context.Context, c *config.Config) (*foundCalls, er
 		if f.bot, err = f.bots.Find(v.Bot); err != nil {
 			return nil, cli.Usage(config.Fault{Setting: "bot", Reason: err.Error()})
 		}
-		query, most = newestOf(f.bot), v.Calls
+		query, most = inspect.NewestOf(f.bot), v.Calls
 	}
-	if err := eachOf(ctx, store, query, most, nil, func(call calls.Call) { f.calls = append(f.calls, call) }); err != nil {
+	if err := inspect.EachOf(ctx, store, query, most, nil, func(call calls.Call) { f.calls = append(f.calls, call) }); err != nil {
 		return nil, err
 	}
 	if len(f.calls) == 0 && v.SessionID != "" {
@@ -139,7 +143,7 @@ func (v *varsCmd) stored(ctx context.Context, c *config.Config) (*foundCalls, er
 	}
 	f.read = count(len(f.calls), "call") + ", read one by one"
 	if v.Bot != "" {
-		f.read = fmt.Sprintf("the newest %s of the last %d days", count(len(f.calls), "call"), callsTime/(24*time.Hour))
+		f.read = fmt.Sprintf("the newest %s of the last %d days", count(len(f.calls), "call"), inspect.FillSpan/(24*time.Hour))
 	}
 	return f, nil
 }
@@ -155,7 +159,7 @@ func (f *foundCalls) result(c *config.Config) varsResult {
 			bot = &bots.Bot{}
 		}
 		r.Calls = append(r.Calls, call.Name())
-		all.Add(dispatch.Variables(call, bot, dispatch.PrepareEnv{AnalysisSeeds: c.AnalysisKeys, RecordingURL: linkStandIn(call)}))
+		all.Add(dispatch.Variables(call, bot, dispatch.PrepareEnv{AnalysisSeeds: c.AnalysisKeys, RecordingURL: inspect.LinkStandIn(call)}))
 	}
 	if f.bot != nil {
 		r.Bot = f.bot.ID

@@ -42,7 +42,7 @@ func TestInABrowser(t *testing.T) {
 		width, height int
 		dark          bool
 	}{
-		{"wide-light", 1240, 1500, false}, {"wide-dark", 1240, 1500, true},
+		{"wide-light", 1240, 2000, false}, {"wide-dark", 1240, 1500, true},
 		{"narrow-light", 375, 2400, false}, {"narrow-dark", 375, 2400, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -226,7 +226,7 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 		pages.Links = console.Links()
 		pages.Console, err = console.New(console.Options{
 			Name: cfg.Name, Token: func() (secret.Text, error) { return config.AdminToken(cfg.AdminTokenFile) },
-			Answers: answers{inspector}, Holds: holdRecords, Replays: a.replays, Journal: console.NewJournal(resumeColl, cfg.Name),
+			Answers: answers{inspector, a.sender}, Holds: holdRecords, Replays: a.replays, Journal: console.NewJournal(resumeColl, cfg.Name),
 			Bots: a.bots.Set, Seeds: cfg.AnalysisKeys, Redact: a.secrets.Redact, Logger: a.logger,
 		})
 		if err != nil {

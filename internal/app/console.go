@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
-
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/console"
 	"github.com/cxbridge/watcher/internal/inspect"
@@ -16,11 +14,30 @@ import (
 )
 
 // answers is an Inspector as the operators' pages ask it.
-type answers struct{ *inspect.Inspector }
+type answers struct {
+	*inspect.Inspector
+	links inspect.LinkChecker
+}
+
+// linkTime is how long a page waits for a recording; the rest of its time is MongoDB's.
+const linkTime = 5 * time.Second
+
+var errLinkTime = errors.New("no answer in " + linkTime.String())
+
+// Reach implements inspect.LinkChecker.
+func (a answers) Reach(ctx context.Context, url string) (int, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, linkTime, errLinkTime)
+	defer cancel()
+	return a.links.Reach(ctx, url)
+}
 
 // Call implements console.Answers.
-func (a answers) Call(ctx context.Context, text string, payload bool, other bson.Raw) ([]inspect.Report, error) {
-	reports, err := a.Inspector.Call(ctx, text, inspect.Ask{Payload: payload, Bot: other})
+func (a answers) Call(ctx context.Context, text string, q console.Question) ([]inspect.Report, error) {
+	ask := inspect.Ask{Payload: q.Payload, Bot: q.Other}
+	if q.Link {
+		ask.Link = a
+	}
+	reports, err := a.Inspector.Call(ctx, text, ask)
 	if _, ok := errors.AsType[*inspect.NotFoundError](err); ok {
 		return nil, nil
 	}
@@ -79,12 +96,16 @@ func (r *replays) run(ctx context.Context) {
 
 // Plan implements console.Replays.
 func (r *replays) Plan(ctx context.Context, o console.Order) (console.Plan, error) {
+	alive, err := r.inspector.Alive(ctx)
+	if err != nil {
+		return console.Plan{}, err
+	}
 	if o.Call != "" {
 		report, err := r.one(ctx, o.Call)
 		if err != nil || report.Refuses() != "" {
 			return console.Plan{Skipped: 1}, err
 		}
-		return console.Plan{Calls: 1}, nil
+		return console.Plan{Calls: 1, Nobody: !alive}, nil
 	}
 	plan, _, err := r.plan(ctx, o)
 	if err != nil {
@@ -94,7 +115,7 @@ func (r *replays) Plan(ctx context.Context, o console.Order) (console.Plan, erro
 	for _, n := range plan.Skips {
 		skipped += n
 	}
-	return console.Plan{Calls: plan.Calls(), Skipped: skipped, OnTheWay: plan.OnTheWay, Takes: plan.Duration(pageRate)}, nil
+	return console.Plan{Calls: plan.Calls(), Skipped: skipped, OnTheWay: plan.OnTheWay, Takes: plan.Duration(pageRate), Nobody: !alive}, nil
 }
 
 func (r *replays) one(ctx context.Context, id string) (*inspect.Report, error) {

@@ -93,6 +93,12 @@ func TestANightOnTheConsole(t *testing.T) {
 	b.See("4 calls")
 	b.Open(address + "/calls/sess-0")
 	b.See("HTTP 404", "replay")
+	b.Open(address + "/bots/sales")
+	b.See("newest 4 calls", "4 of 4")
+	b.Type("document", `{"id": "tried-{{result.call_id}}", "x": "{{result.cal_id}}"}`)
+	b.Type("call", "sess-1")
+	b.Click("Try it")
+	b.See("tried-sess-1", "{{result.cal_id}}", "not there")
 	b.Open(address + "/acts")
 	b.See("Asha", "Released the bot", "Pushing 3 calls again")
 }

@@ -207,6 +207,9 @@ func (c *Console) planPush(ctx context.Context, p *confirmPage) error {
 	if plan.Skipped > 0 {
 		p.Notes = append(p.Notes, count(plan.Skipped, "call")+" would not be pushed whatever is asked, and stay as they are.")
 	}
+	if plan.Nobody && p.Can {
+		p.Notes = append(p.Notes, "No watcher with the name "+c.o.Name+" is alive: nothing is pushed before one runs.")
+	}
 	if plan.OnTheWay > 0 {
 		p.Notes = append(p.Notes, "A watcher comes to "+count(plan.OnTheWay, "further call")+" anyway.")
 	}
@@ -344,7 +347,7 @@ func (f *filter) text() string {
 		words = append(words, string(s))
 	}
 	text := "calls: " + strings.Join(words, ", ")
-	for _, x := range [][2]string{{"bot", f.Bot}, {"host", f.Host}, {"session", f.Session}, {"reason", f.Reason}} {
+	for _, x := range [][2]string{{"bot", f.Bot}, {"host", f.Host}, {"session", f.Session}, {"reason", f.Reason}, {"error", f.In}} {
 		if x[1] != "" {
 			text += ", " + x[0] + " " + x[1]
 		}
@@ -439,7 +442,7 @@ func (c *Console) carryOut(ctx context.Context, a *act, who string) (string, int
 			return "", 0, err
 		}
 		_, err = c.o.Holds.Release(ctx, a.ID, who)
-		return fmt.Sprintf("Released %s: %s go out", c.subjectOf(h), count(n, "call")), n, err
+		return fmt.Sprintf("Released %s: %s will go out", c.subjectOf(h), count(n, "call")), n, err
 	case doCancel:
 		n, err := c.o.Replays.Cancel(ctx, a.ID, who)
 		return fmt.Sprintf("Cancelled the replay %s: %s will not be pushed", a.ID, count(n, "call")), n, err

@@ -3,6 +3,7 @@ package console
 import (
 	"cmp"
 	"context"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -54,7 +55,7 @@ func newBotRow(b *bots.Bot, set *hold.Set, states map[inspect.State]int, now tim
 
 // healthOf is the health of a bot in a word, the worst first.
 func healthOf(b *bots.Bot, h *hold.Hold, states map[inspect.State]int) (rank int, health, tone string) {
-	bad := states[inspect.StateFailed] + states[inspect.StateRejected] + states[inspect.StateMissing]
+	bad := badOf(states)
 	switch {
 	case b.Push == nil:
 		return 9, "does not push", "calm"
@@ -75,6 +76,15 @@ func healthOf(b *bots.Bot, h *hold.Hold, states map[inspect.State]int) (rank int
 	default:
 		return 6, "no calls", "calm"
 	}
+}
+
+// badOf is how many calls went wrong.
+func badOf(states map[inspect.State]int) int {
+	n := 0
+	for _, s := range wentWrong() {
+		n += states[s]
+	}
+	return n
 }
 
 // botsPage is what the page of the bots shows.
@@ -133,13 +143,27 @@ type botPage struct {
 	Filter   filter // of its calls
 	Calls    int
 	Note     string
+	Fills    fills
+	Trial    trial
 }
 
 func (c *Console) bot(ctx context.Context, r *request) (view, error) {
+	b, err := c.botOf(r)
+	if err != nil {
+		return view{}, err
+	}
+	return c.botView(ctx, b, trial{})
+}
+
+func (c *Console) botOf(r *request) (*bots.Bot, error) {
 	b := c.o.Bots().Named(r.PathValue("id"))
 	if b == nil {
-		return view{}, notFound("No bot has the id %q.", line(r.PathValue("id"), maxField))
+		return nil, notFound("No bot has the id %q.", line(r.PathValue("id"), maxField))
 	}
+	return b, nil
+}
+
+func (c *Console) botView(ctx context.Context, b *bots.Bot, tried trial) (view, error) {
 	now := time.Now()
 	groups, list, err := c.o.Answers.Groups(ctx, inspect.Query{Bots: []string{b.ID}, Since: now.Add(-healthSpan), Limit: 1}, inspect.ByError)
 	if err != nil {
@@ -155,11 +179,13 @@ func (c *Console) bot(ctx context.Context, r *request) (view, error) {
 			states[s] += n
 		}
 	}
+	read := c.fills.of(ctx, c, b)
 	p := botPage{
-		botRow: newBotRow(b, hold.NewSet(holds), states, now), Lint: slices.Concat(b.Warnings, b.Lint(nil, c.o.Seeds)),
+		botRow: newBotRow(b, hold.NewSet(holds), states, now), Lint: slices.Concat(b.Warnings, b.Lint(nil, c.o.Seeds), read.Warnings),
+		Fills: read, Trial: tried,
 		Filter: filter{Bot: b.ID, Since: defaultSince, By: inspect.ByError}, Calls: list.Total, Note: list.Partial,
 	}
-	slices.SortStableFunc(p.Lint, func(a, b bots.Warning) int { return cmp.Compare(levelRank(a.Level), levelRank(b.Level)) })
+	worstFirst(p.Lint)
 	p.LintLeft = max(0, len(p.Lint)-maxWarnings)
 	p.Lint = p.Lint[:min(len(p.Lint), maxWarnings)]
 	// What went well is in the counts already.
@@ -172,11 +198,26 @@ func (c *Console) bot(ctx context.Context, r *request) (view, error) {
 	}
 	slices.SortFunc(p.Holds, func(a, b hold.Hold) int { return b.From.Compare(a.From) })
 	p.Holds = p.Holds[:min(len(p.Holds), maxRows)]
-	return view{page: "bot", Title: "Bot " + line(cmp.Or(b.Name, b.ID), 60), Data: &p}, nil
+	v := view{page: "bot", Title: "Bot " + line(cmp.Or(b.Name, b.ID), 60), Data: &p}
+	if tried.Problem != "" {
+		v.status = http.StatusBadRequest
+	}
+	return v, nil
 }
 
-func levelRank(l bots.Level) int {
-	return slices.Index([]bots.Level{bots.LevelError, bots.LevelWarning, bots.LevelInfo}, l)
+func worstFirst(all []bots.Warning) {
+	ranks := []bots.Level{bots.LevelError, bots.LevelWarning, bots.LevelInfo}
+	slices.SortStableFunc(all, func(a, b bots.Warning) int { return slices.Index(ranks, a.Level) - slices.Index(ranks, b.Level) })
+}
+
+// PushPath is where those of its calls are pushed again that went wrong, "" without
+// any.
+func (p *botPage) PushPath() string {
+	if badOf(p.States) == 0 {
+		return ""
+	}
+	f := filter{Bot: p.ID, States: wentWrong(), Since: defaultSince}
+	return f.Push()
 }
 
 // HoldsNow are the holds that keep calls back at this moment.

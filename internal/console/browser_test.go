@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/cxbridge/watcher/internal/admin"
 	"github.com/cxbridge/watcher/internal/console/consoletest"
+	"github.com/cxbridge/watcher/internal/inspect"
 )
 
 // serve puts the pages of a world on a listener.
@@ -76,9 +78,7 @@ func TestANightInABrowser(t *testing.T) {
 	b.See("1 call will go out")
 	b.Click("Release")
 	b.See("Released the bot")
-	b.Click("HTTP 404 Not Found")
-	b.See("12 calls")
-	b.Click("Push these again")
+	b.Click("Push what failed again")
 	b.See("12 calls will be pushed again")
 	b.Click("Push 12 calls again")
 	b.See("Pushing 12 calls again", "No call is like that")
@@ -98,6 +98,11 @@ func TestANightInABrowser(t *testing.T) {
 func TestPagesInABrowser(t *testing.T) {
 	b := consoletest.Start(t)
 	w := newWorld(t)
+	for i, why := range []string{`HTTP 422 Unprocessable Entity: lead # of "…" is closed`, "", "dial tcp: connection refused", `HTTP 422 Unprocessable Entity: lead # of "…" is closed`} {
+		row := w.rows[13+i]
+		row.SessionID, row.ID, row.State, row.Why = fmt.Sprint("bad-", i), fmt.Sprint("bad-", i), []inspect.State{inspect.StateRejected, inspect.StateMissing, inspect.StateFailed, inspect.StateRejected}[i], why
+		w.rows = append(w.rows, row)
+	}
 	address := w.serve(t)
 	a := &asker{t: t, c: through(address), header: http.Header{"Authorization": {"Bearer " + testToken}}}
 	for _, form := range []url.Values{
@@ -119,6 +124,11 @@ func TestPagesInABrowser(t *testing.T) {
 		b.Open(address + path)
 		b.Do("look at it", looks(t, dir, name))
 	}
+	b.Open(address + "/bots/" + salesBot)
+	b.Type("document", `{"outcome": "{{analysis.DISPOSITON}}"}`)
+	b.Click("Try it")
+	b.See("A watcher would not send it")
+	b.Do("look at it", looks(t, dir, "trial"))
 }
 
 // through hands requests on to a server.

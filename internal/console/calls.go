@@ -28,6 +28,7 @@ type filter struct {
 	Host         string
 	Session      string
 	Reason       string
+	In           string // the error of a group, as the groups by error name it
 	Since, Until string // a time, or how long ago
 	By           inspect.GroupBy
 }
@@ -36,10 +37,11 @@ type filter struct {
 const defaultSince = "24h"
 
 func defaultFilter() filter {
-	return filter{
-		States: []inspect.State{inspect.StateFailed, inspect.StateRejected, inspect.StateMissing},
-		Since:  defaultSince, By: inspect.ByError,
-	}
+	return filter{States: wentWrong(), Since: defaultSince, By: inspect.ByError}
+}
+
+func wentWrong() []inspect.State {
+	return []inspect.State{inspect.StateFailed, inspect.StateRejected, inspect.StateMissing}
 }
 
 // filterOf reads a filter; what it does not know is an error.
@@ -47,7 +49,7 @@ func filterOf(v url.Values) (filter, error) {
 	field := func(name string) string { return strings.TrimSpace(line(v.Get(name), maxField)) }
 	f := filter{
 		Bot: field("bot"), Host: strings.ToLower(field("host")), Session: field("session"), Reason: field("reason"),
-		Since: field("since"), Until: field("until"), By: inspect.GroupBy(field("by")),
+		In: line(v.Get("group"), maxField), Since: field("since"), Until: field("until"), By: inspect.GroupBy(field("by")),
 	}
 	for _, text := range v["status"] {
 		s := inspect.State(text)
@@ -70,7 +72,7 @@ func groupings() []inspect.GroupBy {
 
 // query is what the filter asks for at this moment.
 func (f *filter) query(now time.Time) (inspect.Query, error) {
-	q := inspect.Query{States: f.States, Reason: f.Reason, Limit: maxRows}
+	q := inspect.Query{States: f.States, Reason: f.Reason, Group: f.In, Limit: maxRows}
 	for _, x := range []struct {
 		value string
 		into  *[]string
@@ -99,7 +101,7 @@ func (f *filter) values() url.Values {
 		v.Add("status", string(s))
 	}
 	for name, value := range map[string]string{
-		"bot": f.Bot, "host": f.Host, "session": f.Session, "reason": f.Reason,
+		"bot": f.Bot, "host": f.Host, "session": f.Session, "reason": f.Reason, "group": f.In,
 		"since": f.Since, "until": f.Until, "by": string(f.By),
 	} {
 		if value != "" {
@@ -113,8 +115,7 @@ func (f *filter) values() url.Values {
 func (f *filter) Has(s inspect.State) bool { return slices.Contains(f.States, s) }
 
 // Group is where the calls of a group are listed, "" for a group that stands for what
-// has no name. Of an error it looks for the longest part that all of them have, so it
-// may find a few more.
+// has no name.
 func (f *filter) Group(g inspect.Group) string {
 	if strings.HasPrefix(g.Key, "(") && f.By != inspect.ByError {
 		return ""
@@ -127,28 +128,13 @@ func (f *filter) Group(g inspect.Group) string {
 	case inspect.ByHost:
 		in.Host = g.Key
 	default:
-		state, said, _ := strings.Cut(g.Key, ": ")
+		state, _, _ := strings.Cut(g.Key, ": ")
 		if !slices.Contains(allStates(), inspect.State(state)) {
 			return ""
 		}
-		in.States, in.Reason = []inspect.State{inspect.State(state)}, line(inCommon(said), maxField)
+		in.States, in.In = []inspect.State{inspect.State(state)}, g.Key
 	}
 	return "/calls?" + in.values().Encode()
-}
-
-// inCommon is the longest part of the error of a group without what differs from call
-// to call, which stands there as # and …; of an HTTP status alone it is the number.
-func inCommon(said string) string {
-	if status, ok := strings.CutPrefix(said, "HTTP "); ok && len(status) == 3 {
-		return status
-	}
-	longest := ""
-	for _, part := range strings.FieldsFunc(said, func(r rune) bool { return strings.ContainsRune("#…\"'`“”", r) }) {
-		if part = strings.TrimSpace(part); len(part) > len(longest) {
-			longest = part
-		}
-	}
-	return longest
 }
 
 // Push is where the calls of the filter are pushed again.
@@ -207,6 +193,12 @@ type callPage struct {
 	Others   []inspect.Report
 	Compared bool
 	Document string // the bot document that it was compared with
+	Looked   bool   // at the recording link
+}
+
+// CanLook reports whether there is a recording link to look at.
+func (p *callPage) CanLook() bool {
+	return !p.Looked && slices.ContainsFunc(p.Checklist, func(c inspect.Check) bool { return c.Link })
 }
 
 // PushPath is where this call is pushed again.
@@ -220,7 +212,13 @@ func (p *callPage) ReleasePath() string {
 }
 
 func (c *Console) call(ctx context.Context, r *request) (view, error) {
-	return c.report(ctx, r, r.URL.Query().Get("payload") != "", "", nil)
+	return c.report(ctx, r, Question{Payload: r.URL.Query().Get("payload") != ""}, "")
+}
+
+// link opens the recording link of a call. It is no GET, so that no page of others
+// makes the watcher ask for anything.
+func (c *Console) link(ctx context.Context, r *request) (view, error) {
+	return c.report(ctx, r, Question{Link: true}, "")
 }
 
 // compare shows how the payload of a call would differ with another bot document.
@@ -234,18 +232,21 @@ func (c *Console) compare(ctx context.Context, r *request) (view, error) {
 	if err := bson.UnmarshalExtJSON([]byte(text), false, &other); err != nil {
 		return view{}, badRequest("The bot document is no Extended JSON: %s", line(err.Error(), maxField))
 	}
-	return c.report(ctx, r, true, text, other)
+	return c.report(ctx, r, Question{Payload: true, Other: other}, text)
 }
 
-func (c *Console) report(ctx context.Context, r *request, payload bool, text string, other bson.Raw) (view, error) {
+func (c *Console) report(ctx context.Context, r *request, q Question, text string) (view, error) {
 	id := r.PathValue("id")
-	found, err := c.o.Answers.Call(ctx, id, payload, other)
+	found, err := c.o.Answers.Call(ctx, id, q)
 	if err != nil {
 		return view{}, err
 	}
 	if len(found) == 0 {
 		return view{}, notFound("No call has the session id, the _id or the delivery id %q.", line(id, maxField))
 	}
-	p := callPage{Report: &found[0], Path: callPath(id), Others: found[1:min(len(found), 1+maxRows)], Compared: other != nil, Document: text}
+	p := callPage{
+		Report: &found[0], Path: callPath(id), Others: found[1:min(len(found), 1+maxRows)],
+		Compared: q.Other != nil, Document: text, Looked: q.Link,
+	}
 	return view{page: "call", Title: "Call " + line(cmp.Or(p.SessionID, p.ID), 60), Data: &p}, nil
 }

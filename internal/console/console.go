@@ -28,12 +28,22 @@ import (
 // Answers say what became of calls.
 type Answers interface {
 	// Call returns the calls of a session id, an _id or a delivery id, the newest
-	// first; none when there is no such call. With payload it says what would be sent
-	// now, and with another bot document, nil without one, how that would differ.
-	Call(ctx context.Context, text string, payload bool, other bson.Raw) ([]inspect.Report, error)
+	// first; none when there is no such call.
+	Call(ctx context.Context, text string, q Question) ([]inspect.Report, error)
 	List(ctx context.Context, q inspect.Query) (inspect.List, error)
 	// Groups counts the calls of a query, the largest group first.
 	Groups(ctx context.Context, q inspect.Query, by inspect.GroupBy) ([]inspect.Group, inspect.List, error)
+	// Fills are what the keys of a bot came to in its newest calls, at most so many.
+	Fills(ctx context.Context, b *bots.Bot, most int) (inspect.BotFills, error)
+	// Try renders a call, "" for the bot's newest, with a document that is not stored.
+	Try(ctx context.Context, b *bots.Bot, document bson.Raw, call string) (*inspect.Trial, error)
+}
+
+// Question is what is asked of a call beside what stands on it.
+type Question struct {
+	Payload bool     // what would be sent now
+	Other   bson.Raw // another bot document to compare that with; nil for none
+	Link    bool     // whether the recording link opens
 }
 
 // Holds are the holds on bots and hosts.
@@ -57,6 +67,7 @@ type Plan struct {
 	Skipped  int           // that would not be pushed, whatever is asked
 	OnTheWay int           // that a watcher comes to anyway
 	Takes    time.Duration // to make all of them due
+	Nobody   bool          // no watcher is alive to push them
 }
 
 // Replays push calls again.
@@ -88,6 +99,7 @@ type Console struct {
 	o        Options
 	keys     keyring
 	failures failures
+	fills    fillCache
 	slots    chan struct{}
 	pages    *pages
 	mux      *http.ServeMux
@@ -119,8 +131,10 @@ func New(o Options) (*Console, error) {
 		"GET /calls":               c.calls,
 		"GET /calls/{id}":          c.call,
 		"POST /calls/{id}/compare": c.compare,
+		"POST /calls/{id}/link":    c.link,
 		"GET /bots":                c.bots,
 		"GET /bots/{id}":           c.bot,
+		"POST /bots/{id}/try":      c.try,
 		"GET /acts":                c.acts,
 		"GET /acts/new":            c.confirm,
 		"POST /acts":               c.act,
@@ -177,6 +191,9 @@ func (c *Console) guarded(h handler) http.HandlerFunc {
 		ctx, cancel := context.WithTimeoutCause(r.Context(), maxTime, errSlow)
 		v, err := func() (view, error) {
 			defer func() { cancel(); <-c.slots }()
+			if err := tooLarge(r); err != nil {
+				return view{}, err
+			}
 			if r.Method == http.MethodPost && !s.owns(r.PostFormValue("form")) {
 				return view{}, errForm
 			}
@@ -191,6 +208,15 @@ func (c *Console) guarded(h handler) http.HandlerFunc {
 		}
 		c.show(w, req, v)
 	}
+}
+
+// tooLarge reads the form of a request, and returns the refusal of one that is longer
+// than a form may be.
+func tooLarge(r *http.Request) error {
+	if large, ok := errors.AsType[*http.MaxBytesError](r.ParseForm()); ok {
+		return refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("What was sent is larger than %d KiB.", large.Limit>>10)}
+	}
+	return nil
 }
 
 // did is the act that a page tells of, nil when there is none of this id.

@@ -79,7 +79,7 @@ func TestCalls(t *testing.T) {
 	w := newWorld(t)
 	a := w.operator(t, nil)
 	says(t, a.page("/calls"), "12 calls by error", "rejected: HTTP 404 Not Found", "12 rejected", "sess-0000",
-		`href="/calls?reason=HTTP&#43;404&#43;Not&#43;Found&amp;since=24h&amp;status=rejected"`, "Push these again")
+		`href="/calls?group=rejected%3A&#43;HTTP&#43;404&#43;Not&#43;Found&amp;since=24h&amp;status=rejected"`, "Push these again")
 	if q := w.asked[len(w.asked)-1]; len(q.States) != 3 || time.Since(q.Since) < 23*time.Hour || time.Since(q.Since) > 25*time.Hour {
 		t.Errorf("by default it asks for %+v", q)
 	}
@@ -105,10 +105,10 @@ func TestGroupsLeadToTheirCalls(t *testing.T) {
 		by        inspect.GroupBy
 		key, want string
 	}{
-		{inspect.ByError, "rejected: HTTP 404 Not Found", "reason=HTTP+404+Not+Found&status=rejected"},
-		{inspect.ByError, "rejected: HTTP 422", "reason=422&status=rejected"},
-		{inspect.ByError, "failed: lead # of \"…\" is not known to us, see #", "reason=is+not+known+to+us%2C+see&status=failed"},
-		{inspect.ByError, "missing", "status=missing"},
+		{inspect.ByError, "rejected: HTTP 404 Not Found", "group=rejected%3A+HTTP+404+Not+Found&status=rejected"},
+		{inspect.ByError, "rejected: HTTP 422", "group=rejected%3A+HTTP+422&status=rejected"},
+		{inspect.ByError, "failed: lead # of \"…\" see ", "group=failed%3A+lead+%23+of+%22%E2%80%A6%22+see+&status=failed"},
+		{inspect.ByError, "missing", "group=missing&status=missing"},
 		{inspect.ByError, "(others)", ""},
 		{inspect.ByBot, "b 1", "bot=b+1"},
 		{inspect.ByBot, "(none)", ""},
@@ -117,6 +117,12 @@ func TestGroupsLeadToTheirCalls(t *testing.T) {
 		f := filter{By: c.by}
 		if got := strings.TrimPrefix(f.Group(inspect.Group{Key: c.key}), "/calls?"); got != c.want {
 			t.Errorf("%s %q leads to %q, want %q", c.by, c.key, got, c.want)
+		}
+		if v, _ := url.ParseQuery(c.want); v.Get("group") != "" {
+			read, err := filterOf(v)
+			if q, _ := read.query(time.Now()); err != nil || q.Group != c.key {
+				t.Errorf("%q is read as %q, %v", c.key, q.Group, err)
+			}
 		}
 	}
 }
@@ -201,12 +207,15 @@ func TestActs(t *testing.T) {
 	says(t, a.page("/calls?status=held"), "due-1")
 	release := "/acts/new?do=release&id=hold-1&back=/acts"
 	says(t, a.page(release), "Release the bot Collections Hindi: 1 call will go out", "Held since", "by Asha")
-	says(t, a.does(release), "Released the bot Collections Hindi: 1 call go", "Nothing is held")
+	says(t, a.does(release), "Released the bot Collections Hindi: 1 call will go out", "Nothing is held")
 	says(t, a.page(release), "over already")
 
 	w.mended = true
 	push := "/acts/new?do=push&status=rejected&since=24h&bot=" + salesBot
 	says(t, a.page(push), "12 calls will be pushed again", "Push 12 calls again", "over 2s", "1 call would not be pushed")
+	w.nobody = true
+	says(t, a.page(push), "No watcher with the name default is alive: nothing is pushed before one runs.")
+	w.nobody = false
 	says(t, a.does(push), "Pushing 12 calls again as the replay 20261127-100000-abcdef")
 	says(t, a.page("/calls?bot="+salesBot+"&status=ok"), "12 calls")
 	says(t, a.does("/acts/new?do=push&call=due-1&back=/calls/due-1"), "Pushing 1 call again")

@@ -83,7 +83,7 @@ func functions() template.FuncMap {
 		"current":  current,
 		"duration": plain.Duration,
 		"line":     func(text any, most int) string { return line(fmt.Sprint(text), most) },
-		"ms":       func(ms int64) string { return plain.Duration(time.Duration(ms) * time.Millisecond) },
+		"ms":       plain.Millis,
 		"number":   number,
 		"shown":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
 		"since":    func(now, t time.Time) string { return plain.Duration(max(0, now.Sub(t))) },

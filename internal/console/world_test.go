@@ -23,6 +23,7 @@ import (
 	"github.com/cxbridge/watcher/internal/inspect"
 	"github.com/cxbridge/watcher/internal/localmongo"
 	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
+	"github.com/cxbridge/watcher/internal/mapping"
 	"github.com/cxbridge/watcher/internal/replay"
 	"github.com/cxbridge/watcher/pkg/secret"
 )
@@ -42,6 +43,8 @@ type world struct {
 	mended  bool                  // what is pushed goes well
 	asked   []inspect.Query
 	notice  string // List.Partial
+	filled  int    // how often fill rates were read
+	nobody  bool   // no watcher is alive
 }
 
 const salesBot = "665f1c2e9876543210123456"
@@ -112,13 +115,16 @@ func (w *world) matches(q *inspect.Query) []inspect.Row {
 			return len(all) == 0 || slices.ContainsFunc(values, func(v string) bool { return slices.Contains(all, v) })
 		}
 		if (len(q.States) == 0 || slices.Contains(q.States, r.State)) && in(q.Bots, r.BotID, r.BotName) && in(q.Hosts, r.Host) &&
-			in(q.Sessions, r.SessionID) && strings.Contains(r.Why, q.Reason) &&
+			in(q.Sessions, r.SessionID) && strings.Contains(r.Why, q.Reason) && (q.Group == "" || keyOf(&r) == q.Group) &&
 			(q.Since.IsZero() || !r.CompletedAt.Before(q.Since)) && (q.Until.IsZero() || !r.CompletedAt.After(q.Until)) {
 			found = append(found, r)
 		}
 	}
 	return found
 }
+
+// keyOf is the error of a group.
+func keyOf(r *inspect.Row) string { return strings.TrimSuffix(string(r.State)+": "+r.Why, ": ") }
 
 type answers struct{ w *world }
 
@@ -141,7 +147,7 @@ func (a answers) Groups(ctx context.Context, q inspect.Query, by inspect.GroupBy
 	rows := a.w.matches(&q)
 	byKey := make(map[string]*inspect.Group)
 	for _, r := range rows {
-		key := map[inspect.GroupBy]string{inspect.ByError: strings.TrimSuffix(string(r.State)+": "+r.Why, ": "), inspect.ByBot: r.BotID, inspect.ByHost: r.Host}[by]
+		key := map[inspect.GroupBy]string{inspect.ByError: keyOf(&r), inspect.ByBot: r.BotID, inspect.ByHost: r.Host}[by]
 		g := byKey[key]
 		if g == nil {
 			g = &inspect.Group{Key: key, States: make(map[inspect.State]int), Oldest: r.CompletedAt, Example: r}
@@ -162,7 +168,7 @@ func (a answers) Groups(ctx context.Context, q inspect.Query, by inspect.GroupBy
 	return groups, inspect.List{Total: len(rows), Partial: a.w.notice}, nil
 }
 
-func (a answers) Call(ctx context.Context, text string, payload bool, other bson.Raw) ([]inspect.Report, error) {
+func (a answers) Call(ctx context.Context, text string, q Question) ([]inspect.Report, error) {
 	defer a.w.mu.Unlock()
 	if err := a.w.begin(ctx); err != nil {
 		return nil, err
@@ -170,13 +176,13 @@ func (a answers) Call(ctx context.Context, text string, payload bool, other bson
 	var found []inspect.Report
 	for i := range a.w.rows {
 		if r := &a.w.rows[i]; r.ID == text || r.SessionID == text {
-			found = append(found, a.w.reportOf(r, payload, other))
+			found = append(found, a.w.reportOf(r, q))
 		}
 	}
 	return found, nil
 }
 
-func (w *world) reportOf(r *inspect.Row, payload bool, other bson.Raw) inspect.Report {
+func (w *world) reportOf(r *inspect.Row, q Question) inspect.Report {
 	yes, no := true, false
 	at := r.CompletedAt.Add(2 * time.Second)
 	rep := inspect.Report{
@@ -196,17 +202,20 @@ func (w *world) reportOf(r *inspect.Row, payload bool, other bson.Raw) inspect.R
 		},
 		Checklist: []inspect.Check{
 			{Name: "analysis", OK: &yes, Text: "DISPOSITION is Interested"},
-			{Name: "recording link", Text: "not looked at"},
+			{Name: "recording", Text: "not looked at", Link: true},
 			{Name: "taken by the CRM", OK: &no, Text: "HTTP 404 Not Found"},
 		},
 	}
-	if payload {
+	if q.Link {
+		rep.Checklist[1] = inspect.Check{Name: "recording", OK: &yes, Text: "https://store.example.com/a.wav answers 206"}
+	}
+	if q.Payload {
 		now, then := "Interested", "Very interested"
 		rep.Payload = &inspect.Payload{
 			Method: "POST", URL: "https://crm.example.com/leeds", Headers: map[string]string{"Authorization": "***", "Content-Type": "application/json"},
 			Body: "{\n  \"lead\": \"L-1\",\n  \"mobile\": \"9876543210\"\n}",
 		}
-		if other != nil {
+		if q.Other != nil {
 			rep.Payload.Diff = []inspect.Difference{{Key: "disposition", Now: &now, Other: &then}, {Key: "extra", Other: &then}}
 		}
 	}
@@ -214,6 +223,35 @@ func (w *world) reportOf(r *inspect.Row, payload bool, other bson.Raw) inspect.R
 		w.report(&rep)
 	}
 	return rep
+}
+
+func (a answers) Fills(ctx context.Context, b *bots.Bot, _ int) (inspect.BotFills, error) {
+	defer a.w.mu.Unlock()
+	if err := a.w.begin(ctx); err != nil || !b.Usable() {
+		return inspect.BotFills{}, err
+	}
+	a.w.filled++
+	return inspect.BotFills{Calls: 20, Keys: []mapping.Fill{
+		{Key: "lead", Calls: 20, Filled: 18, Empty: 2, Unresolved: 2, Shortest: 3, Longest: 12, Examples: []string{"L-1", "L-2000000"}},
+		{Key: "disposition", Calls: 20, Empty: 20, Unresolved: 20},
+		{Key: "note", Calls: 20, Filled: 20, JSON: 4, Shortest: 40, Longest: 180, Examples: []string{"Wants to be called at home, on ***10, and not before nine"}},
+	}, Warnings: []bots.Warning{{Level: bots.LevelWarning, Key: "disposition", Code: bots.CodeNeverFilled, Message: "a name of it exists in none of 20 calls"}}}, nil
+}
+
+func (a answers) Try(ctx context.Context, b *bots.Bot, document bson.Raw, call string) (*inspect.Trial, error) {
+	defer a.w.mu.Unlock()
+	if err := a.w.begin(ctx); err != nil {
+		return nil, err
+	}
+	if call == "nobody" {
+		return nil, &inspect.NotFoundError{Text: call}
+	}
+	stored, now := "Interested", document.String()
+	return &inspect.Trial{
+		SessionID: "sess-0011", ID: "666", BotID: b.ID, CompletedAt: time.Now().Add(-time.Hour), Reason: "the push of the bot is switched off",
+		Payload:  &inspect.Payload{Method: "POST", URL: "https://crm.example.com/leeds", Body: now, Diff: []inspect.Difference{{Key: "disposition", Now: &stored, Other: &now}}},
+		Warnings: []bots.Warning{{Level: bots.LevelInfo, Message: "a small thing"}, {Level: bots.LevelWarning, Key: "outcome", Token: "{{analysis.DISPOSITON}}", Message: "there is no such name", Suggestion: "analysis.DISPOSITION"}},
+	}, nil
 }
 
 type holds struct{ w *world }
@@ -265,7 +303,7 @@ func (r replays) find(o *Order) []inspect.Row {
 func (r replays) Plan(ctx context.Context, o Order) (Plan, error) {
 	defer r.w.mu.Unlock()
 	err := r.w.begin(ctx)
-	return Plan{Calls: len(r.find(&o)), Skipped: 1, Takes: 2 * time.Second}, err
+	return Plan{Calls: len(r.find(&o)), Skipped: 1, Takes: 2 * time.Second, Nobody: r.w.nobody}, err
 }
 
 func (r replays) Start(ctx context.Context, o Order, who string) (string, int, error) {

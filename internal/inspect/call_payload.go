@@ -37,9 +37,14 @@ func (c *subject) render() *rendered { return c.renderFor(c.bot) }
 
 func (c *subject) renderFor(bot *bots.Bot) *rendered {
 	m := &rendered{reason: dispatch.SkipReason(c.call, bot)}
-	if m.reason != dispatch.NoReason {
-		return m
+	if m.reason == dispatch.NoReason {
+		c.make(m, bot)
 	}
+	return m
+}
+
+// make renders the request of a bot that has an address and can push.
+func (c *subject) make(m *rendered, bot *bots.Bot) {
 	env := dispatch.PrepareEnv{UserAgent: c.o.UserAgent, AnalysisSeeds: c.o.AnalysisKeys, Render: render.Options{
 		Missed: func(t *render.Token, _ render.Miss) {
 			if !slices.Contains(m.empty, t.Key) && len(m.empty) <= mostKeys {
@@ -57,10 +62,9 @@ func (c *subject) renderFor(bot *bots.Bot) *rendered {
 	if err != nil {
 		m.reason = dispatch.ReasonBadConfig
 		m.warnings = append(m.warnings, err.Error())
-		return m
+		return
 	}
 	m.parts = partsOf(m.shown, bot.Push)
-	return m
 }
 
 // payload is what is told of a payload, nil when there is none; with another bot

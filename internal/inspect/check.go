@@ -65,7 +65,9 @@ func (c *subject) checkRecording(ctx context.Context) Check {
 	case link == "":
 		return verdict(CheckRecording, nil, "the call has no recording")
 	case c.ask.Link == nil:
-		return verdict(CheckRecording, nil, "not looked at; --check-link opens %s", MaskLink(link))
+		v := verdict(CheckRecording, nil, "not looked at: %s", MaskLink(link))
+		v.Link = true
+		return v
 	}
 	status, err := c.ask.Link.Reach(ctx, link)
 	switch {

@@ -152,6 +152,7 @@ type Check struct {
 	Name string `json:"name"`
 	OK   *bool  `json:"ok"` // nil: it does not apply, or was not asked for
 	Text string `json:"text"`
+	Link bool   `json:"-"` // there is a recording link, and nobody looked at it
 }
 
 // Payload is what would be sent now, secrets hidden.
@@ -179,6 +180,7 @@ type Query struct {
 	Hosts        []string
 	Sessions     []string
 	ReplayID     string    // those that this replay made due
+	Group        string    // the key of a Group that Groups made by error
 	Reason       string    // a part of the reason or of the error, in any case, or an HTTP status
 	Since, Until time.Time // of completed_at, both included
 	Limit        int       // of rows; at most 10,000

@@ -12,6 +12,7 @@ import (
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/hold"
 	"github.com/cxbridge/watcher/pkg/resume"
+	"github.com/cxbridge/watcher/pkg/stream"
 )
 
 // The bounds of a list.
@@ -197,6 +198,20 @@ func (i *Inspector) positions(ctx context.Context) ([]resume.Record, error) {
 		return nil, err
 	}
 	return store.Records(ctx)
+}
+
+// Alive reports whether a watcher of the name is alive, or was until a moment ago, by
+// the server's clock.
+func (i *Inspector) Alive(ctx context.Context) (bool, error) {
+	records, err := i.positions(ctx)
+	if err != nil {
+		return false, err
+	}
+	now, _, err := stream.ServerTime(ctx, i.o.Resume.Database().Client())
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(records, func(r resume.Record) bool { return r.Lives(now) }), nil
 }
 
 func (i *Inspector) holds(ctx context.Context) (*hold.Set, error) {

@@ -193,6 +193,7 @@ func stateOf(status calls.Status) State {
 func (q *Query) matches(f *Found) bool {
 	return (len(q.States) == 0 || slices.Contains(q.States, f.State)) &&
 		(len(q.Hosts) == 0 || slices.Contains(q.Hosts, f.Host())) &&
+		(q.Group == "" || errorKey(f) == q.Group) &&
 		(q.Reason == "" || f.mentions(q.Reason))
 }
 

@@ -302,6 +302,12 @@ func TestGroupsByError(t *testing.T) {
 	if byKey["rejected: HTTP 401 Unauthorized"].Count != 1 || byKey[OtherGroups].Count == 0 {
 		t.Errorf("%+v", groups[:5])
 	}
+	for _, g := range groups[:8] { // a list of a group holds what the group counted
+		list, err := s.inspector().List(t.Context(), Query{Group: g.Key})
+		if want := g.Count; g.Key != OtherGroups && (list.Total != want || err != nil) {
+			t.Errorf("%q: %d calls, want %d, %v", g.Key, list.Total, want, err)
+		}
+	}
 }
 
 // endless is a selector of more calls than anybody reads.

@@ -3,12 +3,14 @@ package mapping
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/plain"
 	"github.com/cxbridge/watcher/pkg/render"
@@ -118,6 +120,37 @@ func (f *Fills) Keys() []Fill {
 		}
 	}
 	return all
+}
+
+// Warnings say which keys real calls do not fill.
+func (f *Fills) Warnings() []bots.Warning {
+	var all []bots.Warning
+	warn := func(level bots.Level, key string, code bots.Code, format string, args ...any) {
+		all = append(all, bots.Warning{Level: level, Key: key, Code: code, Message: fmt.Sprintf(format, args...)})
+	}
+	for _, k := range f.Keys() {
+		switch {
+		case k.Calls == 0:
+		case !k.FilledUntil.IsZero():
+			warn(bots.LevelWarning, k.Key, bots.CodeWentEmpty, "was filled until the result of %s, and in none since", k.FilledUntil.UTC().Format(time.RFC3339))
+		case k.Unresolved == k.Calls:
+			warn(bots.LevelWarning, k.Key, bots.CodeNeverFilled, "a name of it exists in none of %s", numbered(k.Calls))
+		case k.Filled == 0:
+			warn(bots.LevelInfo, k.Key, bots.CodeNeverFilled, "is \"\" in each of %s", numbered(k.Calls))
+		}
+	}
+	if f.Large > 0 {
+		warn(bots.LevelWarning, "post_call_push.key_mapper", bots.CodeTooLarge, "the payload of %s is larger than it may be, and is not sent", numbered(f.Large))
+	}
+	return all
+}
+
+// numbered is a number of calls.
+func numbered(n int) string {
+	if n == 1 {
+		return "1 call"
+	}
+	return strconv.Itoa(n) + " calls"
 }
 
 // at finds the value of a path, the longest key first, as keys may hold dots.

@@ -97,7 +97,7 @@ func shorten(text string) string {
 }
 
 // Duration is a length of time in at most two units: "340ms", "8.5s", "2m5s",
-// "3h12m", "2d4h". Less than a millisecond is told in microseconds.
+// "3h12m", "2d4h". What is more than nothing and less than a millisecond is "<1ms".
 func Duration(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch abs := d.Abs(); {
@@ -111,9 +111,17 @@ func Duration(d time.Duration) string {
 		return d.Round(100 * time.Millisecond).String()
 	case abs >= time.Millisecond:
 		return d.Round(time.Millisecond).String()
+	case d == 0:
+		return "0s"
 	default:
-		return d.Round(time.Microsecond).String()
+		return "<1ms"
 	}
+}
+
+// Millis is how long something took that is known in whole milliseconds: nothing
+// takes no time, so 0 is "<1ms".
+func Millis(ms int64) string {
+	return Duration(max(1, time.Duration(ms)*time.Millisecond))
 }
 
 // Span is a length of time: seconds in JSON, as Duration gives it for people.

@@ -56,7 +56,7 @@ func TestErrorKeepsBothEndsOfALongText(t *testing.T) {
 func TestDuration(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		0:                                "0s",
-		1500:                             "2µs",
+		1500:                             "<1ms",
 		340 * time.Millisecond:           "340ms",
 		8523 * time.Millisecond:          "8.5s",
 		8 * time.Second:                  "8s",
@@ -73,6 +73,14 @@ func TestDuration(t *testing.T) {
 	} {
 		if got := Duration(d); got != want {
 			t.Errorf("%v: %s, want %s", int64(d), got, want)
+		}
+	}
+}
+
+func TestMillis(t *testing.T) {
+	for ms, want := range map[int64]string{0: "<1ms", -5: "<1ms", 1: "1ms", 184: "184ms", 10_000: "10s"} {
+		if got := Millis(ms); got != want {
+			t.Errorf("%d: %s, want %s", ms, got, want)
 		}
 	}
 }

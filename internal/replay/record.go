@@ -38,6 +38,7 @@ type Record struct {
 	Sessions  []string        `bson:"sessions"     json:"session_ids,omitempty"`
 	Statuses  []inspect.State `bson:"statuses"     json:"statuses"`
 	Reason    string          `bson:"reason"       json:"reason,omitempty"`
+	Group     string          `bson:"group,omitempty" json:"group,omitempty"` // the error that they have in common
 	Rate      float64         `bson:"rate"         json:"rate"`
 	Found     int             `bson:"found"        json:"found"`   // calls to mark
 	Marked    int             `bson:"marked"       json:"marked"`  // calls that were made due
@@ -57,14 +58,14 @@ func NewRecord(ask Ask, by string, now time.Time) Record {
 	now = now.UTC().Truncate(time.Millisecond)
 	return Record{
 		ID: NewID(now), Since: ask.Since, Until: ask.Until, Bots: ask.Bots, Hosts: ask.Hosts, Sessions: ask.Sessions,
-		Statuses: ask.States, Reason: ask.Reason, Rate: ask.Rate, By: by, StartedAt: now,
+		Statuses: ask.States, Reason: ask.Reason, Group: ask.Group, Rate: ask.Rate, By: by, StartedAt: now,
 	}
 }
 
 // Ask is what was asked for.
 func (r *Record) Ask() Ask {
 	return Ask{Rate: r.Rate, Query: inspect.Query{
-		Since: r.Since, Until: r.Until, Bots: r.Bots, Hosts: r.Hosts, Sessions: r.Sessions, States: r.Statuses, Reason: r.Reason,
+		Since: r.Since, Until: r.Until, Bots: r.Bots, Hosts: r.Hosts, Sessions: r.Sessions, States: r.Statuses, Reason: r.Reason, Group: r.Group,
 	}}
 }
 
