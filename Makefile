@@ -5,13 +5,14 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 IMAGE    ?= watcher:$(VERSION)
 FUZZTIME ?= 60s
 BENCH    ?= .
+BENCH_FLAGS ?=
 CHAOS_SECONDS ?= 600
 CHAOS_SEED ?=
 ABUSE_SECONDS ?= 30
 LINT      = go tool -modfile=tools/go.mod golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fmt bench fuzz chaos abuse cover demo vectors rules dashboards manifests image ci clean
+.PHONY: help build test lint fmt bench bench-road fuzz chaos abuse cover demo vectors rules dashboards manifests image ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +32,13 @@ fmt: ## format all Go files
 
 bench: ## benchmarks; BENCH=Payload picks some by name
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+bench-road: build ## what a call costs, beside two roads by hand; BENCH_FLAGS='--rate 200'
+	@go build -o bin/localmongo ./cmd/localmongo
+	@bin/localmongo --listen 127.0.0.1:0 --log-level error > bin/localmongo.out & server=$$!; \
+	  trap "kill $$server" EXIT; \
+	  until uri=$$(sed -n 's/.*connect with //p' bin/localmongo.out) && test -n "$$uri"; do sleep 0.1; done; \
+	  bin/watcher bench --mongo-uri "$$uri" --yes $(BENCH_FLAGS)
 
 chaos: ## random faults on real processes for CHAOS_SECONDS (600); CHAOS_SEED repeats a run
 	WATCHER_CHAOS_SECONDS=$(CHAOS_SECONDS) WATCHER_CHAOS_SEED=$(CHAOS_SEED) \

@@ -28,7 +28,13 @@ import (
 // version is set by the linker: -ldflags "-X main.version=1.2.3".
 var version = "dev"
 
-// show is the command line.
+// commands is the command line.
+type commands struct {
+	Show  show     `cmd:"" default:"withargs" help:"Show the whole road: calls that arrive, CRMs, and what became of each call. The default."`
+	Bench benchCmd `cmd:"" help:"Measure the watcher beside two roads by hand, on a MongoDB of its own."`
+}
+
+// show plays calls.
 type show struct {
 	Calls    int        `default:"25" placeholder:"N" help:"How many calls arrive."`
 	Rate     float64    `default:"8" placeholder:"R" help:"How many calls arrive in a second."`
@@ -48,7 +54,7 @@ func main() { os.Exit(cli.Main("demo", run)) }
 
 // run is the program without the process around it.
 func run(ctx context.Context, args []string, env cli.Env, std cli.Streams) error {
-	return cli.Run(ctx, "demo", &show{}, args, env, std,
+	return cli.Run(ctx, "demo", &commands{}, args, env, std,
 		kong.Description("Shows the whole road on this machine, with calls, a CRM and a MongoDB of its own. Its exit status is 0 when every call ended as it should."))
 }
 

@@ -191,11 +191,21 @@ func TestTheComposeFileNamesFlagsOfTheDemo(t *testing.T) {
 	for _, m := range regexp.MustCompile(`(?m)^      - (--[a-z].*)$`).FindAllStringSubmatch(string(text), -1) {
 		args = append(args, m[1])
 	}
-	parser, err := kong.New(&show{}, config.Options())
+	parser, err := kong.New(&commands{}, config.Options())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := parser.Parse(args); err != nil || len(args) < 5 {
 		t.Errorf("%q: %v", args, err)
+	}
+}
+
+func TestDemoBench(t *testing.T) {
+	stdout, stderr, code := invoke(t, "bench", "--calls", "20", "--size", "4000")
+	if code != 0 || !strings.Contains(stdout, "outcomes/write") {
+		t.Errorf("exit %d, %s\n%s", code, stderr, stdout)
+	}
+	if _, stderr, code := invoke(t, "bench", "--calls", "1"); code != cli.ExitUsage || !strings.Contains(stderr, "--calls") {
+		t.Errorf("exit %d, %s", code, stderr)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/cxbridge/watcher/internal/admin"
 	"github.com/cxbridge/watcher/internal/bots"
@@ -48,6 +49,8 @@ type Deps struct {
 	Owner string
 	// Frozen and Stale are those of follow.Options; 0 is their default.
 	Frozen, Stale time.Duration
+	// Client may add to the options of the client of MongoDB; nil adds nothing.
+	Client func(*options.ClientOptions)
 }
 
 // App is one watcher. Two of them run side by side in one process.
@@ -97,7 +100,7 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	a.registry.MustRegister(buildInfo(deps.Version))
-	if a.client, err = connect(cfg); err != nil {
+	if a.client, err = connect(cfg, deps); err != nil {
 		return nil, err
 	}
 	a.defers(a.disconnect)
@@ -274,8 +277,12 @@ const (
 	selectionTimeout  = 5 * time.Second // until a server that is away is an error, to be tried again
 )
 
-func connect(cfg config.Config) (*mongo.Client, error) {
-	client, err := mongo.Connect(config.ClientOptions(cfg.MongoURI, selectionTimeout))
+func connect(cfg config.Config, deps Deps) (*mongo.Client, error) {
+	o := config.ClientOptions(cfg.MongoURI, selectionTimeout)
+	if deps.Client != nil {
+		deps.Client(o)
+	}
+	client, err := mongo.Connect(o)
 	if err != nil {
 		return nil, fmt.Errorf("connect to MongoDB: %w", config.RedactURI(err, cfg.MongoURI))
 	}

@@ -24,7 +24,7 @@ func (b *Bot) Lint(vars *calls.Variables, seeds []string) []Warning {
 	seen := make(map[[2]string]bool)
 	for t := range b.Push.Mapper.Tokens() {
 		id := [2]string{t.Key, t.Text}
-		if seen[id] || len(t.Candidates) == 0 {
+		if _, resolvable := t.First(); seen[id] || !resolvable {
 			continue
 		}
 		seen[id] = true
@@ -77,7 +77,7 @@ func (l *linter) add(level Level, t *render.Token, code Code, message, suggestio
 
 // exact is a name with one of the six namespaces.
 func (l *linter) exact(t *render.Token) {
-	name := t.Candidates[0]
+	name, _ := t.First()
 	ns := name.Namespace
 	if l.has(ns, name.Field) {
 		return

@@ -36,8 +36,9 @@ func (m *mapperCompiler) checkSyntax(text, rest, path string) {
 
 // checkToken tells of a token in the syntax of another tool, which is only a name here.
 func (c *compiler) checkToken(t *render.Token) {
+	_, resolvable := t.First()
 	switch name, _, filtered := strings.Cut(t.Name, "|"); {
-	case len(t.Candidates) == 0:
+	case !resolvable:
 		c.token(LevelWarning, t.Key, t.Text, CodeEmptyName, "the name is empty, so this is always \"\"", "")
 	case strings.IndexByte("#/^&>!", t.Name[0]) >= 0 || t.Name == "else":
 		c.token(LevelWarning, t.Key, t.Text, CodeOtherSyntax, "there are no conditions and loops; this is looked up as a name", "")

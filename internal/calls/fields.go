@@ -28,7 +28,7 @@ func Fields(mappers ...*render.Mapper) []string {
 	p.addAll(decisionFields)
 	for _, m := range mappers {
 		for token := range m.Tokens() {
-			for _, name := range token.Candidates {
+			for name := range token.Candidates {
 				p.addName(name)
 			}
 		}
@@ -40,8 +40,10 @@ func Fields(mappers ...*render.Mapper) []string {
 // that a link is made only then.
 func NeedsRecording(m *render.Mapper) bool {
 	for token := range m.Tokens() {
-		if slices.Contains(token.Candidates, render.Name{Namespace: NamespaceResult, Field: "recording_url"}) {
-			return true
+		for name := range token.Candidates {
+			if name == (render.Name{Namespace: NamespaceResult, Field: "recording_url"}) {
+				return true
+			}
 		}
 	}
 	return false
@@ -51,7 +53,7 @@ func NeedsRecording(m *render.Mapper) bool {
 // that the roles of the transcript are read only then.
 func NeedsAuto(m *render.Mapper) bool {
 	for token := range m.Tokens() {
-		for _, name := range token.Candidates {
+		for name := range token.Candidates {
 			if name.Namespace == NamespaceAnalysis && slices.Contains(AutoFields, name.Field) {
 				return true
 			}

@@ -115,7 +115,7 @@ func looksLikeJSON(text []byte) bool {
 // appendPercent appends s percent-encoded for a query: all but the unreserved
 // characters of RFC 3986. A blank is %20, which every decoder understands.
 // Bytes that are not UTF-8 become U+FFFD.
-func appendPercent(dst, s []byte) []byte {
+func appendPercent[S ~string | ~[]byte](dst []byte, s S) []byte {
 	for i := 0; i < len(s); i++ {
 		c := s[i]
 		switch {
@@ -123,13 +123,13 @@ func appendPercent(dst, s []byte) []byte {
 			dst = append(dst, c)
 			continue
 		case c >= utf8.RuneSelf:
-			r, size := utf8.DecodeRune(s[i:])
+			r, size := decodeRune(s[i:])
 			if r == utf8.RuneError && size == 1 {
 				dst = append(dst, "%EF%BF%BD"...)
 				continue
 			}
-			for _, b := range s[i : i+size] {
-				dst = appendPercentByte(dst, b)
+			for j := i; j < i+size; j++ {
+				dst = appendPercentByte(dst, s[j])
 			}
 			i += size - 1
 			continue

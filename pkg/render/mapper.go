@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"iter"
 	"math"
+	"slices"
 	"strconv"
 )
 
@@ -50,29 +51,29 @@ func Array(items ...Node) Node { return Node{kind: kindArray, items: items} }
 // for use from many goroutines.
 type Mapper struct {
 	namespaces Namespaces
-	fields     []field
-	tokens     []*Token
+	fields     object
 }
 
-type field struct {
-	json  []byte // the key as JSON, with the colon
-	query []byte // the key percent-encoded, with the equals sign
-	value node
-}
-
-// node is a compiled value. Exactly one of the four is in use.
-type node struct {
-	constant *constant
-	parts    []part  // a template with at least one token
-	fields   []field // an object, when isObject
-	items    []node
-	isObject bool
-}
+// node is a compiled value: a *constant, template, object or array. A deployment
+// holds a node for each key of each bot, so they are small, and what is cheap to
+// make from them while rendering is not kept.
+type node any
 
 // constant is a value without tokens, encoded once.
 type constant struct {
 	json []byte
 	text []byte // what a query parameter says
+}
+
+type (
+	template []part // with at least one token
+	object   []field
+	array    []node
+)
+
+type field struct {
+	key   string
+	value node
 }
 
 // Compile parses every template once, for variables of these namespaces. A key that comes twice keeps its first
@@ -84,7 +85,7 @@ func Compile(namespaces Namespaces, fields []Field) *Mapper {
 	return m
 }
 
-func (m *Mapper) compileFields(fields []Field, path string) []field {
+func (m *Mapper) compileFields(fields []Field, path string) object {
 	place := make(map[string]int, len(fields))
 	last := make([]Field, 0, len(fields))
 	for _, f := range fields {
@@ -95,13 +96,9 @@ func (m *Mapper) compileFields(fields []Field, path string) []field {
 		place[f.Key] = len(last)
 		last = append(last, f)
 	}
-	compiled := make([]field, len(last))
+	compiled := make(object, len(last))
 	for i, f := range last {
-		compiled[i] = field{
-			json:  append(AppendString(nil, f.Key), ':'),
-			query: append(appendPercent(nil, []byte(f.Key)), '='),
-			value: m.compile(f.Value, join(path, f.Key)),
-		}
+		compiled[i] = field{key: f.Key, value: m.compile(f.Value, join(path, f.Key))}
 	}
 	return compiled
 }
@@ -109,29 +106,22 @@ func (m *Mapper) compileFields(fields []Field, path string) []field {
 func (m *Mapper) compile(n Node, path string) node {
 	switch n.kind {
 	case kindObject:
-		return node{isObject: true, fields: m.compileFields(n.fields, path)}
+		return m.compileFields(n.fields, path)
 	case kindArray:
-		items := make([]node, len(n.items))
+		items := make(array, len(n.items))
 		for i, item := range n.items {
 			items[i] = m.compile(item, join(path, strconv.Itoa(i)))
 		}
-		return node{items: items}
+		return items
 	case kindLiteral:
-		return node{constant: newLiteral(n.raw)}
-	default:
-		parts := m.namespaces.parse(n.text, path)
-		constantText := true
-		for _, p := range parts {
-			if p.token != nil {
-				m.tokens = append(m.tokens, p.token)
-				constantText = false
-			}
-		}
-		if constantText {
-			return node{constant: newConstant(n.text)}
-		}
-		return node{parts: parts}
+		return newLiteral(n.raw)
+	case kindText:
 	}
+	parts := m.namespaces.parse(n.text, path)
+	if !slices.ContainsFunc(parts, func(p part) bool { return p.token != nil }) {
+		return newConstant(n.text)
+	}
+	return template(slices.Clip(parts))
 }
 
 func join(path, key string) string {
@@ -163,13 +153,32 @@ func newLiteral(raw []byte) *constant {
 
 // Tokens lists every token of the mapper in its order. They must not be changed.
 func (m *Mapper) Tokens() iter.Seq[*Token] {
-	return func(yield func(*Token) bool) {
-		for _, t := range m.tokens {
-			if !yield(t) {
-				return
+	return func(yield func(*Token) bool) { eachToken(m.fields, yield) }
+}
+
+// eachToken yields the tokens of a value; false when yield has had enough.
+func eachToken(n node, yield func(*Token) bool) bool {
+	switch n := n.(type) {
+	case template:
+		for i := range n {
+			if n[i].token != nil && !yield(n[i].token) {
+				return false
+			}
+		}
+	case object:
+		for i := range n {
+			if !eachToken(n[i].value, yield) {
+				return false
+			}
+		}
+	case array:
+		for i := range n {
+			if !eachToken(n[i], yield) {
+				return false
 			}
 		}
 	}
+	return true
 }
 
 // Len is the number of keys of the payload.
@@ -193,9 +202,9 @@ func (m *Mapper) AppendQuery(dst []byte, vars Variables, opts Options) ([]byte, 
 		if i > 0 {
 			out = append(out, '&')
 		}
-		out = append(out, m.fields[i].query...)
+		out = append(appendPercent(out, m.fields[i].key), '=')
 		start := len(out)
-		if out = r.queryText(out, &m.fields[i].value); r.full(out) {
+		if out = r.queryText(out, m.fields[i].value); r.full(out) {
 			break
 		}
 		out = replaceTail(out, start, appendPercent(out, out[start:]))
@@ -230,7 +239,7 @@ func (r *rendering) end(began, out []byte) ([]byte, error) {
 	return out, nil
 }
 
-func (r *rendering) object(dst []byte, fields []field) []byte {
+func (r *rendering) object(dst []byte, fields object) []byte {
 	dst = append(dst, '{')
 	for i := range fields {
 		if r.full(dst) {
@@ -239,57 +248,66 @@ func (r *rendering) object(dst []byte, fields []field) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = append(dst, fields[i].json...)
-		dst = r.json(dst, &fields[i].value)
+		dst = append(AppendString(dst, fields[i].key), ':')
+		dst = r.json(dst, fields[i].value)
 	}
 	return append(dst, '}')
 }
 
-func (r *rendering) json(dst []byte, n *node) []byte {
-	switch {
-	case n.constant != nil:
-		return append(dst, n.constant.json...)
-	case n.parts != nil:
+func (r *rendering) json(dst []byte, n node) []byte {
+	switch n := n.(type) {
+	case *constant:
+		return append(dst, n.json...)
+	case template:
 		start := len(dst)
-		dst, isJSON := r.text(append(dst, '"'), n.parts)
+		dst, isJSON := r.text(append(dst, '"'), n)
 		if r.full(dst) {
 			return dst
 		}
 		if r.opts.NotJSON != nil && !isJSON {
-			r.checkJSON(dst[start+1:], n.parts)
+			r.checkJSON(dst[start+1:], n)
 		}
 		return finishJSON(dst, start, isJSON)
-	case n.isObject:
-		return r.object(dst, n.fields)
+	case object:
+		return r.object(dst, n)
+	case array:
+		return r.array(dst, n)
 	}
+	return dst
+}
+
+func (r *rendering) array(dst []byte, items array) []byte {
 	dst = append(dst, '[')
-	for i := range n.items {
+	for i := range items {
 		if r.full(dst) {
 			return dst
 		}
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = r.json(dst, &n.items[i])
+		dst = r.json(dst, items[i])
 	}
 	return append(dst, ']')
 }
 
 // queryText appends what a query parameter says, not yet percent-encoded.
-func (r *rendering) queryText(dst []byte, n *node) []byte {
-	switch {
-	case n.constant != nil:
-		return append(dst, n.constant.text...)
-	case n.parts == nil:
+func (r *rendering) queryText(dst []byte, n node) []byte {
+	var parts template
+	switch n := n.(type) {
+	case *constant:
+		return append(dst, n.text...)
+	case template:
+		parts = n
+	default:
 		return r.json(dst, n)
 	}
 	start := len(dst)
-	dst, isJSON := r.text(dst, n.parts)
+	dst, isJSON := r.text(dst, parts)
 	if isJSON || r.full(dst) || !looksLikeJSON(dst[start:]) {
 		return dst
 	}
 	if r.opts.NotJSON != nil {
-		r.checkJSON(dst[start:], n.parts)
+		r.checkJSON(dst[start:], parts)
 	}
 	compacted, ok := appendCompact(dst, dst[start:])
 	if !ok {
@@ -300,7 +318,7 @@ func (r *rendering) queryText(dst []byte, n *node) []byte {
 
 // text appends the text of a template. What a variable gave is never looked at
 // for tokens. isJSON says that the whole of it is one compact JSON value.
-func (r *rendering) text(dst []byte, parts []part) (_ []byte, isJSON bool) {
+func (r *rendering) text(dst []byte, parts template) (_ []byte, isJSON bool) {
 	for i := range parts {
 		if r.full(dst) {
 			return dst, false
@@ -317,7 +335,7 @@ func (r *rendering) text(dst []byte, parts []part) (_ []byte, isJSON bool) {
 }
 
 // checkJSON reports a text that was meant to be JSON, it seems, and is not.
-func (r *rendering) checkJSON(text []byte, parts []part) {
+func (r *rendering) checkJSON(text []byte, parts template) {
 	if !looksLikeJSON(text) {
 		return
 	}
@@ -334,7 +352,7 @@ func (r *rendering) checkJSON(text []byte, parts []part) {
 
 func (r *rendering) token(dst []byte, t *Token) ([]byte, Found) {
 	start := len(dst)
-	for _, c := range t.Candidates {
+	for c := range t.Candidates {
 		var found Found
 		if dst, found = r.vars.AppendText(dst, c); found == Absent {
 			continue

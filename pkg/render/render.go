@@ -23,7 +23,7 @@ type Namespaces struct {
 	Fallback []string
 }
 
-func (n Namespaces) has(name string) bool { return slices.Contains(n.Names, name) }
+func (n *Namespaces) has(name string) bool { return slices.Contains(n.Names, name) }
 
 // Name is the full name of a variable. Field is never empty in a name made by
 // this package; it may hold dots, which are a path or part of a stored key.

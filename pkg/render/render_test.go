@@ -115,7 +115,7 @@ func TestCandidates(t *testing.T) {
 			if token.Exact != c.exact || token.Key != "n" || token.Text != c.token {
 				t.Errorf("%s: got %+v", c.token, token)
 			}
-			for _, n := range token.Candidates {
+			for n := range token.Candidates {
 				names = append(names, n.String())
 			}
 		}

@@ -31,7 +31,7 @@ func Collect(all []Named) (*Redactor, []Text) {
 		}
 		known[n] = true
 	}
-	r.Add(byValue...)
+	r.pending = byValue
 	return r, byValue
 }
 

@@ -32,6 +32,11 @@ type Redactor struct {
 	longest int                 // length of the longest form there was
 	refs    map[Text]int
 	named   []Named // what is replaced in its place alone
+
+	// pending are values whose forms are made when the first text comes: they are ten
+	// times the size of the values, and most of many redactors never see a text.
+	pending []Text
+	begin   sync.Once
 }
 
 // form is one way to write some secret; several secrets may share one.
@@ -50,6 +55,19 @@ func NewRedactor(values ...Text) *Redactor {
 // Add makes values known. Those shorter than MinLength are left out. A value
 // added twice has to be removed twice.
 func (r *Redactor) Add(values ...Text) {
+	r.addPending()
+	r.add(values)
+}
+
+// addPending makes the values known that were left for later.
+func (r *Redactor) addPending() {
+	r.begin.Do(func() {
+		r.add(r.pending)
+		r.pending = nil
+	})
+}
+
+func (r *Redactor) add(values []Text) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, v := range values {
@@ -71,6 +89,7 @@ func (r *Redactor) Add(values ...Text) {
 
 // Remove forgets values that were added. Unknown ones are no error.
 func (r *Redactor) Remove(values ...Text) {
+	r.addPending()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, v := range values {
@@ -121,6 +140,7 @@ func (r *Redactor) redact(text string, cut bool) string {
 	if r == nil || text == "" {
 		return text
 	}
+	r.addPending()
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if len(r.keys) == 0 && len(r.named) == 0 {

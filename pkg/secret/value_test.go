@@ -34,6 +34,7 @@ func TestCollect(t *testing.T) {
 	if len(got) != MaxValues || got[0] != "secret-0" || got[1] != "secret-1" || got[MaxValues-1] != Text(fmt.Sprint("secret-", MaxValues-1)) {
 		t.Errorf("%d values: %q", len(got), reveal(got))
 	}
+	_ = r.Redact("text") // values are made ready by the first text
 	if len(r.named) != MaxValues || len(r.refs) != MaxValues {
 		t.Errorf("%d by their places, %d by value", len(r.named), len(r.refs))
 	}
