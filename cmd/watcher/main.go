@@ -33,6 +33,7 @@ type commands struct {
 	Preview previewCmd `cmd:"" help:"Print what would be sent for a call, without sending it."`
 	Lint    lintCmd    `cmd:"" help:"Check the configuration of bots."`
 	Test    testCmd    `cmd:"" help:"Check what bots make of calls against files of tests."`
+	Bots    botsCmd    `cmd:"" help:"Write the configuration of bots into files, and back."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 	Help    helpCmd    `cmd:"" help:"Show what a command does, and its flags."`
 

@@ -47,6 +47,7 @@ func TestTheRoleIsTheLeast(t *testing.T) {
 	for _, args := range [][]string{
 		{"check"},
 		{"lint"},
+		{"bots", "export", "--dir", t.TempDir()},
 		{"preview", "--session-id", "s-1"},
 		{"resume", "show"},
 		{"resume", "reset", "--to", "1h", "--yes"},
