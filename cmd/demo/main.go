@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -36,10 +37,11 @@ type commands struct {
 
 // show plays calls.
 type show struct {
-	Calls    int        `default:"25" placeholder:"N" help:"How many calls arrive."`
+	Bots     string     `placeholder:"FILE|DIR" help:"Your own bots, as MongoDB Extended JSON or as watcher bots export writes them. They push to the demo's CRM, which takes everything, never to yours."`
+	Calls    string     `default:"25" placeholder:"N|FILE" help:"How many calls arrive; with --bots a file of your own calls, which arrive with new ids."`
 	Rate     float64    `default:"8" placeholder:"R" help:"How many calls arrive in a second."`
 	Seed     uint64     `default:"1" placeholder:"S" help:"The same seed gives the same calls."`
-	Keep     bool       `help:"Go on until interrupted, for looking at the metrics."`
+	Keep     bool       `help:"Go on until interrupted, for looking at the status page; your own calls come over and over."`
 	Listen   string     `default:"127.0.0.1:0" placeholder:"ADDR" help:"Address of the status page, /metrics, /livez and /readyz; port 0 takes a free one."`
 	LogLevel slog.Level `default:"error" placeholder:"LEVEL" help:"What the watcher logs to standard error: debug, info, warn or error."`
 	CRM      string     `name:"crm-listen" default:"127.0.0.1:0" placeholder:"ADDR" help:"Address of the CRMs."`
@@ -66,10 +68,16 @@ var (
 
 // Run plays the demo. It fails when a call ended as it should not.
 func (s *show) Run(ctx context.Context, std cli.Streams) error {
-	cfg, script := s.config(), demo.Options{Calls: s.Calls, Rate: s.Rate, Seed: s.Seed, Keep: s.Keep, CRMAddr: s.CRM}
+	cfg, script := s.config(), demo.Options{Calls: s.count(), Rate: s.Rate, Seed: s.Seed, Keep: s.Keep, CRMAddr: s.CRM}
 	script.Out, script.Color = std.Out, cli.WantsColor(std.Out)
+	if s.MongoURI.IsSet() && s.Bots != "" {
+		return cli.Usage(config.Fault{Setting: "bots", Reason: "and --mongo-uri exclude each other"})
+	}
 	if s.MongoURI.IsSet() {
 		return s.beside(ctx, script)
+	}
+	if s.Bots != "" {
+		script.Calls = 1 // the file says how many
 	}
 	if err := errors.Join(script.Validate(), cfg.Check()); err != nil {
 		return cli.Usage(err)
@@ -97,7 +105,7 @@ func (s *show) Run(ctx context.Context, std cli.Streams) error {
 	defer func() { _ = client.Disconnect(below) }()
 
 	script.DB, script.MongoURI = client.Database(cfg.Database), server.URI()
-	play, err := demo.New(script)
+	play, err := s.play(script)
 	if err != nil {
 		return err
 	}
@@ -116,16 +124,54 @@ func (s *show) Run(ctx context.Context, std cli.Streams) error {
 		return err
 	}
 
-	sum, err := play.Run(running, "http://"+watcher.Addr()+"/metrics")
+	ok, err := play.Run(running, "http://"+watcher.Addr())
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return errInterrupted
 	case running.Err() != nil && ctx.Err() == nil:
 		return fmt.Errorf("a part of the demo ended: %w", context.Cause(running))
-	case err == nil && !sum.OK():
+	case err == nil && !ok:
 		return cli.ErrSilent // the demo has printed what is wrong
 	}
 	return err
+}
+
+// play is a demo of one kind or the other.
+type play interface {
+	Prepare(ctx context.Context) error
+	Run(ctx context.Context, page string) (ok bool, err error)
+	Close() error
+}
+
+// play makes the demo that the flags ask for.
+func (s *show) play(script demo.Options) (play, error) {
+	if s.Bots == "" {
+		d, err := demo.New(script)
+		return scripted{d}, err
+	}
+	d, err := demo.NewOwn(script, s.Bots, s.Calls)
+	if err != nil {
+		return nil, cli.Usage(err)
+	}
+	return d, nil
+}
+
+// scripted is the demo's own script.
+type scripted struct{ *demo.Demo }
+
+// Run implements play.
+func (s scripted) Run(ctx context.Context, page string) (bool, error) {
+	sum, err := s.Demo.Run(ctx, page+"/metrics")
+	return sum.OK(), err
+}
+
+// count is --calls as a number; 0, which is refused, when it is none.
+func (s *show) count() int {
+	n, err := strconv.Atoi(s.Calls)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // beside plays the demo on a MongoDB that others run, as they run the watcher.

@@ -10,7 +10,6 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/cxbridge/watcher/internal/app"
-	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
@@ -56,6 +55,16 @@ func (c *callCmd) Run(ctx context.Context, std cli.Streams) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errCommandTimeout)
+	defer cancel()
+	db, closeDB, err := openDatabase(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer closeDB()
+	if err := useRunning(ctx, db, cfg, std.Err); err != nil {
+		return err
+	}
 	if c.CheckLink {
 		client, err := push.NewClient(push.Options{
 			Allow: cfg.AllowNetworks, Deny: cfg.DenyNetworks, CAFile: c.CAFile, ProxyFromEnvironment: c.ProxyFromEnvironment,
@@ -67,13 +76,6 @@ func (c *callCmd) Run(ctx context.Context, std cli.Streams) error {
 		defer client.Close()
 		ask.Link = client
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errCommandTimeout)
-	defer cancel()
-	db, closeDB, err := openDatabase(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	defer closeDB()
 	inspector, err := callInspector(db, cfg)
 	if err != nil {
 		return err
@@ -121,11 +123,7 @@ func (c *callCmd) check(stdin io.Reader) (*config.Config, inspect.Ask, error) {
 
 // callInspector answers questions with the settings of this deployment.
 func callInspector(db *mongo.Database, c *config.Config) (*inspect.Inspector, error) {
-	format, err := calls.ParseTimeFormat(c.TimeFormat)
-	if err != nil {
-		return nil, fmt.Errorf("time format: %w", err)
-	}
-	guard, err := c.Guard()
+	compile, err := compileOptions(c)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +131,7 @@ func callInspector(db *mongo.Database, c *config.Config) (*inspect.Inspector, er
 		Calls: db.Collection(c.CallsCollection), Bots: db.Collection(c.BotsCollection), Settings: db.Collection(c.SettingsCollection),
 		Resume: db.Collection(c.ResumeCollection), Skips: db.Collection(c.SkipCollection), Name: c.Name,
 		Holds:    hold.NewRecords(db.Collection(c.ResumeCollection), c.Name).Set,
-		Compile:  bots.Options{TimeFormat: format, Guard: guard},
+		Compile:  compile,
 		Schedule: c.Schedule(), AnalysisKeys: c.AnalysisKeys, Recording: app.RecordingOptions(*c), UserAgent: "watcher/" + version,
 	}), nil
 }

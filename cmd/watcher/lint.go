@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
+
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/cli"
@@ -28,6 +30,7 @@ type lintCmd struct {
 	TimeFormat  string   `group:"render" placeholder:"FORMAT" help:"Format of times where the bot names none."`
 	AnalysisKey []string `group:"render" placeholder:"NAME" help:"One more analysis.* key that exists; repeatable."`
 	config.Mongo
+	config.Position
 	config.Network
 }
 
@@ -42,19 +45,13 @@ func (l *lintCmd) Run(ctx context.Context, std cli.Streams) error {
 	if err != nil {
 		return err
 	}
-	guard, err := l.Guard()
-	if err != nil {
-		return err
-	}
-	format, _ := calls.ParseTimeFormat(c.TimeFormat) // checked with the flags
-	compile := bots.Options{TimeFormat: format, Guard: guard}
-	all, err := l.bots(ctx, &c, compile, std.In)
+	all, err := l.bots(ctx, &c, std)
 	if err != nil {
 		return err
 	}
 	results := make([]lintResult, len(all))
 	for i := range all {
-		results[i] = lint(&all[i], l.AnalysisKey, l.levels())
+		results[i] = lint(&all[i], c.AnalysisKeys, l.levels())
 	}
 	switch l.Output {
 	case "json":
@@ -76,7 +73,7 @@ func (l *lintCmd) Run(ctx context.Context, std cli.Streams) error {
 func (l *lintCmd) config() (config.Config, error) {
 	c := config.Default()
 	var bad faults
-	c.Mongo, c.TimeFormat = l.Mongo, l.TimeFormat
+	c.Mongo, c.Position, c.Network, c.TimeFormat, c.AnalysisKeys = l.Mongo, l.Position, l.Network, l.TimeFormat, l.AnalysisKey
 	if len(l.Bot) > 0 && l.Calls == 0 {
 		c.MongoURI = unusedURI
 	}
@@ -110,8 +107,8 @@ type lintBot struct {
 
 // bots reads the bots that the flags name, and with --calls what their newest calls
 // come to.
-func (l *lintCmd) bots(ctx context.Context, c *config.Config, compile bots.Options, stdin io.Reader) ([]lintBot, error) {
-	var all []lintBot
+func (l *lintCmd) bots(ctx context.Context, c *config.Config, std cli.Streams) ([]lintBot, error) {
+	var files []lintFile
 	var named []string // of the database
 	var bad []error
 	for _, text := range l.Bot {
@@ -119,25 +116,43 @@ func (l *lintCmd) bots(ctx context.Context, c *config.Config, compile bots.Optio
 			named = append(named, text)
 			continue
 		}
-		docs, err := readDocuments(text, stdin)
+		docs, err := readDocuments(text, std.In)
 		if err != nil {
 			bad = append(bad, config.Fault{Setting: "bot", Reason: err.Error()})
 		}
 		for _, doc := range docs {
-			all = append(all, lintBot{Bot: bots.Compile(doc, compile), file: text})
+			files = append(files, lintFile{doc, text})
 		}
 	}
 	if err := errors.Join(bad...); err != nil {
 		return nil, cli.Usage(err)
 	}
 	if len(l.Bot) > 0 && l.Calls == 0 {
-		return all, nil
+		return compileFiles(files, c)
 	}
-	return l.stored(ctx, c, compile, all, named)
+	return l.stored(ctx, c, files, named, std.Err)
+}
+
+// lintFile is a bot that stands in a file.
+type lintFile struct {
+	doc  bson.Raw
+	file string
+}
+
+func compileFiles(files []lintFile, c *config.Config) ([]lintBot, error) {
+	compile, err := compileOptions(c)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]lintBot, len(files))
+	for i, f := range files {
+		all[i] = lintBot{Bot: bots.Compile(f.doc, compile), file: f.file}
+	}
+	return all, nil
 }
 
 // stored adds the bots of the database, and reads calls for --calls.
-func (l *lintCmd) stored(ctx context.Context, c *config.Config, compile bots.Options, all []lintBot, named []string) ([]lintBot, error) {
+func (l *lintCmd) stored(ctx context.Context, c *config.Config, files []lintFile, named []string, notes io.Writer) ([]lintBot, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, commandTimeout, errCommandTimeout)
 	defer cancel()
 	db, closeDB, err := openDatabase(ctx, c)
@@ -145,6 +160,17 @@ func (l *lintCmd) stored(ctx context.Context, c *config.Config, compile bots.Opt
 		return nil, err
 	}
 	defer closeDB()
+	if err := useRunning(ctx, db, c, notes); err != nil {
+		return nil, err
+	}
+	compile, err := compileOptions(c)
+	if err != nil {
+		return nil, err
+	}
+	all, err := compileFiles(files, c)
+	if err != nil {
+		return nil, err
+	}
 	if len(all) == 0 || len(named) > 0 {
 		stored, err := bots.ReadAll(ctx, db.Collection(c.BotsCollection), compile)
 		if err != nil {
@@ -171,7 +197,7 @@ func (l *lintCmd) stored(ctx context.Context, c *config.Config, compile bots.Opt
 		if l.Calls == 0 {
 			break
 		}
-		if all[i].fills, err = inspect.FillsOf(ctx, store, all[i].Bot, l.Calls, l.AnalysisKey); err != nil {
+		if all[i].fills, err = inspect.FillsOf(ctx, store, all[i].Bot, l.Calls, c.AnalysisKeys); err != nil {
 			return nil, err
 		}
 	}

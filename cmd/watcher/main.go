@@ -34,6 +34,7 @@ type commands struct {
 	Lint    lintCmd    `cmd:"" help:"Check the configuration of bots."`
 	Test    testCmd    `cmd:"" help:"Check what bots make of calls against files of tests."`
 	Bench   benchCmd   `cmd:"" help:"Measure the watcher on a MongoDB, beside two roads by hand."`
+	Bots    botsCmd    `cmd:"" help:"Write the configuration of bots into files, and back."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 	Help    helpCmd    `cmd:"" help:"Show what a command does, and its flags."`
 

@@ -48,6 +48,7 @@ func TestTheRoleIsTheLeast(t *testing.T) {
 		{"check"},
 		{"check", "--create-indexes", "--yes"},
 		{"lint"},
+		{"bots", "export", "--dir", t.TempDir()},
 		{"preview", "--session-id", "s-1"},
 		{"resume", "show"},
 		{"resume", "reset", "--to", "1h", "--yes"},

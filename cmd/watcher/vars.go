@@ -27,6 +27,7 @@ type varsCmd struct {
 	All       bool   `help:"Also names that none of the calls has a value for."`
 	outputFlag
 	config.Mongo
+	config.Position
 	config.Render
 }
 
@@ -56,7 +57,7 @@ func (v *varsCmd) Run(ctx context.Context, std cli.Streams) error {
 	if v.SessionID == "" && v.Bot == "" && v.Call == "" {
 		return v.print(std.Out, calls.Catalogue(), printCatalogue)
 	}
-	found, err := v.find(ctx, &c, std.In)
+	found, err := v.find(ctx, &c, std)
 	if err != nil {
 		return err
 	}
@@ -69,7 +70,7 @@ func (v *varsCmd) Run(ctx context.Context, std cli.Streams) error {
 
 func (v *varsCmd) config() (config.Config, error) {
 	c := config.Default()
-	c.Mongo, c.Render = v.Mongo, v.Render
+	c.Mongo, c.Position, c.Render = v.Mongo, v.Position, v.Render
 	bad := v.outputFlag.check()
 	given := 0
 	for _, text := range []string{v.SessionID, v.Bot, v.Call} {
@@ -97,11 +98,11 @@ type foundCalls struct {
 	read  string
 }
 
-func (v *varsCmd) find(ctx context.Context, c *config.Config, stdin io.Reader) (*foundCalls, error) {
+func (v *varsCmd) find(ctx context.Context, c *config.Config, std cli.Streams) (*foundCalls, error) {
 	if v.Call == "" {
-		return v.stored(ctx, c)
+		return v.stored(ctx, c, std.Err)
 	}
-	docs, err := readDocuments(v.Call, stdin)
+	docs, err := readDocuments(v.Call, std.In)
 	if err != nil {
 		return nil, cli.Usage(config.Fault{Setting: "call", Reason: err.Error()})
 	}
@@ -113,7 +114,7 @@ func (v *varsCmd) find(ctx context.Context, c *config.Config, stdin io.Reader) (
 }
 
 // stored reads the calls and their bots from the database.
-func (v *varsCmd) stored(ctx context.Context, c *config.Config) (*foundCalls, error) {
+func (v *varsCmd) stored(ctx context.Context, c *config.Config, notes io.Writer) (*foundCalls, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, commandTimeout, errCommandTimeout)
 	defer cancel()
 	db, closeDB, err := openDatabase(ctx, c)
@@ -121,6 +122,9 @@ func (v *varsCmd) stored(ctx context.Context, c *config.Config) (*foundCalls, er
 		return nil, err
 	}
 	defer closeDB()
+	if err := useRunning(ctx, db, c, notes); err != nil {
+		return nil, err
+	}
 	format, _ := calls.ParseTimeFormat(c.TimeFormat) // checked with the flags
 	all, err := bots.ReadAll(ctx, db.Collection(c.BotsCollection), bots.Options{TimeFormat: format})
 	if err != nil {

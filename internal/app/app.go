@@ -345,6 +345,7 @@ func (a *App) Run(ctx context.Context) error {
 		servers.Go(func() { a.replays.run(serving) })
 	}
 	servers.Go(func() { a.ensureIndexes(serving) })
+	servers.Go(func() { a.saveSettings(serving) })
 	if a.skips != nil {
 		servers.Go(func() { _ = a.skips.Run(serving) }) // its end writes what the road left
 	}

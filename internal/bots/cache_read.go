@@ -43,6 +43,12 @@ func ReadSome(ctx context.Context, coll *mongo.Collection, ids []bson.RawValue, 
 	return found, err
 }
 
+// ReadDocuments reads what ReadAll reads of the bots of these ids, or of all for nil,
+// without compiling it. The document is valid until fn returns.
+func ReadDocuments(ctx context.Context, coll *mongo.Collection, ids []bson.RawValue, fn func(bson.Raw)) error {
+	return eachBot(ctx, coll, ids, fn)
+}
+
 // eachBot reads the bots of these ids, or all for nil. The document is valid until
 // fn returns.
 func eachBot(ctx context.Context, coll *mongo.Collection, ids []bson.RawValue, fn func(bson.Raw)) error {

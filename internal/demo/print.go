@@ -63,7 +63,7 @@ func (p *printer) opening(o Options, crm, metrics string) {
 	p.line("  mapping, pushes it to the CRM and writes the outcome back onto the call.")
 	p.line("")
 	for _, at := range []struct{ what, where string }{
-		{"MongoDB", o.MongoURI}, {"CRM", crm}, {"metrics", metrics},
+		{"MongoDB", o.MongoURI}, {"CRM", crm}, {"metrics", metrics}, {"status", strings.TrimSuffix(metrics, "/metrics")},
 	} {
 		if at.where != "" {
 			p.line("  %s %s", p.paint(dim, pad(at.what, 8)), cut(at.where, width-11))
@@ -286,4 +286,11 @@ func cut(s string, n int) string {
 	}
 	runes := []rune(s)
 	return string(runes[:n-1]) + "…"
+}
+
+// note prints a line of what is told beside the table.
+func (p *printer) note(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.line("  "+format, args...)
 }
