@@ -30,14 +30,14 @@ type previewInput struct {
 
 // documents reads what the flags name, from files or from the database. A file
 // wins over what is stored.
-func (p *previewCmd) documents(ctx context.Context, c *config.Config, stdin io.Reader) (*previewInput, error) {
+func (p *previewCmd) documents(ctx context.Context, o *previewOptions, std cli.Streams) (*previewInput, error) {
 	in := &previewInput{}
 	var bad []error
 	read := func(flag, file string, into *bson.Raw) {
 		if file == "" {
 			return
 		}
-		doc, err := readDocument(file, stdin)
+		doc, err := readDocument(file, std.In)
 		if err != nil {
 			bad = append(bad, config.Fault{Setting: flag, Reason: err.Error()})
 		}
@@ -52,18 +52,22 @@ func (p *previewCmd) documents(ctx context.Context, c *config.Config, stdin io.R
 	if p.SessionID == "" {
 		return in, nil
 	}
-	return in, p.stored(ctx, c, in)
+	return in, p.stored(ctx, o, in, std.Err)
 }
 
 // stored fills in what no file gave from the database.
-func (p *previewCmd) stored(ctx context.Context, c *config.Config, in *previewInput) (err error) {
+func (p *previewCmd) stored(ctx context.Context, o *previewOptions, in *previewInput, notes io.Writer) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, commandTimeout, errCommandTimeout)
 	defer cancel()
+	c := &o.config
 	db, closeDB, err := openDatabase(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer closeDB()
+	if err := o.useRunning(ctx, db, notes); err != nil {
+		return err
+	}
 
 	newest := options.FindOne().SetSort(bson.D{{Key: "completed_at", Value: -1}})
 	in.call, err = findOne(ctx, db.Collection(c.CallsCollection), bson.D{{Key: "session_id", Value: p.SessionID}}, newest)

@@ -8,6 +8,8 @@ import (
 	"io"
 	"time"
 
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
@@ -35,6 +37,7 @@ type previewCmd struct {
 	CAFile               string `name:"ca-file" group:"delivery" placeholder:"FILE" help:"For --send: PEM file of certificate authorities trusted besides the system's."`
 	ProxyFromEnvironment bool   `group:"delivery" help:"For --send: use the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name."`
 	config.Mongo
+	config.Position
 	config.Render
 	config.Network
 }
@@ -56,7 +59,7 @@ func (p *previewCmd) Run(ctx context.Context, std cli.Streams) error {
 	if p.Calls > 0 {
 		return p.diffStored(ctx, std, o)
 	}
-	in, err := p.documents(ctx, &o.config, std.In)
+	in, err := p.documents(ctx, o, std)
 	if err != nil {
 		return err
 	}
@@ -94,7 +97,7 @@ func (p *previewCmd) options() (*previewOptions, error) {
 	if o.guard, err = p.Guard(); err != nil {
 		bad.add("allow-network", err)
 	}
-	o.config.Mongo, o.config.Render = p.Mongo, p.Render
+	o.config.Mongo, o.config.Position, o.config.Render, o.config.Network = p.Mongo, p.Position, p.Render, p.Network
 	bad = append(bad, p.sources()...)
 	bad = append(bad, p.uses()...)
 	bad = append(bad, p.output("json").check()...)
@@ -114,6 +117,16 @@ func (p *previewCmd) options() (*previewOptions, error) {
 		bad.add("unresolved", fmt.Errorf("%q is not empty or literal", p.Unresolved))
 	}
 	return o, checked(&o.config, bad)
+}
+
+// useRunning takes what no flag says from what the running watchers use.
+func (o *previewOptions) useRunning(ctx context.Context, db *mongo.Database, notes io.Writer) error {
+	if err := useRunning(ctx, db, &o.config, notes); err != nil {
+		return err
+	}
+	var err error
+	o.guard, err = o.config.Guard()
+	return err
 }
 
 // unusedURI passes the check of a configuration that reads no database.

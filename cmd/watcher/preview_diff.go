@@ -132,6 +132,9 @@ func (p *previewCmd) diffStored(ctx context.Context, std cli.Streams, o *preview
 		return err
 	}
 	defer closeDB()
+	if err := o.useRunning(ctx, db, std.Err); err != nil {
+		return err
+	}
 	now, err := p.presentBot(ctx, db, o, other, std.In)
 	if err != nil {
 		return err

@@ -41,7 +41,7 @@ type answerOutput struct {
 // send pushes the call for real, after a question, and writes nothing to it.
 func (p *previewCmd) send(ctx context.Context, std cli.Streams, o *previewOptions, in *previewInput) error {
 	client, err := push.NewClient(push.Options{
-		Allow: p.AllowNetworks, Deny: p.DenyNetworks, CAFile: p.CAFile, ProxyFromEnvironment: p.ProxyFromEnvironment,
+		Allow: o.config.AllowNetworks, Deny: o.config.DenyNetworks, CAFile: p.CAFile, ProxyFromEnvironment: p.ProxyFromEnvironment,
 		UserAgent: "watcher/" + version,
 	})
 	if err != nil {
