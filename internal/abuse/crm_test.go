@@ -153,7 +153,8 @@ var mustBeRead = bson.D{{Key: "success", Value: bson.D{{Key: "path", Value: "ok"
 
 func flood(name string, fields bson.D, start func(s *stage) string) attack {
 	return attack{name: name, crm: true, pause: 200 * time.Millisecond, bot: func(s *stage, id string) bson.D {
-		return bodyBot(id, start(s), "key-of-the-attacker", fields...)
+		// A port may come twice: the path keeps the destinations apart.
+		return bodyBot(id, start(s)+"/"+id, "key-of-the-attacker", fields...)
 	}}
 }
 
