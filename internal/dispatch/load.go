@@ -88,8 +88,8 @@ func (d *Dispatcher) load(ctx context.Context, batch []*item, whole bool) bool {
 }
 
 // loadApart finds the call that MongoDB refuses to read, so that it does not hold
-// up the others: each is read alone, then without naming fields, and one that is
-// refused even so is given up, with a line in the log.
+// up the others: each half is read alone, and so on; one call alone then without naming
+// fields, and one that is refused even so is given up, with a line in the log.
 func (d *Dispatcher) loadApart(ctx context.Context, batch []*item, whole bool, refused error) bool {
 	if len(batch) == 1 && whole {
 		it := batch[0]
@@ -103,13 +103,15 @@ func (d *Dispatcher) loadApart(ctx context.Context, batch []*item, whole bool, r
 		d.settle(it, Decision{Action: Skip, Reason: ReasonUnreadable}, nil)
 		return true
 	}
-	for i := range batch {
-		if !d.load(ctx, batch[i:i+1], len(batch) == 1) {
-			d.releaseAll(batch[i+1:])
-			return false
-		}
+	if len(batch) == 1 {
+		return d.load(ctx, batch, true)
 	}
-	return true
+	half := len(batch) / 2
+	if !d.load(ctx, batch[:half], false) {
+		d.releaseAll(batch[half:])
+		return false
+	}
+	return d.load(ctx, batch[half:], false)
 }
 
 // loading is one find and what it brought.

@@ -144,7 +144,7 @@ func TestThousandsOfDocuments(t *testing.T) {
 		t.Helper()
 		start := time.Now()
 		fn()
-		if took := time.Since(start) / time.Duration(n/1000); took > time.Second {
+		if took := time.Since(start) / time.Duration(n/1000); took > 10*time.Second { // a machine that does ten things at once; Examined tells of a scan
 			t.Errorf("%s: %v for a thousand", what, took)
 		}
 	}
