@@ -13,6 +13,7 @@ import (
 // more than a twentieth of the time, however much waits.
 const (
 	readEvery  = 5 * time.Second
+	readLatest = 15 * time.Second // what is shown is no older
 	mostEffort = 20
 )
 
@@ -39,7 +40,7 @@ func (l *Latest) Run(ctx context.Context) error {
 	for pause := time.Duration(0); backoff.Sleep(ctx, pause) == nil; {
 		began := time.Now()
 		s, err := l.reader.Read(ctx)
-		pause = max(readEvery, mostEffort*time.Since(began))
+		pause = min(max(readEvery, mostEffort*time.Since(began)), readLatest)
 		if err != nil { // an old summary says how old it is
 			l.logger.DebugContext(ctx, "the state of the cluster cannot be read", "error", err)
 			continue
