@@ -10,10 +10,10 @@ import (
 )
 
 // The pause between two reads: at least readEvery, and so long that reading takes no
-// more than a twentieth of the time, however much waits.
+// more than a twentieth of the time, but at most readLatest.
 const (
 	readEvery  = 5 * time.Second
-	readLatest = 15 * time.Second // what is shown is no older
+	readLatest = 15 * time.Second
 	mostEffort = 20
 )
 
