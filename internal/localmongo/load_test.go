@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -128,8 +129,9 @@ func heap() uint64 {
 }
 
 // 100,000 documents in, found by _id, and 20,000 changed, each thousand in well under a
-// second. The race detector makes it some ten times slower, so the bound is that of the
-// requirement and not of the machine.
+// second of the processor: what else the machine does is not counted. The race detector
+// makes it some ten times slower, so the bound is that of the requirement and not of the
+// machine.
 func TestThousandsOfDocuments(t *testing.T) {
 	docs, updates := 100_000, 20_000
 	if testing.Short() || raceEnabled {
@@ -142,9 +144,9 @@ func TestThousandsOfDocuments(t *testing.T) {
 	}
 	perThousand := func(what string, n int, fn func()) {
 		t.Helper()
-		start := time.Now()
+		start := processorTime(t)
 		fn()
-		if took := time.Since(start) / time.Duration(n/1000); took > 10*time.Second { // a machine that does ten things at once; Examined tells of a scan
+		if took := (processorTime(t) - start) / time.Duration(n/1000); took > time.Second {
 			t.Errorf("%s: %v for a thousand", what, took)
 		}
 	}
@@ -186,6 +188,16 @@ func TestThousandsOfDocuments(t *testing.T) {
 	if n := s.Examined() - start; n > int64(3*updates) {
 		t.Errorf("%d documents were looked at for %d look-ups", n, 3*updates)
 	}
+}
+
+// processorTime is what this process has used.
+func processorTime(t *testing.T) time.Duration {
+	t.Helper()
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 // The server must end with nothing left behind, whatever its clients are doing.

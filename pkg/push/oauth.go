@@ -73,6 +73,9 @@ type account struct {
 
 	mu       sync.Mutex
 	refusals map[string]refusal // by the place that refused
+	// renewed is the place for which the token was renewed and that has not answered to
+	// it yet; "" when it has.
+	renewed string
 }
 
 // refusal is a receiver that answered 401 to a token that was just renewed.
@@ -101,17 +104,38 @@ func (c *tokenCache) account(a *Auth) *account {
 	return found
 }
 
-// mayRenew reports whether a refused token is renewed for this receiver now.
+// mayRenew reports whether a refused token is renewed for this receiver now: not
+// while it is to answer to one that was just renewed, nor soon after it refused that.
 func (a *account) mayRenew(place string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return !time.Now().Before(a.refusals[place].until)
+	return a.renewed != place && !a.pausedFor(place)
+}
+
+// refusedNew reports whether this receiver refused a token that was just renewed, not
+// long ago.
+func (a *account) refusedNew(place string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.pausedFor(place)
+}
+
+func (a *account) pausedFor(place string) bool { return time.Now().Before(a.refusals[place].until) }
+
+// renewedFor notes for which receiver the token was renewed, "" for none.
+func (a *account) renewedFor(place string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.renewed = place
 }
 
 // heard notes what a receiver said to a token that was just renewed.
 func (a *account) heard(place string, refused bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.renewed == place {
+		a.renewed = ""
+	}
 	if !refused {
 		delete(a.refusals, place)
 		return
@@ -131,7 +155,7 @@ func (c *Client) token(ctx context.Context, a *account, t *attempt) (token, *Res
 
 // renewed returns another token than the one that the receiver refused.
 func (c *Client) renewed(ctx context.Context, a *account, t *attempt, refused token) (token, bool) {
-	if !a.mayRenew(t.place()) {
+	if a.refusedNew(t.place()) {
 		return token{}, false
 	}
 	fresh, fault := c.tokenBut(ctx, a, t, refused.value)
@@ -148,6 +172,12 @@ func (c *Client) tokenBut(ctx context.Context, a *account, t *attempt, refused s
 	if a.token.valid() && a.token.value != refused {
 		return a.token, nil
 	}
+	place := ""
+	if refused != "" && a.token.value == refused {
+		if place = t.place(); !a.mayRenew(place) {
+			return a.token, nil // no other is to be had now
+		}
+	}
 	if time.Now().Before(a.faultUntil) {
 		return token{}, &a.fault
 	}
@@ -162,6 +192,7 @@ func (c *Client) tokenBut(ctx context.Context, a *account, t *attempt, refused s
 		return token{}, fault
 	}
 	a.token, a.faults, a.faultUntil = fetched, 0, time.Time{}
+	a.renewedFor(place)
 	c.log.LogAttrs(ctx, slog.LevelDebug, "got an OAuth token",
 		slog.String("client_id", t.Auth.ClientID), slog.Time("expires_at", fetched.expires))
 	return fetched, nil
