@@ -12,7 +12,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
-	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
+
+	"github.com/cxbridge/watcher/internal/records"
 )
 
 // maxActs is how many acts are kept: the newest.
@@ -33,16 +34,13 @@ type Act struct {
 	Back    string    `bson:"back"` // the page that it was done from
 }
 
-// Journal keeps acts in the collection of the saved positions. Package resume does
-// not read them: their ids are "name/act/TIME-ID".
-type Journal struct {
-	coll   *mongo.Collection
-	prefix string
-}
+// Journal keeps acts in the collection of the saved positions. Their ids are
+// "NAME/act/TIME-ID".
+type Journal struct{ shelf *records.Shelf }
 
 // NewJournal returns the journal of a name in the resume collection.
 func NewJournal(coll *mongo.Collection, name string) *Journal {
-	return &Journal{coll: coll.Clone(options.Collection().SetWriteConcern(writeconcern.Majority())), prefix: name + "/act/"}
+	return &Journal{records.New(coll, name, "act")}
 }
 
 // idTime is the first part of an id, so that ids are in the order of time.
@@ -52,11 +50,6 @@ var actID = regexp.MustCompile(`^\d{8}-\d{6}\.\d{3}-[a-z0-9]{8}$`)
 
 func newActID(now time.Time) string {
 	return now.UTC().Format(idTime) + "-" + strings.ToLower(rand.Text()[:8])
-}
-
-// all are the ids of the acts of the name; '0' is after '/'.
-func (j *Journal) all() bson.D {
-	return bson.D{{Key: "$gte", Value: j.prefix}, {Key: "$lt", Value: strings.TrimSuffix(j.prefix, "/") + "0"}}
 }
 
 // isFresh reports whether a text is the id of an act of the last hour, as forms carry it.
@@ -77,10 +70,10 @@ func (j *Journal) Begin(ctx context.Context, a Act) error {
 	if err := j.trim(ctx, maxActs-1); err != nil {
 		return err
 	}
-	_, err := j.coll.InsertOne(ctx, struct {
+	_, err := j.shelf.InsertOne(ctx, struct {
 		ID  string `bson:"_id"`
 		Act `bson:",inline"`
-	}{j.prefix + a.ID, a})
+	}{j.shelf.Key(a.ID), a})
 	if mongo.IsDuplicateKeyError(err) {
 		return errDone
 	}
@@ -95,13 +88,13 @@ func (j *Journal) trim(ctx context.Context, keep int64) error {
 	var last struct {
 		ID string `bson:"_id"`
 	}
-	err := j.coll.FindOne(ctx, bson.D{{Key: "_id", Value: j.all()}}, options.FindOne().
+	err := j.shelf.FindOne(ctx, j.shelf.All(), options.FindOne().
 		SetSort(bson.D{{Key: "_id", Value: -1}}).SetSkip(keep).SetProjection(bson.D{{Key: "_id", Value: 1}})).Decode(&last)
 	if errors.Is(err, mongo.ErrNoDocuments) {
 		return nil
 	}
 	if err == nil {
-		_, err = j.coll.DeleteMany(ctx, bson.D{{Key: "_id", Value: bson.D{{Key: "$gte", Value: j.prefix}, {Key: "$lte", Value: last.ID}}}})
+		_, err = j.shelf.DeleteMany(ctx, bson.D{{Key: "_id", Value: bson.D{{Key: "$gte", Value: j.shelf.Key("")}, {Key: "$lte", Value: last.ID}}}})
 	}
 	if err != nil {
 		return fmt.Errorf("forget old acts: %w", err)
@@ -111,7 +104,7 @@ func (j *Journal) trim(ctx context.Context, keep int64) error {
 
 // End records what became of an act.
 func (j *Journal) End(ctx context.Context, id, result string, calls int, failed bool) error {
-	_, err := j.coll.UpdateOne(ctx, bson.D{{Key: "_id", Value: j.prefix + id}}, bson.D{{Key: "$set", Value: bson.D{
+	_, err := j.shelf.UpdateOne(ctx, j.shelf.ByID(id), bson.D{{Key: "$set", Value: bson.D{
 		{Key: "result", Value: result}, {Key: "calls", Value: calls}, {Key: "failed", Value: failed},
 	}}})
 	if err != nil {
@@ -126,7 +119,7 @@ func (j *Journal) Find(ctx context.Context, id string) (Act, bool, error) {
 		return Act{}, false, nil
 	}
 	a := Act{ID: id}
-	err := j.coll.FindOne(ctx, bson.D{{Key: "_id", Value: j.prefix + id}}).Decode(&a)
+	err := j.shelf.FindOne(ctx, j.shelf.ByID(id)).Decode(&a)
 	if errors.Is(err, mongo.ErrNoDocuments) {
 		return Act{}, false, nil
 	}
@@ -138,20 +131,14 @@ func (j *Journal) Find(ctx context.Context, id string) (Act, bool, error) {
 
 // List returns the newest acts, at most so many.
 func (j *Journal) List(ctx context.Context, most int) ([]Act, error) {
-	cursor, err := j.coll.Find(ctx, bson.D{{Key: "_id", Value: j.all()}},
-		options.Find().SetSort(bson.D{{Key: "_id", Value: -1}}).SetLimit(int64(most)))
+	docs, err := j.shelf.List(ctx, true, most)
 	if err != nil {
 		return nil, fmt.Errorf("read the acts: %w", err)
 	}
-	var raws []bson.Raw
-	if err := cursor.All(ctx, &raws); err != nil {
-		return nil, fmt.Errorf("read the acts: %w", err)
-	}
-	acts := make([]Act, 0, len(raws))
-	for _, raw := range raws {
-		id, _ := raw.Lookup("_id").StringValueOK()
-		a := Act{ID: strings.TrimPrefix(id, j.prefix)}
-		if bson.Unmarshal(raw, &a) == nil { // one that is damaged hides no other
+	acts := make([]Act, 0, len(docs))
+	for _, doc := range docs {
+		a := Act{ID: doc.ID}
+		if bson.Unmarshal(doc.Raw, &a) == nil { // one that is damaged hides no other
 			acts = append(acts, a)
 		}
 	}

@@ -2,7 +2,6 @@ package hold
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,9 +13,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
-	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
-	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
-	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
+
+	"github.com/cxbridge/watcher/internal/records"
 )
 
 // The bounds of what is kept.
@@ -41,23 +39,13 @@ var (
 )
 
 // Records are the holds of one name, in the collection of the saved positions.
-// Package resume does not read them: their ids are "name/hold/ID".
-type Records struct {
-	coll *mongo.Collection
-	name string
-}
+// Their ids are "NAME/hold/ID".
+type Records struct{ shelf *records.Shelf }
 
 // NewRecords returns the records of a name in the resume collection.
 func NewRecords(coll *mongo.Collection, name string) *Records {
-	return &Records{name: name, coll: coll.Clone(options.Collection().
-		SetWriteConcern(writeconcern.Majority()).
-		SetReadConcern(readconcern.Majority()).
-		SetReadPreference(readpref.Primary()))}
+	return &Records{records.New(coll, name, "hold")}
 }
-
-func (s *Records) prefix() string { return s.name + "/hold/" }
-
-func (s *Records) key(id string) bson.E { return bson.E{Key: "_id", Value: s.prefix() + id} }
 
 // Add keeps a hold that begins now, and returns it with its id. It removes those
 // that have been over for 30 days, and the oldest that are over when there are
@@ -65,7 +53,7 @@ func (s *Records) key(id string) bson.E { return bson.E{Key: "_id", Value: s.pre
 // ErrIncomplete and ErrTooMany.
 func (s *Records) Add(ctx context.Context, h Hold) (Hold, error) {
 	now := time.Now().UTC().Truncate(time.Millisecond)
-	h.ID = now.Format("20060102-150405") + "-" + strings.ToLower(rand.Text()[:6])
+	h.ID = records.NewID(now)
 	h.From, h.Until, h.Ended, h.EndBy = now, h.Until.UTC().Truncate(time.Millisecond), time.Time{}, ""
 	h.Host, h.Why, h.By = strings.ToLower(h.Host), OneLine(h.Why, MaxWhy), OneLine(h.By, maxName)
 	if (h.Bot == "") == (h.Host == "") || h.Why == "" || len(h.Bot) > maxBot || len(h.Host) > maxHost {
@@ -74,7 +62,7 @@ func (s *Records) Add(ctx context.Context, h Hold) (Hold, error) {
 	if err := s.tidy(ctx, now); err != nil {
 		return Hold{}, err
 	}
-	_, err := s.coll.UpdateOne(ctx, bson.D{s.key(h.ID)}, bson.D{{Key: "$set", Value: h}}, options.UpdateOne().SetUpsert(true))
+	_, err := s.shelf.UpdateOne(ctx, s.shelf.ByID(h.ID), bson.D{{Key: "$set", Value: h}}, options.UpdateOne().SetUpsert(true))
 	if err != nil {
 		return Hold{}, fmt.Errorf("save the hold: %w", err)
 	}
@@ -92,7 +80,7 @@ func (s *Records) tidy(ctx context.Context, now time.Time) error {
 	var remove bson.A
 	for i := range over {
 		if now.Sub(over[i].Over()) > keepFor || len(all)-len(remove) >= MaxRecords {
-			remove = append(remove, s.prefix()+over[i].ID)
+			remove = append(remove, s.shelf.Key(over[i].ID))
 		}
 	}
 	if len(all)-len(remove) >= MaxRecords {
@@ -101,7 +89,7 @@ func (s *Records) tidy(ctx context.Context, now time.Time) error {
 	if len(remove) == 0 {
 		return nil
 	}
-	if _, err := s.coll.DeleteMany(ctx, bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: remove}}}}); err != nil {
+	if _, err := s.shelf.DeleteMany(ctx, bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: remove}}}}); err != nil {
 		return fmt.Errorf("remove holds that are over: %w", err)
 	}
 	return nil
@@ -124,7 +112,7 @@ func (s *Records) Release(ctx context.Context, id, by string) (Hold, error) {
 	}
 	h := all[i]
 	h.Ended, h.EndBy = now, OneLine(by, maxName)
-	_, err = s.coll.UpdateOne(ctx, bson.D{s.key(id)},
+	_, err = s.shelf.UpdateOne(ctx, s.shelf.ByID(id),
 		bson.D{{Key: "$set", Value: bson.D{{Key: "ended", Value: h.Ended}, {Key: "ended_by", Value: h.EndBy}}}})
 	if err != nil {
 		return Hold{}, fmt.Errorf("release the hold: %w", err)
@@ -134,21 +122,14 @@ func (s *Records) Release(ctx context.Context, id, by string) (Hold, error) {
 
 // List returns all holds of the name, those that are over too, the oldest first.
 func (s *Records) List(ctx context.Context) ([]Hold, error) {
-	filter := bson.D{{Key: "_id", Value: bson.D{
-		{Key: "$gte", Value: s.prefix()}, {Key: "$lt", Value: strings.TrimSuffix(s.prefix(), "/") + "0"}, // '0' is after '/'
-	}}}
 	// Two who add at once may pass the limit by one.
-	cursor, err := s.coll.Find(ctx, filter, options.Find().SetSort(bson.D{{Key: "_id", Value: 1}}).SetLimit(2*MaxRecords))
+	docs, err := s.shelf.List(ctx, false, 2*MaxRecords)
 	if err != nil {
 		return nil, fmt.Errorf("read the holds: %w", err)
 	}
-	var raws []bson.Raw
-	if err := cursor.All(ctx, &raws); err != nil {
-		return nil, fmt.Errorf("read the holds: %w", err)
-	}
-	all := make([]Hold, 0, len(raws))
-	for _, raw := range raws {
-		all = append(all, decode(raw, s.prefix()))
+	all := make([]Hold, 0, len(docs))
+	for _, doc := range docs {
+		all = append(all, decode(doc))
 	}
 	return all, nil
 }
@@ -164,7 +145,8 @@ func (s *Records) Set(ctx context.Context) (*Set, error) {
 
 // decode reads a record, whoever wrote it: what has the wrong type is missing. So
 // a hold with a damaged end lasts until it is released.
-func decode(raw bson.Raw, prefix string) Hold {
+func decode(doc records.Doc) Hold {
+	raw := doc.Raw
 	text := func(key string, most int) string {
 		s, _ := raw.Lookup(key).StringValueOK()
 		return OneLine(s, most)
@@ -181,7 +163,7 @@ func decode(raw bson.Raw, prefix string) Hold {
 		bot = OneLine(bot, maxBot)
 	}
 	return Hold{
-		ID:  strings.TrimPrefix(text("_id", 2*maxName), prefix),
+		ID:  OneLine(doc.ID, maxName),
 		Bot: bot, Host: strings.ToLower(text("host", maxHost)),
 		Why: text("why", MaxWhy), By: text("by", maxName), EndBy: text("ended_by", maxName),
 		From: at("from"), Until: at("until"), Ended: at("ended"),

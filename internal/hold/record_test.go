@@ -17,6 +17,7 @@ import (
 
 	"github.com/cxbridge/watcher/internal/localmongo"
 	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
+	"github.com/cxbridge/watcher/internal/records"
 	"github.com/cxbridge/watcher/pkg/resume"
 )
 
@@ -138,7 +139,7 @@ func FuzzRecord(f *testing.F) {
 	f.Add([]byte{5, 0, 0, 0, 0})
 	f.Add([]byte{255, 255, 255, 127, 2})
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		h := decode(raw, "default/hold/")
+		h := decode(records.Doc{Raw: raw})
 		for _, text := range []string{h.ID, h.Host, h.Why, h.By, h.EndBy} {
 			if len(text) > MaxWhy || !utf8.ValidString(text) || strings.IndexFunc(text, unicode.IsControl) >= 0 {
 				t.Errorf("%q", text)

@@ -57,7 +57,7 @@ func Cancel(ctx context.Context, store Marker, records *Records, id, by string) 
 // as it goes. It returns ErrInterrupted with the record as saved when ctx ends, and
 // ErrCancelled when the replay was cancelled meanwhile: then what it marked since is
 // taken back.
-func Run(ctx context.Context, store Marker, records Saver, r Record, p *Plan, progress func(Record)) (Record, error) {
+func Run(ctx context.Context, store Marker, saver Saver, r Record, p *Plan, progress func(Record)) (Record, error) {
 	now := time.Now()
 	begin := now
 	if r.Due.After(begin) {
@@ -67,7 +67,7 @@ func Run(ctx context.Context, store Marker, records Saver, r Record, p *Plan, pr
 	r.Found = max(r.Found, left)
 	r.Passed += r.Found - left // continued: what is not found any more changed meanwhile
 	r.State = StateMarking
-	if err := records.Save(ctx, r.updated(now)); err != nil {
+	if err := saver.Save(ctx, r.updated(now)); err != nil {
 		return r, err
 	}
 	size := min(max(1, int(r.Rate*batchSpan.Seconds())), mostBatch)
@@ -78,19 +78,19 @@ func Run(ctx context.Context, store Marker, records Saver, r Record, p *Plan, pr
 			marks[i] = calls.Mark{Snapshot: batch[i], ReplayID: r.ID, At: begin.Add(r.after(done + i)), Slot: resume.Slot(batch[i].ID)}
 		}
 		if ctx.Err() != nil || backoff.Sleep(ctx, time.Until(marks[0].At.Add(-lead))) != nil {
-			return interrupted(ctx, records, r, nil)
+			return interrupted(ctx, saver, r, nil)
 		}
 		// A batch that is begun is ended, so that its count is right.
 		marked, refused, err := store.MarkDue(context.WithoutCancel(ctx), marks)
 		r.Marked += marked
 		if err != nil {
-			return interrupted(ctx, records, r, err)
+			return interrupted(ctx, saver, r, err)
 		}
 		r.Refused += refused
 		r.Passed += len(batch) - marked - refused
 		r.Due = marks[len(marks)-1].At
 		done += len(batch)
-		switch err := records.Save(context.WithoutCancel(ctx), r.updated(time.Now())); {
+		switch err := saver.Save(context.WithoutCancel(ctx), r.updated(time.Now())); {
 		case errors.Is(err, ErrCancelled):
 			_, failed := store.Unmark(context.WithoutCancel(ctx), r.ID)
 			return r, errors.Join(err, failed)
@@ -100,7 +100,7 @@ func Run(ctx context.Context, store Marker, records Saver, r Record, p *Plan, pr
 		progress(r)
 	}
 	r.State = StateMarked
-	return r, records.Save(context.WithoutCancel(ctx), r.updated(time.Now()))
+	return r, saver.Save(context.WithoutCancel(ctx), r.updated(time.Now()))
 }
 
 // after is when the call number n, counted from 0, is due after the first.
@@ -113,10 +113,10 @@ func (r *Record) updated(now time.Time) Record {
 	return *r
 }
 
-func interrupted(ctx context.Context, records Saver, r Record, why error) (Record, error) {
+func interrupted(ctx context.Context, saver Saver, r Record, why error) (Record, error) {
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), saveTime, errSlowSave)
 	defer cancel()
 	r.State = StateInterrupted
-	err := records.Save(ctx, r.updated(time.Now()))
+	err := saver.Save(ctx, r.updated(time.Now()))
 	return r, errors.Join(ErrInterrupted, why, err)
 }

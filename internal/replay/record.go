@@ -2,18 +2,16 @@ package replay
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
-	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 
 	"github.com/cxbridge/watcher/internal/inspect"
+	"github.com/cxbridge/watcher/internal/records"
 )
 
 // State is how far the marking of a replay is.
@@ -57,7 +55,7 @@ type Record struct {
 func NewRecord(ask Ask, by string, now time.Time) Record {
 	now = now.UTC().Truncate(time.Millisecond)
 	return Record{
-		ID: NewID(now), Since: ask.Since, Until: ask.Until, Bots: ask.Bots, Hosts: ask.Hosts, Sessions: ask.Sessions,
+		ID: records.NewID(now), Since: ask.Since, Until: ask.Until, Bots: ask.Bots, Hosts: ask.Hosts, Sessions: ask.Sessions,
 		Statuses: ask.States, Reason: ask.Reason, Group: ask.Group, Rate: ask.Rate, By: by, StartedAt: now,
 	}
 }
@@ -69,25 +67,14 @@ func (r *Record) Ask() Ask {
 	}}
 }
 
-// NewID names a replay: its day and time, to be recognised in a list, and six
-// random letters.
-func NewID(now time.Time) string {
-	return now.UTC().Format("20060102-150405") + "-" + strings.ToLower(rand.Text()[:6])
-}
-
 // Records are the replays of one name, in the collection of the saved positions.
-// Package resume does not read them: their ids are "name/replay/ID".
-type Records struct {
-	coll *mongo.Collection
-	name string
-}
+// Their ids are "NAME/replay/ID".
+type Records struct{ shelf *records.Shelf }
 
 // NewRecords returns the records of a name in the resume collection.
 func NewRecords(coll *mongo.Collection, name string) *Records {
-	return &Records{coll: coll.Clone(options.Collection().SetWriteConcern(writeconcern.Majority())), name: name}
+	return &Records{records.New(coll, name, "replay")}
 }
-
-func (s *Records) prefix() string { return s.name + "/replay/" }
 
 // ErrCancelled says that an operator cancelled the replay.
 var ErrCancelled = errors.New("the replay was cancelled")
@@ -95,7 +82,7 @@ var ErrCancelled = errors.New("the replay was cancelled")
 // Save writes a record. It returns ErrCancelled when the replay was cancelled, and
 // changes nothing then.
 func (s *Records) Save(ctx context.Context, r Record) error {
-	_, err := s.coll.UpdateOne(ctx, s.notCancelled(r.ID), bson.D{{Key: "$set", Value: r}}, options.UpdateOne().SetUpsert(true))
+	_, err := s.shelf.UpdateOne(ctx, s.notCancelled(r.ID), bson.D{{Key: "$set", Value: r}}, options.UpdateOne().SetUpsert(true))
 	if mongo.IsDuplicateKeyError(err) { // the record is there, and is not what the filter says
 		return ErrCancelled
 	}
@@ -106,13 +93,13 @@ func (s *Records) Save(ctx context.Context, r Record) error {
 }
 
 func (s *Records) notCancelled(id string) bson.D {
-	return bson.D{{Key: "_id", Value: s.prefix() + id}, {Key: "state", Value: bson.D{{Key: "$ne", Value: StateCancelled}}}}
+	return append(s.shelf.ByID(id), bson.E{Key: "state", Value: bson.D{{Key: "$ne", Value: StateCancelled}}})
 }
 
 // Cancel ends a replay for good: a process that marks its calls stops with
 // ErrCancelled. It does not take back what is marked.
 func (s *Records) Cancel(ctx context.Context, id, by string, now time.Time) error {
-	_, err := s.coll.UpdateOne(ctx, s.notCancelled(id), bson.D{{Key: "$set", Value: bson.D{
+	_, err := s.shelf.UpdateOne(ctx, s.notCancelled(id), bson.D{{Key: "$set", Value: bson.D{
 		{Key: "state", Value: StateCancelled}, {Key: "ended_by", Value: by}, {Key: "updated_at", Value: now.UTC()},
 	}}})
 	if err != nil {
@@ -123,7 +110,7 @@ func (s *Records) Cancel(ctx context.Context, id, by string, now time.Time) erro
 
 // TookBack adds to the count of calls whose mark was taken back.
 func (s *Records) TookBack(ctx context.Context, id string, calls int) error {
-	_, err := s.coll.UpdateOne(ctx, bson.D{{Key: "_id", Value: s.prefix() + id}},
+	_, err := s.shelf.UpdateOne(ctx, s.shelf.ByID(id),
 		bson.D{{Key: "$inc", Value: bson.D{{Key: "cancelled", Value: calls}}}})
 	if err != nil {
 		return fmt.Errorf("save what the cancelled replay took back: %w", err)
@@ -134,7 +121,7 @@ func (s *Records) TookBack(ctx context.Context, id string, calls int) error {
 // Find returns the record of a replay; false when there is none.
 func (s *Records) Find(ctx context.Context, id string) (Record, bool, error) {
 	r := Record{ID: id}
-	err := s.coll.FindOne(ctx, bson.D{{Key: "_id", Value: s.prefix() + id}}).Decode(&r)
+	err := s.shelf.FindOne(ctx, s.shelf.ByID(id)).Decode(&r)
 	if errors.Is(err, mongo.ErrNoDocuments) {
 		return Record{}, false, nil
 	}
@@ -146,22 +133,14 @@ func (s *Records) Find(ctx context.Context, id string) (Record, bool, error) {
 
 // List returns all replays of the name, the newest first.
 func (s *Records) List(ctx context.Context) ([]Record, error) {
-	filter := bson.D{{Key: "_id", Value: bson.D{
-		{Key: "$gte", Value: s.prefix()}, {Key: "$lt", Value: strings.TrimSuffix(s.prefix(), "/") + "0"}, // '0' is after '/'
-	}}}
-	cursor, err := s.coll.Find(ctx, filter, options.Find().SetSort(bson.D{{Key: "_id", Value: -1}}))
+	docs, err := s.shelf.List(ctx, true, 0)
 	if err != nil {
 		return nil, fmt.Errorf("read the records of the replays: %w", err)
 	}
-	var raws []bson.Raw
-	if err := cursor.All(ctx, &raws); err != nil {
-		return nil, fmt.Errorf("read the records of the replays: %w", err)
-	}
-	all := make([]Record, 0, len(raws))
-	for _, raw := range raws {
-		id, _ := raw.Lookup("_id").StringValueOK()
-		r := Record{ID: strings.TrimPrefix(id, s.prefix())}
-		if err := bson.Unmarshal(raw, &r); err != nil {
+	all := make([]Record, 0, len(docs))
+	for _, doc := range docs {
+		r := Record{ID: doc.ID}
+		if err := bson.Unmarshal(doc.Raw, &r); err != nil {
 			return nil, fmt.Errorf("read the record of the replay %s: %w", r.ID, err)
 		}
 		all = append(all, r)

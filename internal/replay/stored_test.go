@@ -14,6 +14,7 @@ import (
 	"github.com/cxbridge/watcher/internal/inspect"
 	"github.com/cxbridge/watcher/internal/localmongo"
 	"github.com/cxbridge/watcher/internal/localmongo/localmongotest"
+	"github.com/cxbridge/watcher/internal/records"
 	"github.com/cxbridge/watcher/pkg/resume"
 )
 
@@ -31,12 +32,12 @@ func database(t *testing.T) *mongo.Database {
 // is still there after the number of partitions has changed.
 func TestRecordsStandBesideThePositions(t *testing.T) {
 	coll := database(t).Collection("watcher_resume")
-	records, other := NewRecords(coll, "default"), NewRecords(coll, "default2")
+	own, other := NewRecords(coll, "default"), NewRecords(coll, "default2")
 	want := Record{
-		ID: NewID(noon), State: StateMarking, Since: noon.Add(-time.Hour), Until: noon, Bots: []string{"b"},
+		ID: records.NewID(noon), State: StateMarking, Since: noon.Add(-time.Hour), Until: noon, Bots: []string{"b"},
 		Statuses: usualStates, Rate: 2.5, Found: 3, By: "me", StartedAt: noon,
 	}
-	if err := records.Save(t.Context(), want); err != nil {
+	if err := own.Save(t.Context(), want); err != nil {
 		t.Fatal(err)
 	}
 	if err := other.Save(t.Context(), Record{ID: "x"}); err != nil {
@@ -76,24 +77,24 @@ func TestRecordsStandBesideThePositions(t *testing.T) {
 	if err != nil || len(all) != 2 {
 		t.Errorf("positions: %+v, %v", all, err)
 	}
-	got, found, err := records.Find(t.Context(), want.ID)
+	got, found, err := own.Find(t.Context(), want.ID)
 	if err != nil || !found || got.State != want.State || !got.Since.Equal(want.Since) || got.Rate != 2.5 || len(got.Bots) != 1 || got.ID != want.ID {
 		t.Errorf("%+v, %v, %v", got, found, err)
 	}
-	if err := records.Cancel(t.Context(), want.ID, "him", noon); err != nil {
+	if err := own.Cancel(t.Context(), want.ID, "him", noon); err != nil {
 		t.Fatal(err)
 	}
-	if err := records.Save(t.Context(), want); !errors.Is(err, ErrCancelled) {
+	if err := own.Save(t.Context(), want); !errors.Is(err, ErrCancelled) {
 		t.Errorf("a cancelled replay goes on: %v", err)
 	}
-	if got, _, err := records.Find(t.Context(), want.ID); err != nil || got.State != StateCancelled || got.EndedBy != "him" || got.Found != 3 {
+	if got, _, err := own.Find(t.Context(), want.ID); err != nil || got.State != StateCancelled || got.EndedBy != "him" || got.Found != 3 {
 		t.Errorf("%+v, %v", got, err)
 	}
-	list, err := records.List(t.Context())
+	list, err := own.List(t.Context())
 	if err != nil || len(list) != 1 || list[0].ID != want.ID {
 		t.Errorf("listed: %+v, %v", list, err)
 	}
-	if _, found, err := records.Find(t.Context(), "x"); found || err != nil {
+	if _, found, err := own.Find(t.Context(), "x"); found || err != nil {
 		t.Errorf("the record of another name is found: %v, %v", found, err)
 	}
 }
