@@ -48,6 +48,17 @@ func (c *compiler) url(doc bson.Raw, p *Push, creds *credentials) {
 	p.Hosts = hostsOf(u)
 }
 
+// HostsOf are the names of the host of an address that was pushed to, as those of
+// Push.Hosts; none of what is no address.
+func HostsOf(address string) []string {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return nil
+	}
+	u.Host = strings.ToLower(u.Host)
+	return hostsOf(u)
+}
+
 // hostsOf are the names of an address's host, see Push.Hosts.
 func hostsOf(u *url.URL) []string {
 	usual := map[string]string{"http": ":80", "https": ":443"}[u.Scheme]
@@ -99,7 +110,7 @@ func parseURL(text string) (u *url.URL, problem, hint string) {
 }
 
 // ParseHost reads a host as a person writes it, with a port or without, or a whole
-// address, and returns it as Push.Host does.
+// address, and returns it as one of Push.Hosts.
 func ParseHost(text string) (string, error) {
 	if !strings.Contains(text, "://") {
 		text = "https://" + text

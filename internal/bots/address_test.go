@@ -332,3 +332,19 @@ func FuzzAddress(f *testing.F) {
 		}
 	})
 }
+
+func TestHostsOf(t *testing.T) {
+	for address, want := range map[string]string{
+		"https://CRM.example/x": "crm.example crm.example:443", "https://crm.example:443": "crm.example crm.example:443",
+		"http://crm.example:80/": "crm.example crm.example:80", "http://crm.example:443/": "crm.example:443",
+		"https://[2001:db8::1]:8443/x": "[2001:db8::1]:8443", "": "", "crm.example": "", "::": "",
+	} {
+		if got := strings.Join(HostsOf(address), " "); got != want {
+			t.Errorf("%q: %q, want %q", address, got, want)
+		}
+	}
+	b := withPush(t, m{"url": "https://CRM.example:443/x?a=1"})
+	if b.Push.Host() != "crm.example" || (&Push{}).Host() != "" {
+		t.Errorf("%q", b.Push.Host())
+	}
+}

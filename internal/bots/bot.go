@@ -8,8 +8,6 @@ package bots
 
 import (
 	"net/http"
-	"net/url"
-	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -85,14 +83,12 @@ type Push struct {
 	Redact *secret.Redactor
 }
 
-// Host is the host of the URL in lower case, with its port when the URL names one;
-// "" without a URL.
+// Host is the first of Hosts, "" without a URL.
 func (p *Push) Host() string {
-	u, err := url.Parse(p.PublicURL)
-	if err != nil {
+	if len(p.Hosts) == 0 {
 		return ""
 	}
-	return strings.ToLower(u.Host)
+	return p.Hosts[0]
 }
 
 // Usable reports whether nothing makes a push of this bot impossible. It does

@@ -2,7 +2,6 @@ package inspect
 
 import (
 	"context"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -192,7 +191,7 @@ func stateOf(status calls.Status) State {
 // matches reports whether a call is one of the query.
 func (q *Query) matches(f *Found) bool {
 	return (len(q.States) == 0 || slices.Contains(q.States, f.State)) &&
-		(len(q.Hosts) == 0 || slices.Contains(q.Hosts, f.Host())) &&
+		(len(q.Hosts) == 0 || slices.ContainsFunc(f.hosts(), func(host string) bool { return slices.Contains(q.Hosts, host) })) &&
 		(q.Group == "" || errorKey(f) == q.Group) &&
 		(q.Reason == "" || f.mentions(q.Reason))
 }
@@ -205,15 +204,21 @@ func (f *Found) mentions(reason string) bool {
 }
 
 // Host is where the call was pushed, else where its bot pushes, "" without either:
-// in lower case, with the port when the URL names one.
+// in lower case, with its port unless that is the usual one.
 func (f *Found) Host() string {
-	if u, err := url.Parse(f.Answer.URL); err == nil && u.Host != "" {
-		return plain.Line(strings.ToLower(u.Host), mostName)
-	}
-	if f.Bot != nil && f.Bot.Push != nil {
-		return f.Bot.Push.Host()
+	if hosts := f.hosts(); len(hosts) > 0 {
+		return plain.Line(hosts[0], mostName)
 	}
 	return ""
+}
+
+// hosts are the names of that host, with the usual port and without.
+func (f *Found) hosts() []string {
+	hosts := bots.HostsOf(f.Answer.URL)
+	if len(hosts) == 0 && f.Bot != nil && f.Bot.Push != nil {
+		hosts = f.Bot.Push.Hosts
+	}
+	return hosts
 }
 
 // The longest texts of a row, in characters.

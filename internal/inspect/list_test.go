@@ -255,6 +255,8 @@ func TestListShowsWhatTheSkipLogAloneKnows(t *testing.T) {
 		{Query{Sessions: []string{"s-3"}}, []string{"s-3"}},
 		{Query{Reason: "agent"}, []string{"s-2"}},
 		{Query{Hosts: []string{"crm.example"}}, []string{"s-1"}},
+		{Query{Hosts: []string{"crm.example:443"}}, []string{"s-1"}},
+		{Query{Hosts: []string{"crm.example:8443"}}, nil},
 		{Query{States: []State{StateOK}}, nil},
 		{Query{States: []State{StateDue}}, nil},
 	} {
