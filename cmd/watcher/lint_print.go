@@ -3,10 +3,12 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/cxbridge/watcher/internal/bots"
+	"github.com/cxbridge/watcher/internal/plain"
 )
 
 // lintWidth is the longest line of a table.
@@ -111,11 +113,4 @@ func count(n int, what string) string {
 }
 
 // oneLine keeps text of a document from breaking the table or the terminal.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, s)
-}
+func oneLine(s string) string { return plain.Line(s, math.MaxInt) }

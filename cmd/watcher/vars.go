@@ -17,6 +17,7 @@ import (
 	"github.com/cxbridge/watcher/internal/dispatch"
 	"github.com/cxbridge/watcher/internal/inspect"
 	"github.com/cxbridge/watcher/internal/mapping"
+	"github.com/cxbridge/watcher/internal/plain"
 )
 
 type varsCmd struct {
@@ -258,10 +259,5 @@ var namespaceTitles = map[string]string{
 
 // fit is a text on one line of at most so many characters.
 func fit(text string, width int) string {
-	text = strings.TrimSpace(oneLine(text))
-	runes := []rune(text)
-	if len(runes) <= width {
-		return text
-	}
-	return string(runes[:width-1]) + "…"
+	return strings.TrimSpace(plain.Line(strings.TrimSpace(text), width))
 }

@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -305,21 +304,7 @@ func span(d time.Duration) *plain.Span {
 }
 
 // text is a text from outside as it may be printed.
-func text(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return ' '
-		}
-		return r
-	}, s)
-	n := 0
-	for i := range s {
-		if n++; n > maxText {
-			return s[:i] + "…"
-		}
-	}
-	return s
-}
+func text(s string) string { return plain.Line(s, maxText) }
 
 func count(n int, what string) string {
 	if n == 1 {
