@@ -99,6 +99,7 @@ const (
 var (
 	errOver    = errors.New("the road is at its end")
 	errStuck   = fmt.Errorf("nothing was sent or settled for %v", stuckAfter)
+	errStop    = errors.New("the connections to MongoDB did not close in time")
 	errCleanup = errors.New("the scratch database was not dropped in time")
 )
 
@@ -108,7 +109,11 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to MongoDB: %w", config.RedactURI(err, o.URI))
 	}
-	defer func() { _ = client.Disconnect(context.WithoutCancel(ctx)) }()
+	defer func() {
+		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), stopTimeout, errStop)
+		defer cancel()
+		_ = client.Disconnect(ctx) // nothing is left to do when it fails
+	}()
 	for _, road := range o.Roads {
 		if err := refuseUsed(ctx, client.Database(o.database(road))); err != nil {
 			return nil, err

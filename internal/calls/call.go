@@ -114,33 +114,6 @@ func decodePushed(v value) Pushed {
 	return p
 }
 
-// Answer is what the last push of a call came to, as far as its document says. The
-// texts are as stored: any length, any characters.
-type Answer struct {
-	HTTPStatus int // 0 without an answer
-	Error      string
-	URL        string
-}
-
-// Answer reads what the last push came to; the zero Answer without one.
-func (c *Call) Answer() (a Answer) {
-	result := c.value(docPushed)
-	if result.Type != typeDocument {
-		return a
-	}
-	for key, v := range elements(result.Data) {
-		switch string(key) {
-		case "http_status":
-			a.HTTPStatus = countOf(v)
-		case "error":
-			a.Error = stringOf(v)
-		case "url":
-			a.URL = stringOf(v)
-		}
-	}
-	return a
-}
-
 // Due reports whether an attempt of the result of completed is scheduled.
 func (p *Pushed) Due(completed time.Time) bool {
 	return !p.NextAttemptAt.IsZero() && p.CompletedAt.Equal(completed)

@@ -23,7 +23,7 @@ type Stored struct {
 	// NewestFirst reads dates from the newest to the oldest, and what holds its time in
 	// another form after them; the server sorts, unless an index on completed_at does.
 	NewestFirst bool
-	Answers     bool // also what the CRM answered, for Call.Answer
+	Answers     bool // also what the CRM answered, for Call.Result
 }
 
 // span is From and To in milliseconds since 1970.

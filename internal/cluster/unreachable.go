@@ -65,6 +65,10 @@ func askDirectly(ctx context.Context, uri secret.Text, host string) (stream.Serv
 	if err != nil {
 		return stream.Server{}, err
 	}
-	defer func() { _ = client.Disconnect(context.WithoutCancel(ctx)) }() // nothing is left to do
+	defer func() {
+		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), askedLimit, errSlow)
+		defer cancel()
+		_ = client.Disconnect(ctx) // nothing is left to do when it fails
+	}()
 	return stream.Hello(ctx, client)
 }

@@ -50,8 +50,8 @@ type Found struct {
 	// OnItsWay says that no watcher has come past the result yet: its state is due,
 	// and nothing about that stands on the call.
 	OnItsWay bool
-	Why      string // error or reason, one line of at most mostWhy characters
-	Answer   calls.Answer
+	Why      string       // error or reason, one line of at most mostWhy characters
+	Answer   calls.Logged // what stands on it; only as much as a list reads
 }
 
 // foundBatch is how many calls are looked up in the skip log at once.
@@ -142,7 +142,8 @@ func hasOutcome(c *calls.Call) bool { return dispatch.Policy{Past: true}.Settled
 
 // found tells what a call is.
 func (s *Selection) found(c *calls.Call, reasons map[string]string, now time.Time) Found {
-	f := Found{Call: c, Bot: s.Bots.Bot(c.Bot), Answer: c.Answer(), Outcome: hasOutcome(c)}
+	f := Found{Call: c, Bot: s.Bots.Bot(c.Bot), Outcome: hasOutcome(c)}
+	f.Answer, _ = c.Result()
 	f.Why = f.Answer.Error
 	switch {
 	case c.Due(): // also of an earlier result: then the present one is sent instead
