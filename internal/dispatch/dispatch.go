@@ -121,6 +121,7 @@ type Dispatcher struct {
 	recent  memory
 	skipped skipCounts
 	loading *outage.Log
+	apart   *outage.Log // batches that MongoDB refuses to read
 
 	incoming  chan *item
 	pending   *semaphore.Weighted // items
@@ -149,6 +150,7 @@ func New(o Options) *Dispatcher {
 		o:         o,
 		logger:    o.Logger,
 		loading:   outage.New(o.Logger, "calls cannot be read, trying again", "calls can be read again"),
+		apart:     outage.New(o.Logger, "MongoDB refuses to read some calls together, reading them apart", "calls can be read together again"),
 		metrics:   newMetrics(o.Registerer, o.TopBots),
 		incoming:  make(chan *item, loaders*loadBatch), // so that one find can take what came during the last
 		pending:   semaphore.NewWeighted(int64(limit)),

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -65,6 +64,9 @@ func (d *Dispatcher) load(ctx context.Context, batch []*item, whole bool) bool {
 		err := l.read(ctx, batch)
 		if err == nil {
 			d.loading.Worked(ctx)
+			if len(batch) > 1 {
+				d.apart.Worked(ctx)
+			}
 			batch, failures = l.decide(ctx, batch), 0
 			continue
 		}
@@ -91,9 +93,9 @@ func (d *Dispatcher) load(ctx context.Context, batch []*item, whole bool) bool {
 // up the others: each half is read alone, and so on; one call alone then without naming
 // fields, and one that is refused even so is given up, with a line in the log.
 func (d *Dispatcher) loadApart(ctx context.Context, batch []*item, whole bool, refused error) bool {
+	d.metrics.loadErrors.Inc()
 	if len(batch) == 1 && whole {
 		it := batch[0]
-		d.metrics.loadErrors.Inc()
 		if it.refusals < maxRefused {
 			it.refusals++
 			d.loadLater(it, loadPause.Pause(it.refusals))
@@ -106,6 +108,7 @@ func (d *Dispatcher) loadApart(ctx context.Context, batch []*item, whole bool, r
 	if len(batch) == 1 {
 		return d.load(ctx, batch, true)
 	}
+	d.apart.Failed(ctx, refused, slog.Int("calls", len(batch)))
 	half := len(batch) / 2
 	if !d.load(ctx, batch[:half], false) {
 		d.releaseAll(batch[half:])
@@ -174,9 +177,13 @@ func (l *loading) keep(c calls.Call) bool {
 // who spoke: a transcript's roles take more of the server and of the network than
 // all other fields, and few calls need them.
 func (l *loading) readRoles(ctx context.Context, q calls.Read) error {
-	q.IDs = nil
+	fields, more := calls.WithRoles(q.Fields)
+	if l.whole || !more {
+		return nil
+	}
+	q.IDs, q.Fields = nil, fields
 	for key, c := range l.found {
-		if bot := l.set.Bot(c.Bot); l.whole || bot == nil || bot.Push == nil || !bot.Push.NeedsAuto || !c.NeedsRoles() {
+		if bot := l.set.Bot(c.Bot); bot == nil || bot.Push == nil || !bot.Push.NeedsAuto || !c.NeedsRoles() {
 			continue
 		}
 		q.IDs = append(q.IDs, c.ID)
@@ -187,7 +194,6 @@ func (l *loading) readRoles(ctx context.Context, q calls.Read) error {
 	if len(q.IDs) == 0 {
 		return nil
 	}
-	q.Fields = append(slices.Clone(q.Fields), calls.RolesField)
 	return l.d.o.Loader.Load(ctx, q, l.keep)
 }
 

@@ -12,6 +12,8 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/pkg/push"
 )
@@ -27,6 +29,9 @@ func (l *projecting) Load(_ context.Context, q calls.Read, fn func(calls.Call) b
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	roles := slices.Contains(q.Fields, calls.RolesField)
+	if roles && slices.Contains(q.Fields, "transcript") {
+		return fmt.Errorf("%w: Path collision at %s", calls.ErrUnreadable, calls.RolesField)
+	}
 	if roles {
 		l.asked = append(l.asked, len(q.IDs))
 		delete(l.docs, l.gone)
@@ -44,6 +49,31 @@ func (l *projecting) Load(_ context.Context, q calls.Read, fn func(calls.Call) b
 		}
 	}
 	return nil
+}
+
+// Where a mapper sends the whole transcript, its roles are read with it: MongoDB refuses
+// a projection of both.
+func TestRolesAreReadWithAWholeTranscript(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		bot := botOf("bot", "https://crm.example.com/hook")
+		bot["post_call_push"].(bson.M)["key_mapper"] = bson.D{{Key: "d", Value: "{{analysis.DISPOSITION}}"}, {Key: "t", Value: "{{result.transcript}}"}}
+		l := new(projecting)
+		r := newRoadOf(t, func(o *Options) {
+			l.road = o.Loader.(*road)
+			o.Loader = l
+		}, bot)
+		defer r.stop()
+		r.store("spoke", bson.M{"transcript": bson.A{bson.M{"role": "Customer", "content": "hello"}}})
+		r.store("none", nil)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if deliveries, _ := r.sends(); deliveries != 2 {
+			t.Errorf("%d deliveries", deliveries)
+		}
+		if n := testutil.ToFloat64(r.d.metrics.loadErrors); n != 0 || len(l.asked) != 0 {
+			t.Errorf("%v reads failed, roles were read of %v calls", n, l.asked)
+		}
+	})
 }
 
 // The roles of a transcript are read for the calls alone whose disposition

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -66,10 +65,7 @@ func NewestOf(b *bots.Bot) calls.Stored {
 
 // FieldsOf are the fields that the mappers of some bots name, and who spoke in the call.
 func FieldsOf(all ...*bots.Bot) []string {
-	fields := append(bots.Fields(all), calls.RolesField)
-	if slices.Contains(fields, strings.TrimSuffix(calls.RolesField, ".role")) {
-		return fields[:len(fields)-1] // the whole transcript is read
-	}
+	fields, _ := calls.WithRoles(bots.Fields(all))
 	return fields
 }
 
