@@ -77,7 +77,7 @@ func startSite(t *testing.T) *site {
 // is not the watcher's.
 func (s *site) waitReady(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Second, errors.New("the watcher did not get ready"))
+	ctx, cancel := context.WithTimeoutCause(t.Context(), apptest.Patience, errors.New("the watcher did not get ready"))
 	defer cancel()
 	ok := apptest.Poll(ctx, func() bool {
 		families, err := s.Gatherer().Gather()
@@ -106,7 +106,7 @@ func (s *site) waitReady(t *testing.T) {
 // settle stores calls and waits until the CRM has each of them.
 func (s *site) settle(t *testing.T, calls int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 30*time.Second, errors.New("the CRM did not get the calls"))
+	ctx, cancel := context.WithTimeoutCause(t.Context(), apptest.Patience, errors.New("the CRM did not get the calls"))
 	defer cancel()
 	want := len(s.crm.Requests()) + calls
 	for range calls {

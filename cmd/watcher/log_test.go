@@ -33,7 +33,7 @@ import (
 var updateGolden = flag.Bool("update", false, "write the golden files anew")
 
 // logLimit is how long a test waits for a line of the log.
-const logLimit = 30 * time.Second
+const logLimit = 90 * time.Second
 
 // lines is a log whose lines can be waited for.
 type lines struct {

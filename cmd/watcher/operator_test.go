@@ -201,7 +201,7 @@ func (d *desk) try(args ...string) (stdout, stderr string, code int) {
 // eventually waits for what has to happen, for far longer than it takes.
 func (d *desk) eventually(what string, check func() error) {
 	d.t.Helper()
-	ctx, cancel := context.WithTimeout(d.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(d.t.Context(), apptest.Patience)
 	defer cancel()
 	var last error
 	if !apptest.Poll(ctx, func() bool { last = check(); return last == nil }) {

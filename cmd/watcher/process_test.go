@@ -196,7 +196,7 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 		}
 		return n
 	}
-	settling, enough := context.WithTimeout(ctx, 20*time.Second)
+	settling, enough := context.WithTimeout(ctx, apptest.Patience)
 	defer enough()
 	if !apptest.Poll(settling, func() bool { return left() == 0 }) {
 		w.signal(os.Kill)
@@ -248,7 +248,7 @@ func TestTerminatedProcessDrains(t *testing.T) {
 	p.PutBot(apptest.Bot("slow", crm.URL+"/slow"))
 	answer := make(chan struct{})
 	crm.Answers(func(apptest.Request) apptest.Answer { return apptest.Answer{Until: answer} })
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), apptest.Patience)
 	defer cancel()
 
 	w := spawn(t, server.URI(), "--start", "1h", "--shutdown-grace", "20s")

@@ -25,7 +25,7 @@ import (
 )
 
 const (
-	limit = 30 * time.Second // for what takes a moment on a machine without load
+	limit = 90 * time.Second // for what takes a moment on a machine without load
 
 	pace      = 15 * time.Millisecond // between two calls of the neighbour
 	neighbour = "neighbour"           // the tenant that attacks nobody

@@ -205,11 +205,12 @@ func TestADueCallWhoseDocumentIsFullEnds(t *testing.T) {
 	r := newRoad(t)
 	r.PutBot(apptest.Bot("bot", r.url("bot"), bson.E{Key: "retry_when", Value: bson.D{{Key: "status", Value: 409}}}))
 	r.cfg.RetrySchedule = []time.Duration{2 * time.Second, 100 * time.Millisecond} // three attempts
+	full := make(chan struct{})
 	r.crm.Answers(func(q apptest.Request) apptest.Answer {
 		if q.Number == 1 {
 			return apptest.Answer{Status: 503}
 		}
-		return apptest.Answer{Status: 409} // its error text is longer
+		return apptest.Answer{Status: 409, Until: full} // its error text is longer
 	})
 	r.start()
 	r.Call("s", "bot")
@@ -226,6 +227,7 @@ func TestADueCallWhoseDocumentIsFullEnds(t *testing.T) {
 	}
 	fill(1)
 	fill(most - len(r.Doc("s")) + 1 - 10)
+	close(full)
 	r.eventually("it is due no more", func() error {
 		if o := r.outcomeOf("s"); o.NextAttemptAt != nil {
 			return fmt.Errorf("%+v", o)

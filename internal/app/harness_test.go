@@ -36,10 +36,6 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// limit is how long a test waits for what has to happen. It is far more than it
-// takes, for machines that do ten things at once.
-const limit = 20 * time.Second
-
 // road is a database, a CRM, a platform that writes calls, and a watcher.
 type road struct {
 	*apptest.Platform
@@ -154,7 +150,7 @@ func (w *running) halt() {
 // eventually waits until check has nothing to say.
 func (r *road) eventually(what string, check func() error) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), limit)
+	ctx, cancel := context.WithTimeout(r.t.Context(), apptest.Patience)
 	defer cancel()
 	var last error
 	if !apptest.Poll(ctx, func() bool { last = check(); return last == nil }) {

@@ -134,7 +134,7 @@ func TestOutcomesOnTheCall(t *testing.T) {
 			if want := calls.DeliveryID(doc.Lookup("_id"), stored[tt.bot]); o.DeliveryID != want || !o.CompletedAt.Equal(stored[tt.bot]) {
 				t.Errorf("delivery %s of %v, want %s of %v", o.DeliveryID, o.CompletedAt, want, stored[tt.bot])
 			}
-			if since := o.PushedAt.Sub(stored[tt.bot]); since < -time.Second || since > limit {
+			if since := o.PushedAt.Sub(stored[tt.bot]); since < -time.Second || since > apptest.Patience {
 				t.Errorf("pushed %v after the result", since)
 			}
 			checkLog(t, doc, result, tt.logged)

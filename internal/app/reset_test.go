@@ -117,6 +117,13 @@ func TestResetPushesWhatWasAskedFor(t *testing.T) {
 					r.server.LoseHistory(old)
 				}
 				r.reset(before, tt.repush)
+				// What is being sent when the watcher notices is cut off, and sent once more.
+				r.eventually("the reset is noticed", func() error {
+					if len(w.logs.find("let go of a partition")) == 0 {
+						return errors.New("not yet")
+					}
+					return nil
+				})
 				r.Call("after", "after") // normal rules hold for it
 				r.pushes(w, tt.want)
 				r.pushes(w, map[string]int{"after": 1})
@@ -259,7 +266,7 @@ func (r *road) launchFailing() error {
 	w := r.launch()
 	select {
 	case <-w.ended:
-	case <-time.After(limit):
+	case <-time.After(apptest.Patience):
 		r.t.Fatal("the watcher did not end")
 	}
 	err := w.err

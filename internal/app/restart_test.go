@@ -59,7 +59,7 @@ func newLoad(t *testing.T) *load {
 func (l *load) moment(rng *rand.Rand) {
 	l.t.Helper()
 	before, more := len(l.crm.Requests()), 1+rng.IntN(40)
-	ctx, cancel := context.WithTimeout(l.t.Context(), limit)
+	ctx, cancel := context.WithTimeout(l.t.Context(), apptest.Patience)
 	defer cancel()
 	if !l.crm.Wait(ctx, func(all []apptest.Request) bool { return len(all) >= before+more }) {
 		l.t.Fatalf("%d requests came, want %d more than %d", len(l.crm.Requests()), more, before)
@@ -124,7 +124,7 @@ func TestStopWhileMongoDBIsAway(t *testing.T) {
 	l.server.DropConnections()
 	select {
 	case <-w.ended:
-	case <-time.After(limit):
+	case <-time.After(apptest.Patience):
 		t.Fatal("the watcher does not end")
 	}
 	l.server.RefuseConnections(false)

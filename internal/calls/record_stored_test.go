@@ -345,7 +345,7 @@ func TestDocumentsThatRefuseTheirOutcomesHoldUpNobody(t *testing.T) {
 	for range poisoned + 1 {
 		select {
 		case <-done:
-		case <-time.After(20 * time.Second):
+		case <-time.After(90 * time.Second):
 			t.Fatal("an outcome is neither written nor given up")
 		}
 	}

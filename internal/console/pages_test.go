@@ -376,7 +376,7 @@ func TestBusy(t *testing.T) {
 	if !ok {
 		t.Fatal("no console")
 	}
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(90 * time.Second)
 	for len(c.slots) < maxRequests && time.Now().Before(deadline) {
 		<-time.After(time.Millisecond)
 	}

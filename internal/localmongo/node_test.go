@@ -20,7 +20,7 @@ func TestNodeDriver(t *testing.T) {
 		t.Skip("the package mongodb is not installed for node")
 	}
 	s := localmongotest.Start(t, localmongo.Options{})
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 30*time.Second, context.DeadlineExceeded)
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 90*time.Second, context.DeadlineExceeded)
 	defer cancel()
 	if out, err := exec.CommandContext(ctx, "node", "testdata/node/driver.cjs", s.URI()).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)

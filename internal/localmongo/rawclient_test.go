@@ -49,7 +49,7 @@ func (c *rawClient) try(db string, cmd bson.D) (bson.Raw, error) {
 		c.t.Fatal(err)
 	}
 	c.id++
-	_ = c.nc.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.nc.SetDeadline(time.Now().Add(90 * time.Second))
 	if _, err := c.nc.Write(message(c.id, doc)); err != nil {
 		return nil, err
 	}

@@ -98,7 +98,7 @@ func TestStaleReadsOfANewCollection(t *testing.T) {
 	for read(t.Context(), t, coll) != 1 {
 		select {
 		case <-tick.C:
-		case <-time.After(20 * time.Second):
+		case <-time.After(90 * time.Second):
 			t.Fatal("the write is not shown")
 		}
 	}

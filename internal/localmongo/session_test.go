@@ -363,7 +363,7 @@ func TestSuccessorAtTheSameAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	localmongotest.Start(t, localmongo.Options{Addr: first.Addr()})
-	limit, over := context.WithTimeout(t.Context(), 20*time.Second)
+	limit, over := context.WithTimeout(t.Context(), 90*time.Second)
 	defer over()
 	for { // until the connections to the first server are used up
 		_, err := client.Database("d").Collection("c").InsertOne(limit, bson.D{})

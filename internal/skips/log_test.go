@@ -29,7 +29,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 var errOver = errors.New("the test is over")
 
 // patience is far longer than what is waited for takes.
-const patience = 20 * time.Second
+const patience = 90 * time.Second
 
 // written is a log at work on a collection.
 type written struct {

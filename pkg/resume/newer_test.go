@@ -49,7 +49,7 @@ func holdOnce(t *testing.T, s *Store, owner string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
 	held := false
 	err = g.Run(ctx, func(ctx context.Context, lease *Lease) error {

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is for what happens at once unless something is broken, or after the no-op
 // interval of a quiet shard on a sharded cluster.
-const patience = 40 * time.Second
+const patience = 90 * time.Second
 
 // world is a server with a client, and the two collections of a stream.
 type world struct {

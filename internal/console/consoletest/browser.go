@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,8 +17,8 @@ import (
 
 // The limits are for a machine that does ten things at once.
 const (
-	browserLimit = 3 * time.Minute
-	stepLimit    = 30 * time.Second
+	browserLimit = 5 * time.Minute
+	stepLimit    = 90 * time.Second
 )
 
 // Browser is a headless Chromium with one page.
@@ -52,12 +53,17 @@ func Start(t testing.TB) *Browser {
 }
 
 // Do does an action, which waits for what it needs, and fails the test when that
-// does not come.
+// does not come. An action that found its element on a page that was just left is done
+// again, on the next page.
 func (b *Browser) Do(what string, action chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeoutCause(b.ctx, stepLimit, errors.New("this step took too long"))
 	defer cancel()
-	if err := chromedp.Do(ctx, action); err != nil {
+	err := chromedp.Do(ctx, action)
+	for err != nil && strings.Contains(err.Error(), "Could not find node with given id") && ctx.Err() == nil {
+		err = chromedp.Do(ctx, action)
+	}
+	if err != nil {
 		at, _ := chromedp.Run(b.ctx, chromedp.Location())
 		text, _ := chromedp.Run(b.ctx, chromedp.Evaluate[string](`document.body.innerText`))
 		b.t.Fatalf("%s: %v; the browser is at %s: %.800s", what, err, at, text)

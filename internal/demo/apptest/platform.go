@@ -159,6 +159,11 @@ func (p *Platform) Doc(session string) bson.Raw {
 	return raw
 }
 
+// Patience is how long a test waits for what has to happen. It usually takes
+// milliseconds; on a machine that does ten things at once it may take thirty times that,
+// and only what never happens takes this long.
+const Patience = 90 * time.Second
+
 // pollPause is how long Poll waits between two questions.
 const pollPause = 5 * time.Millisecond
 

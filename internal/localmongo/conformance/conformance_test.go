@@ -19,7 +19,7 @@ import (
 )
 
 // patience bounds what happens at once unless something is broken.
-const patience = 30 * time.Second
+const patience = 90 * time.Second
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
