@@ -102,21 +102,22 @@ func printWaiting(out *strings.Builder, w *cluster.Waiting, now time.Time) {
 	if w.Partial {
 		more = " and more"
 	}
-	fmt.Fprintf(out, "\nNext attempts of %s%s: %d due, %d scheduled, %d held; %d by a replay.\n", count(w.Calls, "call"), more, w.Due, w.Scheduled, w.Held, w.Replayed)
-	section(out, "BOT\tHOST\tDUE\tSCHEDULED\tHELD\tNEXT ATTEMPT", func(t io.Writer) {
+	fmt.Fprintf(out, "\nNext attempts of %s%s: %d due, %d scheduled, %d held; %d failing, %d by a replay.\n",
+		count(w.Calls, "call"), more, w.Due, w.Scheduled, w.Held, w.Failing, w.Replayed)
+	section(out, "BOT\tHOST\tDUE\tSCHEDULED\tHELD\tFAILING\tNEXT ATTEMPT", func(t io.Writer) {
 		for i := range w.Bots {
 			b := &w.Bots[i]
-			fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%s\n", botText(b), orDash(clip(b.Host, 30)), b.Due, b.Scheduled, b.Held, nextText(now, &b.Counts))
+			fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%s\n", botText(b), orDash(clip(b.Host, 22)), b.Due, b.Scheduled, b.Held, b.Failing, nextText(now, &b.Counts))
 		}
 	})
 	if w.BotsLeft > 0 {
 		fmt.Fprintf(out, "and %s more\n", count(w.BotsLeft, "bot"))
 	}
 	printAnswers(out, w, now)
-	section(out, "HOST\tBOTS\tDUE\tSCHEDULED\tHELD\tNEXT ATTEMPT", func(t io.Writer) {
+	section(out, "HOST\tBOTS\tDUE\tSCHEDULED\tHELD\tFAILING\tNEXT ATTEMPT", func(t io.Writer) {
 		for i := range w.Hosts {
 			h := &w.Hosts[i]
-			fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%s\n", clip(h.Host, 40), h.Bots, h.Due, h.Scheduled, h.Held, nextText(now, &h.Counts))
+			fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%d\t%s\n", clip(h.Host, 40), h.Bots, h.Due, h.Scheduled, h.Held, h.Failing, nextText(now, &h.Counts))
 		}
 	})
 	if w.HostsLeft > 0 {

@@ -64,7 +64,7 @@ func TestStatusOfACluster(t *testing.T) {
 		return nil
 	})
 	has(t, status(0), "works, needs attention", "! Another watcher is alive beside --name default, under other", `REPLICA +VERSION +STATE`, `test +working +\d+s ago +0-of-1`,
-		"Next attempts of 1 call: 0 due, 1 scheduled, 0 held", `bot bad +127.0.0.1:\d+ +0 +1 +0 +in \d+[hm]`, `bot bad +1 +\d+s ago +HTTP 503 Service Unavailable\n`, `127.0.0.1:\d+ +1 +0 +1 +0 `)
+		"Next attempts of 1 call: 0 due, 1 scheduled, 0 held; 1 failing", `bot bad +127.0.0.1:\d+ +0 +1 +0 +1 +in \d+[hm]`, `bot bad +1 +\d+s ago +HTTP 503 Service Unavailable\n`, `127.0.0.1:\d+ +1 +0 +1 +0 +1 `)
 	has(t, d.run("check"), "warn +deployment +Another watcher is alive")
 	other()
 	stop()
@@ -109,14 +109,14 @@ func sample() *cluster.Summary {
 			Age: span(2 * time.Second), Lag: span(time.Second), Headroom: span(53 * time.Hour),
 		}},
 		Waiting: cluster.Waiting{
-			Counts: cluster.Counts{Calls: 60, Due: 12, Scheduled: 38, Held: 10}, Replayed: 4,
+			Counts: cluster.Counts{Calls: 60, Due: 12, Scheduled: 38, Held: 10, Failing: 41}, Replayed: 4,
 			Bots: []cluster.WaitingBot{
-				{Name: "Renewals", Host: "crm.example.com", Counts: cluster.Counts{Calls: 50, Due: 12, Scheduled: 38, First: at.Add(-12 * time.Minute)},
+				{Name: "Renewals", Host: "crm.example.com", Counts: cluster.Counts{Calls: 50, Due: 12, Scheduled: 38, Failing: 41, First: at.Add(-12 * time.Minute)},
 					Last: &cluster.Answer{At: at.Add(-4 * time.Minute), Error: "HTTP 503 Service Unavailable", Attempts: 3}},
 				{ID: "65f0c0ffee00000000000001", Host: "push.example.org", Counts: cluster.Counts{Calls: 10, Held: 10}},
 			},
 			Hosts: []cluster.WaitingHost{
-				{Host: "crm.example.com", Bots: 1, Counts: cluster.Counts{Calls: 50, Due: 12, Scheduled: 38, First: at.Add(-12 * time.Minute)}},
+				{Host: "crm.example.com", Bots: 1, Counts: cluster.Counts{Calls: 50, Due: 12, Scheduled: 38, Failing: 41, First: at.Add(-12 * time.Minute)}},
 				{Host: "push.example.org", Bots: 1, Counts: cluster.Counts{Calls: 10, Held: 10}},
 			},
 		},

@@ -217,9 +217,9 @@ func sample() Page {
 			{Owner: "crm-push-9", BeatAt: now.Add(-time.Hour)},
 		},
 		Waiting: cluster.Waiting{
-			Counts: cluster.Counts{Calls: 1262, Due: 12, Scheduled: 1200, Held: 50},
+			Counts: cluster.Counts{Calls: 1262, Due: 12, Scheduled: 1200, Held: 50, Failing: 1204},
 			Bots: []cluster.WaitingBot{
-				{Name: "Site visits", Host: "hooks.example.com", Counts: cluster.Counts{Calls: 1212, Due: 12, Scheduled: 1200, First: now.Add(-time.Minute)}},
+				{Name: "Site visits", Host: "hooks.example.com", Counts: cluster.Counts{Calls: 1212, Due: 12, Scheduled: 1200, Failing: 1204, First: now.Add(-time.Minute)}},
 				{ID: "+91 98765 43210", Counts: cluster.Counts{Calls: 50, Held: 50}},
 			},
 		},

@@ -17,12 +17,13 @@ const (
 	fieldSlot        = fieldResult + ".slot"
 	fieldFirst       = fieldResult + ".first_attempt_at"
 	fieldReplay      = fieldResult + ".replay_id"
+	fieldAttempts    = fieldResult + ".attempts"
 	fieldHold        = fieldResult + ".hold_id"
 	fieldBot         = "bot_id"
 	fieldCompleted   = "completed_at"
 	// dueIndex serves Due: replays are apart from other attempts, and the bots that
 	// are held back are stepped over in the index, so what is read grows with
-	// neither.
+	// neither. The attempts are in it for CountWaiting, which reads no document.
 	dueIndex = "watcher_due"
 )
 
@@ -130,7 +131,7 @@ func (s *Store) EnsureIndexes(ctx context.Context) error {
 	_, err := s.coll.Indexes().CreateOne(ctx, mongo.IndexModel{
 		Keys: bson.D{
 			{Key: fieldReplay, Value: 1}, {Key: fieldBot, Value: 1},
-			{Key: fieldNextAttempt, Value: 1}, {Key: fieldSlot, Value: 1},
+			{Key: fieldNextAttempt, Value: 1}, {Key: fieldSlot, Value: 1}, {Key: fieldAttempts, Value: 1},
 		},
 		Options: options.Index().SetName(dueIndex).SetPartialFilterExpression(
 			bson.D{{Key: fieldNextAttempt, Value: bson.D{{Key: "$exists", Value: true}}}}),

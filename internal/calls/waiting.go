@@ -14,11 +14,12 @@ import (
 
 // Waiting is the calls of one bot that a next attempt is scheduled for.
 type Waiting struct {
-	Bot    bson.RawValue // bot_id as stored
-	Calls  int
-	Due    int       // of them, those whose time has come
-	Replay int       // of them, those that a replay made due
-	First  time.Time // when the first is due, or was
+	Bot     bson.RawValue // bot_id as stored
+	Calls   int
+	Due     int       // of them, those whose time has come
+	Failing int       // of them, those of which an attempt has failed
+	Replay  int       // of them, those that a replay made due
+	First   time.Time // when the first is due, or was
 }
 
 // ErrNoDueIndex says that the index which EnsureIndexes creates is not there.
@@ -44,6 +45,7 @@ func (s *Store) CountWaiting(ctx context.Context, now time.Time, most int) ([]Wa
 			{Key: "_id", Value: "$" + fieldBot},
 			{Key: "calls", Value: bson.D{{Key: "$sum", Value: 1}}},
 			{Key: "due", Value: count("$lte", fieldNextAttempt, now)},
+			{Key: "failing", Value: count("$gt", fieldAttempts, 0)},
 			{Key: "replay", Value: count("$gt", fieldReplay, "")},
 			{Key: "first", Value: bson.D{{Key: "$min", Value: "$" + fieldNextAttempt}}},
 		}}},
@@ -58,11 +60,12 @@ func (s *Store) CountWaiting(ctx context.Context, now time.Time, most int) ([]Wa
 	var all []Waiting
 	for cursor.Next(ctx) {
 		var g struct {
-			Bot    bson.RawValue `bson:"_id"`
-			Calls  int           `bson:"calls"`
-			Due    int           `bson:"due"`
-			Replay int           `bson:"replay"`
-			First  time.Time     `bson:"first"`
+			Bot     bson.RawValue `bson:"_id"`
+			Calls   int           `bson:"calls"`
+			Due     int           `bson:"due"`
+			Failing int           `bson:"failing"`
+			Replay  int           `bson:"replay"`
+			First   time.Time     `bson:"first"`
 		}
 		if err := cursor.Decode(&g); err != nil {
 			return nil, fmt.Errorf("count the calls with a next attempt: %w", err)

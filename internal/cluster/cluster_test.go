@@ -137,7 +137,7 @@ func TestSummary(t *testing.T) {
 			t.Errorf("%+v", p)
 		}
 		w := &s.Waiting
-		if got := fmt.Sprint(w.Calls, w.Due, w.Scheduled, w.Held, len(w.Bots), len(w.Hosts)); got != "4 1 2 1 3 2" {
+		if got := fmt.Sprint(w.Calls, w.Due, w.Scheduled, w.Held, w.Failing, len(w.Bots), len(w.Hosts)); got != "4 1 2 1 4 3 2" {
 			t.Errorf("waiting: %s %+v", got, w)
 		}
 		if b := w.Bots[0]; b.Name != "Busy" || b.Host != "crm.example.com" || b.Due != 1 || b.Scheduled != 1 || b.Last == nil || b.Last.Attempts != 2 || strings.Contains(b.Last.Error, "98765") {

@@ -39,6 +39,7 @@ type Counts struct {
 	Due       int       `json:"due"`                      // the time of the next attempt has come
 	Scheduled int       `json:"scheduled"`                // it is still to come
 	Held      int       `json:"held"`                     // an operator keeps them back
+	Failing   int       `json:"failing"`                  // of all these, those of which an attempt has failed
 	First     time.Time `json:"next_attempt_at,omitzero"` // the earliest of those that are not held
 }
 
@@ -47,6 +48,7 @@ func (c *Counts) add(o Counts) {
 	c.Due += o.Due
 	c.Scheduled += o.Scheduled
 	c.Held += o.Held
+	c.Failing += o.Failing
 	if c.First.IsZero() || !o.First.IsZero() && o.First.Before(c.First) {
 		c.First = o.First
 	}
@@ -139,7 +141,7 @@ func (r *Reader) waiting(ctx context.Context, s *Summary) error {
 }
 
 func waitingBot(g calls.Waiting, bot *bots.Bot, holds *hold.Set, now time.Time) WaitingBot {
-	row := WaitingBot{Counts: Counts{Calls: g.Calls}}
+	row := WaitingBot{Counts: Counts{Calls: g.Calls, Failing: g.Failing}}
 	if g.Bot.Type != 0 && !g.Bot.IsZero() {
 		row.ID = text(calls.IDText(g.Bot))
 	}

@@ -180,12 +180,12 @@ func TestCountWaiting(t *testing.T) {
 			}
 			var got []string
 			for _, w := range all {
-				got = append(got, fmt.Sprint(w.Bot, " ", w.Calls, " ", w.Due, " ", w.Replay, " ", w.First.Sub(noon)))
+				got = append(got, fmt.Sprint(w.Bot, " ", w.Calls, " ", w.Due, " ", w.Failing, " ", w.Replay, " ", w.First.Sub(noon)))
 			}
 			slices.Sort(got)
 			return got
 		}
-		want := []string{`"a" 2 1 0 -2m0s`, `"b" 2 1 1 -1h0m0s`, `null 1 0 0 1h0m0s`}
+		want := []string{`"a" 2 1 2 0 -2m0s`, `"b" 2 1 1 1 -1h0m0s`, `null 1 0 1 0 1h0m0s`}
 		if got := waiting(100); !slices.Equal(got, want) {
 			t.Errorf("%q, want %q", got, want)
 		}
