@@ -9,10 +9,11 @@ BENCH_FLAGS ?=
 CHAOS_SECONDS ?= 600
 CHAOS_SEED ?=
 ABUSE_SECONDS ?= 30
+SOAK_CALLS ?= 1000000
 LINT      = go tool -modfile=tools/go.mod golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fmt bench bench-road fuzz chaos abuse cover demo vectors rules dashboards manifests image ci clean
+.PHONY: help build test lint fmt bench bench-road fuzz chaos abuse soak cover demo vectors rules dashboards manifests image ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +47,9 @@ chaos: ## random faults on real processes for CHAOS_SECONDS (600); CHAOS_SEED re
 
 abuse: ## tenants and CRMs at their worst beside a neighbour, each for ABUSE_SECONDS (30)
 	WATCHER_ABUSE_SECONDS=$(ABUSE_SECONDS) go test -count=1 -timeout 0 -v ./internal/abuse
+
+soak: ## SOAK_CALLS (1000000) calls through one process, whose memory, goroutines and files stay flat
+	WATCHER_SOAK_CALLS=$(SOAK_CALLS) go test -count=1 -timeout 0 -v ./internal/soak
 
 # go test takes one fuzz target at a time.
 fuzz: ## every fuzz target for FUZZTIME (60s)

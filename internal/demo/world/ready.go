@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	readyTimeout = 30 * time.Second // about 100 ms on a laptop without load
+	readyTimeout = 90 * time.Second // about 100 ms on a laptop without load
 	readyPause   = 20 * time.Millisecond
 )
 
