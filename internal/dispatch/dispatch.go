@@ -104,7 +104,7 @@ const (
 	loaders         = 2
 	renderers       = 4  // payloads rendered at once
 	unprovenPart    = 2  // one part in: lanes not known to answer that may send beside the slots
-	waitingPart     = 4  // one part in: calls that may wait in the lanes
+	waitingPart     = 2  // one part in: calls that may wait in the lanes
 	waitingBytePart = 75 // percent of Options.Memory that the lanes may hold
 )
 
