@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -14,80 +15,141 @@ import (
 	"github.com/cxbridge/watcher/internal/demo/apptest"
 )
 
-// Processes of two versions share the partitions for as long as a roll takes. The older
-// one is killed in the middle of it: no result is lost, and the newer one goes on at the
-// positions that the older one saved.
-func TestTwoVersionsSideBySide(t *testing.T) {
-	t.Parallel()
-	const older, newer = "1.0.0", "1.1.0"
-	d := newDesk(t, "bot")
-	ledger := apptest.NewLedger(t, d.Platform)
+// The versions of the tests.
+const older, newer = "1.0.0", "1.1.0"
+
+// roll is a database that calls are stored in without a pause, for processes of two
+// versions.
+type roll struct {
+	*desk
+	ctx    context.Context //nolint:containedctx // the limit of the test
+	ledger *apptest.Ledger
+	// end stops the calls and returns how many were stored.
+	end func() int
+}
+
+func newRoll(t *testing.T) *roll {
+	t.Helper()
+	r := &roll{desk: newDesk(t, "bot")}
+	r.ledger = apptest.NewLedger(t, r.Platform)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
+	t.Cleanup(cancel)
+	r.ctx = ctx
 	feeding, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
+	t.Cleanup(func() { stop(nil) })
 	var feeder sync.WaitGroup
 	fed := 0
 	feeder.Go(func() {
-		n, err := d.Feed(feeding, feedPause, "bot")
+		n, err := r.Feed(feeding, feedPause, "bot")
 		if err != nil {
 			t.Error(err)
 		}
 		fed = n
 	})
-	start := func(version string) *process {
-		return spawnAs(t, version, d.server.URI(), "--start", "1h", "--partitions", "4", "--concurrency", "16")
-	}
-	from := func(version string, least int) {
-		t.Helper()
-		if !d.crm.Wait(ctx, func(all []apptest.Request) bool {
-			n := 0
-			for i := range all {
-				if all[i].Header.Get("User-Agent") == "watcher/"+version {
-					n++
-				}
+	r.end = func() int { stop(nil); feeder.Wait(); return fed }
+	return r
+}
+
+func (r *roll) start(version string) *process {
+	r.t.Helper()
+	return spawnAs(r.t, version, r.server.URI(), "--start", "1h", "--partitions", "4", "--concurrency", "16")
+}
+
+// from waits until the CRM had so many requests from a version.
+func (r *roll) from(version string, least int) {
+	r.t.Helper()
+	if !r.crm.Wait(r.ctx, func(all []apptest.Request) bool {
+		n := 0
+		for i := range all {
+			if all[i].Header.Get("User-Agent") == "watcher/"+version {
+				n++
 			}
-			return n >= least
-		}) {
-			t.Fatalf("%s does not push", version)
 		}
+		return n >= least
+	}) {
+		r.t.Fatalf("%s does not push", version)
 	}
-	first := start(older)
-	from(older, 10)
-	second := start(newer)
-	from(newer, 10)
+}
+
+// shows fails the test unless watcher status shows replicas of these versions.
+func (r *roll) shows(versions ...string) {
+	r.t.Helper()
 	var status struct {
-		Replicas []struct {
-			Version string
-			Lives   bool
-		}
+		Replicas []struct{ Version string }
 	}
-	if err := json.Unmarshal([]byte(d.run("status", "--output", "json")), &status); err != nil || len(status.Replicas) != 2 {
-		t.Errorf("%+v, %v", status, err)
+	err := json.Unmarshal([]byte(r.run("status", "--output", "json")), &status)
+	var shown []string
+	for _, replica := range status.Replicas {
+		shown = append(shown, replica.Version)
 	}
+	if slices.Sort(shown); err != nil || !slices.Equal(shown, versions) {
+		r.t.Errorf("the replicas are of %v, want %v, %v", shown, versions, err)
+	}
+}
+
+// stops ends a process as a roll does.
+func (r *roll) stops(p *process) {
+	r.t.Helper()
+	if code := p.signal(syscall.SIGTERM); code != 0 {
+		r.t.Errorf("status %d after SIGTERM:\n%s", code, tail(p.log.Bytes()))
+	}
+}
+
+// check ends the calls and waits until each is pushed, by the processes that are left.
+// At most so many may have been pushed twice.
+func (r *roll) check(twice int, left ...*process) {
+	r.t.Helper()
+	fed := r.end()
+	if !apptest.Poll(r.ctx, func() bool {
+		n, err := r.Calls.CountDocuments(r.ctx, bson.D{{Key: "post_call_push_result.status", Value: "ok"}})
+		return err == nil && n == int64(fed)
+	}) {
+		r.t.Fatalf("not all of %d calls are pushed", fed)
+	}
+	for _, p := range left {
+		r.stops(p)
+	}
+	if _, err := r.ledger.Check(r.ctx, "default"); err != nil {
+		r.t.Error(err)
+	}
+	all, err := apptest.Compare(r.ctx, r.Platform, r.crm.Requests())
+	if err != nil || all.Deliveries != fed || all.Requests > fed+twice {
+		r.t.Errorf("%+v for %d stored results, %v", all, fed, err)
+	}
+}
+
+// Replicas are replaced one by one: no result is lost, and none is pushed twice.
+func TestARollLosesAndDoublesNothing(t *testing.T) {
+	t.Parallel()
+	r := newRoll(t)
+	first, second := r.start(older), r.start(older)
+	r.from(older, 20)
+	third := r.start(newer)
+	r.from(newer, 10)
+	r.shows(older, older, newer)
+	r.stops(first)
+	fourth := r.start(newer)
+	r.stops(second)
+	r.from(newer, 200)
+	r.shows(newer, newer)
+	r.check(0, third, fourth)
+}
+
+// Processes of two versions share the partitions for as long as a roll takes. The older
+// one is killed in the middle of it: no result is lost, and the newer one goes on at the
+// positions that the older one saved.
+func TestTwoVersionsSideBySide(t *testing.T) {
+	t.Parallel()
+	r := newRoll(t)
+	first := r.start(older)
+	r.from(older, 10)
+	second := r.start(newer)
+	r.from(newer, 10)
+	r.shows(older, newer)
 	if code := first.signal(os.Kill); code != -1 {
 		t.Fatalf("the older one had ended by itself with status %d:\n%s", code, tail(first.log.Bytes()))
 	}
-	third := start(newer)
-	from(newer, 200)
-	stop(nil)
-	feeder.Wait()
-	if !apptest.Poll(ctx, func() bool {
-		n, err := d.Calls.CountDocuments(ctx, bson.D{{Key: "post_call_push_result.status", Value: "ok"}})
-		return err == nil && n == int64(fed)
-	}) {
-		t.Fatalf("not all of %d calls are pushed\n%s", fed, tail(second.log.Bytes()))
-	}
-	for _, p := range []*process{second, third} {
-		if code := p.signal(syscall.SIGTERM); code != 0 {
-			t.Errorf("status %d after SIGTERM:\n%s", code, tail(p.log.Bytes()))
-		}
-	}
-	if _, err := ledger.Check(ctx, "default"); err != nil {
-		t.Error(err)
-	}
-	all, err := apptest.Compare(ctx, d.Platform, d.crm.Requests())
-	if err != nil || all.Deliveries != fed || all.Extra > slots+lostWords {
-		t.Errorf("%+v for %d stored results, %v", all, fed, err)
-	}
+	third := r.start(newer)
+	r.from(newer, 200)
+	r.check(slots+lostWords, second, third)
 }
