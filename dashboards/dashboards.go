@@ -24,6 +24,7 @@ type Dashboard struct {
 	Time          timeRange  `json:"time"`
 	Timezone      string     `json:"timezone"`
 	GraphTooltip  int        `json:"graphTooltip"`
+	Annotations   listed     `json:"annotations"`
 	Links         []Link     `json:"links"`
 	Templating    templating `json:"templating"`
 	Panels        []Panel    `json:"panels"`
@@ -34,14 +35,27 @@ type timeRange struct {
 	To   string `json:"to"`
 }
 
-// Link leads from a dashboard or a panel to a page.
+// listed is a list that stays empty here, and that Grafana wants to be there.
+type listed struct {
+	List []any `json:"list"`
+}
+
+// Link leads from a dashboard or a panel to a page. Grafana wants each of its fields.
 type Link struct {
-	Title       string `json:"title"`
-	Type        string `json:"type,omitempty"`
-	URL         string `json:"url"`
-	KeepTime    bool   `json:"keepTime,omitempty"`
-	IncludeVars bool   `json:"includeVars,omitempty"`
-	TargetBlank bool   `json:"targetBlank,omitempty"`
+	Title       string   `json:"title"`
+	Type        string   `json:"type"` // always link
+	Icon        string   `json:"icon"`
+	Tooltip     string   `json:"tooltip"`
+	URL         string   `json:"url"`
+	Tags        []string `json:"tags"`
+	AsDropdown  bool     `json:"asDropdown"`
+	KeepTime    bool     `json:"keepTime"`
+	IncludeVars bool     `json:"includeVars"`
+	TargetBlank bool     `json:"targetBlank"`
+}
+
+func link(title, url string) Link {
+	return Link{Title: title, Type: "link", URL: url, Tags: []string{}}
 }
 
 type templating struct {
@@ -90,6 +104,9 @@ type Panel struct {
 	// Transformations change what the queries found before it is shown.
 	Transformations []transformation `json:"transformations,omitempty"`
 	Links           []Link           `json:"links,omitempty"`
+	// A row alone has these.
+	Collapsed *bool    `json:"collapsed,omitempty"`
+	Panels    *[]Panel `json:"panels,omitempty"`
 }
 
 type transformation struct {
@@ -158,14 +175,13 @@ func source() *Source { return &Source{Type: "prometheus", UID: "${datasource}"}
 
 // dashboard puts panels under the common head.
 func dashboard(uid, title, description, otherTitle, otherUID string, variables []Variable, panels []Panel) Dashboard {
+	other, alerts := link(otherTitle, "/d/"+otherUID), link("Runbook", Runbook)
+	other.KeepTime, other.IncludeVars, alerts.TargetBlank = true, true, true
 	return Dashboard{
 		UID: uid, Title: title, Description: description,
 		Tags: []string{"watcher"}, SchemaVersion: 39, Refresh: "30s", Timezone: "browser", GraphTooltip: 1,
-		Time: timeRange{From: "now-3h", To: "now"},
-		Links: []Link{
-			{Title: otherTitle, Type: "link", URL: "/d/" + otherUID, KeepTime: true, IncludeVars: true},
-			{Title: "Runbook", Type: "link", URL: Runbook, TargetBlank: true},
-		},
+		Time: timeRange{From: "now-3h", To: "now"}, Annotations: listed{List: []any{}},
+		Links:      []Link{other, alerts},
 		Templating: templating{List: variables},
 		Panels:     panels,
 	}
@@ -198,6 +214,7 @@ func (b *board) row(title string) {
 	b.newline()
 	b.panels = append(b.panels, Panel{
 		ID: len(b.panels) + 1, Type: "row", Title: title, GridPos: Grid{H: 1, W: width, X: 0, Y: b.y},
+		Collapsed: new(bool), Panels: &[]Panel{},
 	})
 	b.y++
 }
@@ -274,7 +291,8 @@ func (b *board) stat(title, description string, l look, q query) {
 		Type: "stat", Title: title, Description: description, Datasource: source(), Links: l.links,
 		Targets: targets([]query{q}, true), FieldConfig: l.fields(),
 		Options: map[string]any{
-			"colorMode": "background", "graphMode": "none",
+			"colorMode": "background", "graphMode": "none", "textMode": "auto", "justifyMode": "auto", "orientation": "auto",
+			"wideLayout": true, "showPercentChange": false, "percentChangeColorMode": "standard",
 			"reduceOptions": map[string]any{"calcs": []string{"lastNotNull"}, "fields": "", "values": false},
 		},
 	}, 4, 4)
@@ -295,7 +313,7 @@ func (b *board) graph(title, description string, l look, w int, queries ...query
 		Type: "timeseries", Title: title, Description: description, Datasource: source(), Links: l.links,
 		Targets: targets(queries, false), FieldConfig: fields,
 		Options: map[string]any{
-			"legend":  map[string]any{"displayMode": "list", "placement": "bottom"},
+			"legend":  map[string]any{"displayMode": "list", "placement": "bottom", "showLegend": true, "calcs": []string{}},
 			"tooltip": map[string]any{"mode": "multi", "sort": "desc"},
 		},
 	}, w, 8)
@@ -316,7 +334,7 @@ func (b *board) table(title, description string, l look, w int, expr, value stri
 	b.place(Panel{
 		Type: "table", Title: title, Description: description, Datasource: source(), Links: l.links,
 		Targets: t, FieldConfig: l.fields(),
-		Options: map[string]any{"showHeader": true, "sortBy": []any{map[string]any{"displayName": value, "desc": true}}},
+		Options: map[string]any{"frameIndex": 0, "showHeader": true, "sortBy": []any{map[string]any{"displayName": value, "desc": true}}},
 		Transformations: []transformation{{ID: "organize", Options: map[string]any{
 			"excludeByName": map[string]bool{"Time": true}, "renameByName": names, "indexByName": order,
 		}}},
@@ -325,5 +343,7 @@ func (b *board) table(title, description string, l look, w int, expr, value stri
 
 // runbook is a panel's link to the section of an alert.
 func runbook(anchor string) []Link {
-	return []Link{{Title: "Runbook", URL: Runbook + "#" + anchor, TargetBlank: true}}
+	l := link("Runbook", Runbook+"#"+anchor)
+	l.TargetBlank = true
+	return []Link{l}
 }

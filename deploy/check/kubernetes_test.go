@@ -1,5 +1,6 @@
-// Package check holds the manifests below deploy against the libraries that will
-// read them: Kustomize, the types of Kubernetes and of the Prometheus operator.
+// Package check holds the manifests below deploy, the dashboards and the workflows against
+// the libraries that will read them, or share a schema with what does: Kustomize, the types
+// of Kubernetes and of the Prometheus operator, Compose, Grafana's foundation SDK, actionlint.
 // It is a module of its own, because those would bring a hundred modules into the
 // watcher's.
 package check
