@@ -4,7 +4,7 @@
 #   docker build -t watcher-demo --target demo .     the whole road on one machine
 
 # Built on the machine's own architecture, for the one that is asked for.
-FROM --platform=$BUILDPLATFORM golang:1.26 AS build
+FROM --platform=$BUILDPLATFORM golang:1.26.8@sha256:6c2a5538f964f1c82f97ad14988bf05de100d922d159d0e398b54c7b0ca0c6c9 AS build
 WORKDIR /src
 
 # Modules first: this layer is built again only when they change.

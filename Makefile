@@ -10,13 +10,14 @@ CHAOS_SECONDS ?= 600
 CHAOS_SEED ?=
 ABUSE_SECONDS ?= 30
 SOAK_CALLS ?= 1000000
+GORELEASER ?= v2.15.1
 LINT      = go tool -modfile=tools/go.mod golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fmt bench bench-road fuzz chaos abuse soak cover demo vectors rules dashboards manifests image ci clean
+.PHONY: help build test lint fmt bench bench-road fuzz chaos abuse soak cover demo vectors rules dashboards manifests image release-check ci clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/watcher, static
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/watcher ./cmd/watcher
@@ -85,6 +86,9 @@ manifests: ## the manifests below deploy/, and what in them is made from dashboa
 
 image: ## container image IMAGE (watcher:VERSION)
 	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .
+
+release-check: ## the configuration of a release; builds GoReleaser first, several minutes
+	go run github.com/goreleaser/goreleaser/v2@$(GORELEASER) check
 
 ci: ## what CI runs
 	.ci/run
