@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -55,6 +56,24 @@ func TestDemoShowsTheWholeRoad(t *testing.T) {
 			t.Errorf("the demo does not say %q", says)
 		}
 	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, shown, _ := strings.Cut(string(readme), "```text\n")
+	shown, _, _ = strings.Cut(shown, "```")
+	printed := strings.Split(form(stdout), "\n")
+	for line := range strings.Lines(shown) {
+		if line = strings.TrimRight(form(line), "\n"); line != " …" && !slices.Contains(printed, line) {
+			t.Errorf("README.md shows a line that the demo does not print: %s", line)
+		}
+	}
+}
+
+// form is a text of the demo without times and sizes, and how wide columns are.
+func form(text string) string {
+	text = regexp.MustCompile(`\d+`).ReplaceAllString(text, "N")
+	return regexp.MustCompile(` +`).ReplaceAllString(text, " ")
 }
 
 // screen is a terminal that a test reads while it is written to.

@@ -215,29 +215,18 @@ func anchors(text string) (all []string) {
 	return all
 }
 
-// typed finds the commands that a document tells a person to type: in a block, alone
-// or behind a prompt, over lines that end with a backslash; and in the text where they have flags.
-var (
-	typed   = regexp.MustCompile(`(?m)^ *(?:\$ )?(?:[a-z].* (?:exec|--) .*/|docker run \S+ |/)?watcher ([a-z]+(?: (?:.*\\\n)*.*)?)$`)
-	written = regexp.MustCompile("`watcher ([a-z]+ [^`]*--[^`]*)`")
-	blocks  = regexp.MustCompile("(?m)(?:^(?: {4,}|\t).*\n)+")
-)
+// written finds the commands with flags in the text.
+var written = regexp.MustCompile("`watcher ([a-z]+ [^`]*--[^`]*)`")
 
-// Each command in a document is one that the command line takes.
+// Each command in a text is one that the command line takes; TestEachBlockIsChecked looks
+// at those in blocks.
 func TestDocumentsNameCommandsThatAreThere(t *testing.T) {
-	n, seen := 0, map[string]bool{}
+	n := 0
 	for path, text := range files(t, "", ".md") {
-		code := strings.Join(append(fences.FindAllString(text, -1), blocks.FindAllString(fences.ReplaceAllString(text, ""), -1)...), "\n")
-		for _, m := range append(typed.FindAllStringSubmatch(code, -1), written.FindAllStringSubmatch(text, -1)...) {
-			args := words(m[1])
+		for _, m := range written.FindAllStringSubmatch(text, -1) {
 			n++
-			line := strings.Join(args, " ")
-			if seen[line] {
-				continue
-			}
-			seen[line] = true
-			if _, err := parser(t).Parse(args); err != nil { // a parser that has parsed knows no default any more
-				t.Errorf("%s: watcher %s: %v", path, strings.Join(args, " "), err)
+			if _, err := parser(t).Parse(words(m[1])); err != nil { // a parser that has parsed knows no default any more
+				t.Errorf("%s: watcher %s: %v", path, m[1], err)
 			}
 		}
 	}

@@ -277,6 +277,7 @@ func TestResumeShowAndReset(t *testing.T) {
 	}
 	table := d.run("resume", "show")
 	fits(t, table)
+	shows(t, "docs/operations.md", "resume show", table)
 	has(t, table, "1 replica alive", "PARTITION +POSITION +AGE", `0-of-1 +20\S+Z +\d+s +\d+s `)
 
 	before := d.record()
@@ -289,6 +290,7 @@ func TestResumeShowAndReset(t *testing.T) {
 	}
 	out := d.run("resume", "reset", "--to", "1h", "--repush", "all", "--yes")
 	fits(t, out)
+	shows(t, "docs/operations.md", "resume reset", out)
 	has(t, out, "back (59m|1h0m)", "swept by completed_at", `1 result from there to now; 1 to be pushed \(--repush all\)`, "Reset.")
 	d.pushed("/bot", 2)
 	reqs := d.crm.At("/bot")
