@@ -8,7 +8,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
@@ -32,7 +31,7 @@ func newRoll(t *testing.T) *roll {
 	t.Helper()
 	r := &roll{desk: newDesk(t, "bot")}
 	r.ledger = apptest.NewLedger(t, r.Platform)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), apptest.Patience)
 	t.Cleanup(cancel)
 	r.ctx = ctx
 	feeding, stop := context.WithCancelCause(ctx)
