@@ -17,11 +17,15 @@ const batchTimeout = 30 * time.Second
 
 var errBatchTimeout = errors.New("MongoDB did not return the bots in time")
 
-// botProjection leaves the prompts and models of a bot where they are.
-var botProjection = bson.D{
-	{Key: "name", Value: 1}, {Key: "timezone", Value: 1},
-	{Key: "auto_dispositions", Value: 1}, {Key: "post_call_push", Value: 1},
-}
+// botProjection leaves the prompts and models of a bot where they are. A field that is
+// misspelt is read to be named.
+var botProjection = func() bson.D {
+	fields := bson.D{{Key: "name", Value: 1}, {Key: "timezone", Value: 1}, {Key: "auto_dispositions", Value: 1}, {Key: pushKey, Value: 1}}
+	for _, pair := range misspeltKeys {
+		fields = append(fields, bson.E{Key: pair[0], Value: 1})
+	}
+	return fields
+}()
 
 // ReadAll reads and compiles all bots.
 func ReadAll(ctx context.Context, coll *mongo.Collection, o Options) ([]*Bot, error) {

@@ -47,6 +47,7 @@ func Compile(raw bson.Raw, o Options) *Bot {
 	b.Auto = calls.DecodeAutoDispositions(raw.Lookup("auto_dispositions"))
 	c.checkAuto(raw)
 	c.push(raw)
+	c.misspelt(raw)
 	return b
 }
 
@@ -139,7 +140,7 @@ func (c *compiler) checkAuto(raw bson.Raw) {
 		name := e.Key()
 		at := key + "." + name
 		if !slices.Contains(calls.AutoCases, name) {
-			c.add(LevelInfo, at, CodeUnknownKey, "no case has this name", render.Nearest(name, calls.AutoCases))
+			c.unknown(at, "no case has this name", render.Nearest(name, calls.AutoCases))
 			continue
 		}
 		fields, ok := e.Value().DocumentOK()
@@ -151,8 +152,33 @@ func (c *compiler) checkAuto(raw bson.Raw) {
 		}
 		for _, f := range elements(fields) {
 			if !slices.Contains(calls.AutoFields, f.Key()) {
-				c.add(LevelInfo, at+"."+f.Key(), CodeUnknownKey, "no field of an auto disposition has this name", render.Nearest(f.Key(), calls.AutoFields))
+				c.unknown(at+"."+f.Key(), "no field of an auto disposition has this name", render.Nearest(f.Key(), calls.AutoFields))
 			}
+		}
+	}
+}
+
+// unknown tells of a field that nothing reads; one with a name near it is misspelt.
+func (c *compiler) unknown(key, message, near string) {
+	level := LevelInfo
+	if near != "" {
+		level = LevelWarning
+	}
+	c.add(level, key, CodeUnknownKey, message, near)
+}
+
+// misspeltKeys are what is written for a field of the document, each with the field.
+var misspeltKeys = [][2]string{
+	{"postCallPush", pushKey}, {"PostCallPush", pushKey}, {"post_call_webhook", pushKey},
+	{"autoDispositions", "auto_dispositions"}, {"auto_disposition", "auto_dispositions"},
+	{"timeZone", "timezone"}, {"time_zone", "timezone"},
+}
+
+// misspelt names what nothing reads where the field that was meant is missing.
+func (c *compiler) misspelt(raw bson.Raw) {
+	for _, pair := range misspeltKeys {
+		if !isMissing(raw.Lookup(pair[0])) && isMissing(raw.Lookup(pair[1])) {
+			c.unknown(pair[0], "nothing reads this field", pair[1])
 		}
 	}
 }

@@ -252,6 +252,20 @@ func TestAutoDispositions(t *testing.T) {
 			t.Errorf("%s: %+v", key, w)
 		}
 	}
+	for key, doc := range map[string]m{
+		"auto_dispositions.RNR":            {"auto_dispositions": m{"RNR": m{"DISPOSITION": "x"}}},
+		"auto_dispositions.rnr.DISPOSTION": {"auto_dispositions": m{"rnr": m{"DISPOSTION": "x"}}},
+		"postCallPush":                     {"postCallPush": m{"url": "https://x.example"}},
+		"time_zone":                        {"time_zone": "Asia/Kolkata"},
+		"post_call_push.key_maper":         {"post_call_push": m{"key_maper": m{}}},
+	} {
+		if w := find(Compile(raw(t, doc), Options{}), key); w.Level != LevelWarning || w.Code != CodeUnknownKey || w.Suggestion == "" {
+			t.Errorf("%s: %+v", key, w)
+		}
+	}
+	if w := find(Compile(raw(t, m{"time_zone": "x", "timezone": "UTC"}), Options{}), "time_zone"); w.Code != "" {
+		t.Errorf("a field of somebody else: %+v", w)
+	}
 	if w := find(Compile(raw(t, m{"auto_dispositions": 5}), Options{}), "auto_dispositions"); w.Level != LevelWarning {
 		t.Errorf("no object: %+v", w)
 	}

@@ -227,11 +227,7 @@ func (c *compiler) unknownKeys(doc bson.Raw) {
 		if len(c.bot.Warnings) >= maxWarnings { // to look for the nearest name is dear
 			return
 		}
-		level, near := LevelInfo, render.Nearest(e.Key(), pushKeys)
-		if near != "" {
-			level = LevelWarning
-		}
-		c.add(level, at(e.Key()), CodeUnknownKey, "nothing reads this field", near)
+		c.unknown(at(e.Key()), "nothing reads this field", render.Nearest(e.Key(), pushKeys))
 	}
 }
 
