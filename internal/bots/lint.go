@@ -33,14 +33,31 @@ func (b *Bot) Lint(vars *calls.Variables, seeds []string) []Warning {
 	return l.warnings
 }
 
+// LintName checks a name as a mapper would write it, with or without its namespace and
+// its braces, as Lint does the tokens of a mapper. The warning has no key.
+func LintName(name string, vars *calls.Variables, seeds []string) (w Warning, found bool) {
+	name = strings.TrimSpace(strings.Trim(strings.TrimSpace(name), "{}"))
+	l := newLinter(vars, seeds)
+	for t := range render.Compile(calls.Namespaces, []render.Field{{Value: render.Template(braces(name))}}).Tokens() {
+		if _, resolvable := t.First(); resolvable {
+			l.check(t)
+		}
+	}
+	if len(l.warnings) == 0 {
+		return Warning{}, false
+	}
+	return l.warnings[0], true
+}
+
 type linter struct {
-	vars     *calls.Variables // nil without a call
-	known    map[string][]string
+	vars     *calls.Variables      // nil without a call
+	known    map[string][]string   // by namespace, sorted
+	meanings map[string][][]string // of the known names, as far as they were asked for
 	warnings []Warning
 }
 
 func newLinter(vars *calls.Variables, seeds []string) *linter {
-	l := &linter{vars: vars, known: calls.FixedNames()}
+	l := &linter{vars: vars, known: calls.FixedNames(), meanings: make(map[string][][]string)}
 	if vars != nil {
 		l.known = vars.Names()
 	}
@@ -82,10 +99,9 @@ func (l *linter) exact(t *render.Token) {
 	if l.has(ns, name.Field) {
 		return
 	}
-	hint := l.near(ns, name.Field)
-	misspelt := hint != ""
-	if !misspelt {
-		hint = l.elsewhere(name.Field)
+	hint, misspelt := l.near(ns, name.Field)
+	if hint == "" {
+		hint = l.elsewhere(name.Field, l.open(ns))
 	}
 	switch {
 	case ns == calls.NamespaceSystem || ns == calls.NamespaceResult:
@@ -101,10 +117,10 @@ func (l *linter) exact(t *render.Token) {
 	}
 }
 
-// open reports whether a near name of the namespace tells anything: always where
-// names are seeded; in what a call brings only when a call is at hand.
+// open reports whether a near name tells anything of a name in the namespace: in what a
+// call brings only when a call is at hand.
 func (l *linter) open(ns string) bool {
-	return l.vars != nil || ns == calls.NamespaceAnalysis || ns == calls.NamespaceQC
+	return l.vars != nil || ns != calls.NamespaceCRM && ns != calls.NamespaceCall
 }
 
 // foreign is a name with a prefix that is no namespace. It may be a path into
@@ -113,14 +129,16 @@ func (l *linter) foreign(t *render.Token) {
 	prefix, rest, _ := strings.Cut(t.Name, ".")
 	var hint string
 	if near := render.Nearest(prefix, calls.Namespaces.Names); near != "" {
-		hint = braces(near + "." + rest)
+		if hint, _ = l.near(near, rest); hint == "" || l.has(near, rest) {
+			hint = braces(near + "." + rest)
+		}
 	}
 	level := LevelInfo
 	if hint != "" || l.vars != nil {
 		level = LevelWarning
 	}
 	if hint == "" {
-		hint = l.elsewhere(rest)
+		hint = l.elsewhere(rest, true)
 	}
 	l.add(level, t, CodeUnknownNamespace, quote(prefix)+" is none of system, crm, call, result, analysis, qc; it is only looked for in system, crm and call", hint)
 }
@@ -130,31 +148,44 @@ func (l *linter) flat(t *render.Token) {
 	if l.has(calls.NamespaceSystem, t.Name) {
 		return
 	}
-	if hint := l.elsewhere(t.Name); hint != "" {
+	if hint := l.elsewhere(t.Name, false); hint != "" {
 		l.add(LevelWarning, t, CodeFlatName, "a name without a prefix is only looked for in system, crm and call, but this one exists with another prefix", hint)
 		return
 	}
-	var hint string
-	for _, ns := range []string{calls.NamespaceSystem, calls.NamespaceCRM, calls.NamespaceCall} {
-		if near := render.Nearest(t.Name, l.known[ns]); near != "" {
-			hint = braces(near)
-			if strings.TrimLeftFunc(near, unicode.IsSpace) != near { // blanks before a flat name are none of it
-				hint = braces(ns + "." + near)
-			}
-			break
-		}
-	}
-	for _, ns := range prefixed {
-		if hint == "" {
-			hint = l.near(ns, t.Name)
-		}
-	}
+	hint, misspelt := l.nearFlat(t.Name)
 	switch {
-	case hint != "":
+	case misspelt:
 		l.add(LevelWarning, t, CodeUnknownName, "looks like a misspelt name; if it does not exist, \"\" is sent", hint)
 	case l.vars != nil:
-		l.add(LevelInfo, t, CodeUnknownName, "this call has no such value in system, crm or call, so \"\" is sent", "")
+		l.add(LevelInfo, t, CodeUnknownName, "this call has no such value in system, crm or call, so \"\" is sent", hint)
+	case hint != "":
+		l.add(LevelInfo, t, CodeUnknownName, "is only looked for in system, crm and call, and another name is known", hint)
 	}
+}
+
+// nearFlat suggests a name of any namespace, one that is only misspelt before one that
+// says the same.
+func (l *linter) nearFlat(field string) (hint string, misspelt bool) {
+	for _, ns := range slices.Concat(calls.Namespaces.Fallback, prefixed) {
+		near, slip := l.near(ns, field)
+		if near == "" || hint != "" && !slip {
+			continue
+		}
+		if near = l.short(ns, near); slip {
+			return near, true
+		}
+		hint = near
+	}
+	return hint, false
+}
+
+// short is a suggestion without its prefix where that reaches the same.
+func (l *linter) short(ns, hint string) string {
+	field := strings.TrimSuffix(strings.TrimPrefix(hint, "{{"+ns+"."), "}}")
+	if slices.Contains(prefixed, ns) || strings.TrimLeftFunc(field, unicode.IsSpace) != field { // blanks before a flat name are none of it
+		return hint
+	}
+	return braces(field)
 }
 
 // prefixed are the namespaces that a name only reaches with its prefix, in the
@@ -166,33 +197,36 @@ func (l *linter) has(ns string, field string) bool {
 	return found
 }
 
-// minStart is from how many characters on the start of a name is taken for it.
-const minStart = 4
-
-// near suggests the name of the namespace that a field is a misspelling or the
-// start of. Of a path only the first part is looked at.
-func (l *linter) near(ns string, field string) string {
-	if best := render.Nearest(field, l.known[ns]); best != "" {
-		return braces(ns + "." + best)
-	}
-	if i, _ := slices.BinarySearch(l.known[ns], field); len(field) >= minStart && i < len(l.known[ns]) && strings.HasPrefix(l.known[ns][i], field) {
-		return braces(ns + "." + l.known[ns][i])
+// near suggests the name of the namespace that a field was meant to be, and says whether
+// that is misspelt. Of a path only the first part is looked at.
+func (l *linter) near(ns string, field string) (hint string, misspelt bool) {
+	if best, slip := l.nearest(ns, field); best != "" {
+		return braces(ns + "." + best), slip
 	}
 	head, rest, ok := strings.Cut(field, ".")
 	if !ok || l.has(ns, head) {
-		return ""
+		return "", false
 	}
-	if best := render.Nearest(head, l.known[ns]); best != "" {
-		return braces(ns + "." + best + "." + rest)
+	if best, slip := l.nearest(ns, head); best != "" {
+		return braces(ns + "." + best + "." + rest), slip
 	}
-	return ""
+	return "", false
 }
 
-// elsewhere suggests the namespace that does have the field.
-func (l *linter) elsewhere(field string) string {
+// elsewhere suggests another namespace that does have the field, or with alike one that
+// has a name near it.
+func (l *linter) elsewhere(field string, alike bool) string {
 	for _, ns := range prefixed {
 		if l.has(ns, field) {
 			return braces(ns + "." + field)
+		}
+	}
+	if !alike {
+		return ""
+	}
+	for _, ns := range slices.Concat(prefixed, []string{calls.NamespaceSystem}) {
+		if hint, _ := l.near(ns, field); hint != "" {
+			return hint
 		}
 	}
 	return ""
