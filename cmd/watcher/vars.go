@@ -25,6 +25,7 @@ type varsCmd struct {
 	Bot       string `placeholder:"BOT" help:"The names in the last calls of this bot, by its id or name, with how often each is filled."`
 	Calls     int    `default:"20" placeholder:"N" help:"How many calls of the bot are read, the newest, at most 500."`
 	Call      string `placeholder:"FILE" help:"Calls as MongoDB Extended JSON instead, without a database; - is standard input."`
+	Find      string `placeholder:"NAME" help:"Only this name, as a mapper would write it. When it does not exist, the nearest that does; exit status 1."`
 	All       bool   `help:"Also names that none of the calls has a value for."`
 	outputFlag
 	config.Mongo
@@ -56,17 +57,66 @@ func (v *varsCmd) Run(ctx context.Context, std cli.Streams) error {
 		return err
 	}
 	if v.SessionID == "" && v.Bot == "" && v.Call == "" {
-		return v.print(std.Out, calls.Catalogue(), printCatalogue)
+		all := v.catalogue()
+		if v.Find != "" && len(all) == 0 {
+			return v.notFound(std.Out, nil, c.AnalysisKeys)
+		}
+		return v.print(std.Out, all, func(w io.Writer) error { return printCatalogue(w, all) })
 	}
 	found, err := v.find(ctx, &c, std)
 	if err != nil {
 		return err
 	}
 	result := found.result(&c)
-	if !v.All && v.Output != "json" {
+	if v.Find != "" {
+		result.Variables = slices.DeleteFunc(result.Variables, func(one mapping.Variable) bool { return !v.named(one.Name, one.Short) })
+		if len(result.Variables) == 0 {
+			return v.notFound(std.Out, found, c.AnalysisKeys)
+		}
+	} else if !v.All && v.Output != "json" {
 		result.Variables = slices.DeleteFunc(result.Variables, func(one mapping.Variable) bool { return one.Filled == 0 })
 	}
-	return v.print(std.Out, result, func(w io.Writer) error { return printVars(w, result, v.All) })
+	return v.print(std.Out, result, func(w io.Writer) error { return printVars(w, result, v.All || v.Find != "") })
+}
+
+// catalogue are the names that exist for every call, as far as --find asks for them.
+func (v *varsCmd) catalogue() []calls.Entry {
+	return slices.DeleteFunc(calls.Catalogue(), func(e calls.Entry) bool { return v.Find != "" && !v.named(e.Name.String(), "") })
+}
+
+// named reports whether --find is this name, or its short form.
+func (v *varsCmd) named(name, short string) bool {
+	asked := strings.TrimSpace(strings.Trim(strings.TrimSpace(v.Find), "{}"))
+	return asked == name || "{{"+asked+"}}" == short
+}
+
+// notFound says of a name that is none of those listed whether it reaches anything, and
+// which is near.
+func (v *varsCmd) notFound(out io.Writer, found *foundCalls, seeds []string) error {
+	var vars *calls.Variables
+	if found != nil && len(found.calls) > 0 {
+		vars = found.variables(&found.calls[0], seeds)
+	}
+	w, missing := bots.LintName(v.Find, vars, seeds)
+	switch {
+	case missing:
+	case vars != nil:
+		w = bots.Warning{Level: bots.LevelInfo, Message: "the newest of these calls has it, inside an object or under another name"}
+	default:
+		w = bots.Warning{Level: bots.LevelInfo, Message: "only a call can say whether it exists"}
+	}
+	w.Key = "--find"
+	w.Token = v.Find
+	err := v.print(out, w, func(out io.Writer) error {
+		var text strings.Builder
+		printFinding(&text, &w)
+		_, err := io.WriteString(out, text.String())
+		return err
+	})
+	if err == nil && (missing || vars == nil) {
+		err = cli.ErrSilent
+	}
+	return err
 }
 
 func (v *varsCmd) config() (config.Config, error) {
@@ -159,18 +209,23 @@ func (f *foundCalls) result(c *config.Config) varsResult {
 	r := varsResult{Calls: []string{}, Read: f.read}
 	for i := range f.calls {
 		call := &f.calls[i]
-		bot := f.bots.Bot(call.Bot)
-		if bot == nil {
-			bot = &bots.Bot{}
-		}
 		r.Calls = append(r.Calls, call.Name())
-		all.Add(dispatch.Variables(call, bot, dispatch.PrepareEnv{AnalysisSeeds: c.AnalysisKeys, RecordingURL: inspect.LinkStandIn(call)}))
+		all.Add(f.variables(call, c.AnalysisKeys))
 	}
 	if f.bot != nil {
 		r.Bot = f.bot.ID
 	}
 	r.Variables, r.Left = all.Variables(), all.Left
 	return r
+}
+
+// variables are those of one of the calls, in the style of its bot.
+func (f *foundCalls) variables(call *calls.Call, seeds []string) *calls.Variables {
+	bot := f.bots.Bot(call.Bot)
+	if bot == nil {
+		bot = &bots.Bot{}
+	}
+	return dispatch.Variables(call, bot, dispatch.PrepareEnv{AnalysisSeeds: seeds, RecordingURL: inspect.LinkStandIn(call)})
 }
 
 // The widths of a table of 100 columns.
@@ -213,10 +268,10 @@ func printVars(w io.Writer, r varsResult, all bool) error {
 }
 
 // printCatalogue prints the names that exist for every call.
-func printCatalogue(w io.Writer) error {
+func printCatalogue(w io.Writer, all []calls.Entry) error {
 	var out strings.Builder
 	namespace := ""
-	for _, e := range calls.Catalogue() {
+	for _, e := range all {
 		if e.Name.Namespace != namespace {
 			namespace = e.Name.Namespace
 			fmt.Fprintf(&out, "\n%s\n", namespaceTitles[namespace])

@@ -127,3 +127,32 @@ func TestVarsOfABot(t *testing.T) {
 		}
 	}
 }
+
+// --find says of one name whether it exists, and which is near.
+func TestVarsFindsAName(t *testing.T) {
+	for _, tt := range []struct {
+		name, want string
+		code       int
+		alone      bool // without a call
+	}{
+		{"{{result.duration}}", "try {{result.call_duration_seconds}}", cli.ExitFailed, true},
+		{"system.date", "try {{system.current_date}}", cli.ExitFailed, true},
+		{"result.call_id", "{{result.call_id}}", 0, true},
+		{"crm.lead", "only a call can say", cli.ExitFailed, true},
+		{"crm.led_id", "try {{crm.lead_id}}", cli.ExitFailed, false},
+		{"lead_id", "{{crm.lead_id}}", 0, false},
+		{"crm.owner.name", "the newest of these calls has it", 0, false},
+		{"weather", `so "" is sent`, cli.ExitFailed, false},
+	} {
+		args := []string{"vars", "--find", tt.name}
+		if !tt.alone {
+			args = append(args, "--call", "testdata/vars-call.json")
+		}
+		for _, output := range []string{"table", "json"} {
+			stdout, stderr, code := invoke(t, "", append(args, "--output", output)...)
+			if code != tt.code || stderr != "" || output == "table" && !strings.Contains(strings.Join(strings.Fields(stdout), " "), tt.want) || output == "json" && !json.Valid([]byte(stdout)) {
+				t.Errorf("%s %s: exit %d, %s%s", tt.name, output, code, stdout, stderr)
+			}
+		}
+	}
+}
