@@ -10,6 +10,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/cxbridge/watcher/internal/app"
+	"github.com/cxbridge/watcher/internal/botfiles"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
@@ -109,7 +110,7 @@ func (c *callCmd) check(stdin io.Reader) (*config.Config, inspect.Ask, error) {
 	ask := inspect.Ask{Payload: c.Payload}
 	var err error
 	if c.Bot != "" {
-		ask.Bot, err = readDocument(c.Bot, stdin)
+		ask.Bot, err = readDocument(c.Bot, stdin, botfiles.Bot)
 		bad.add("bot", err)
 	}
 	if c.ID == "" {

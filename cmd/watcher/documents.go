@@ -14,6 +14,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
+	"github.com/cxbridge/watcher/internal/botfiles"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/cluster"
@@ -33,19 +34,19 @@ type previewInput struct {
 func (p *previewCmd) documents(ctx context.Context, o *previewOptions, std cli.Streams) (*previewInput, error) {
 	in := &previewInput{}
 	var bad []error
-	read := func(flag, file string, into *bson.Raw) {
+	read := func(flag, file string, kind botfiles.Kind, into *bson.Raw) {
 		if file == "" {
 			return
 		}
-		doc, err := readDocument(file, std.In)
+		doc, err := readDocument(file, std.In, kind)
 		if err != nil {
 			bad = append(bad, config.Fault{Setting: flag, Reason: err.Error()})
 		}
 		*into = doc
 	}
-	read("call", p.Call, &in.call)
-	read("bot", p.Bot, &in.botDoc)
-	read("settings", p.Settings, &in.settings)
+	read("call", p.Call, botfiles.Call, &in.call)
+	read("bot", p.Bot, botfiles.Bot, &in.botDoc)
+	read("settings", p.Settings, botfiles.Settings, &in.settings)
 	if err := errors.Join(bad...); err != nil {
 		return nil, cli.Usage(err)
 	}
@@ -152,10 +153,10 @@ func findAll(ctx context.Context, coll *mongo.Collection, o *options.FindOptions
 	return all, nil
 }
 
-// readDocument reads one Extended JSON document from a file, or from standard
+// readDocument reads one Extended JSON document of a kind from a file, or from standard
 // input for "-".
-func readDocument(file string, stdin io.Reader) (bson.Raw, error) {
-	all, err := readDocuments(file, stdin)
+func readDocument(file string, stdin io.Reader, kind botfiles.Kind) (bson.Raw, error) {
+	all, err := readDocuments(file, stdin, kind)
 	if err != nil {
 		return nil, err
 	}
@@ -170,8 +171,8 @@ func only(all []bson.Raw) (bson.Raw, error) {
 }
 
 // readDocuments reads Extended JSON documents, canonical or relaxed: one after
-// the other, or in arrays, as exports are written.
-func readDocuments(file string, stdin io.Reader) ([]bson.Raw, error) {
+// the other, or in arrays, as exports are written. One that is of another kind is an error.
+func readDocuments(file string, stdin io.Reader, kind botfiles.Kind) ([]bson.Raw, error) {
 	data, err := readAll(file, stdin)
 	if err != nil {
 		return nil, err
@@ -179,11 +180,11 @@ func readDocuments(file string, stdin io.Reader) ([]bson.Raw, error) {
 	if file == "-" {
 		file = "standard input"
 	}
-	return parseDocuments(file, bytes.TrimPrefix(data, []byte("\ufeff"))) // editors on Windows write one
+	return parseDocuments(file, bytes.TrimPrefix(data, []byte("\ufeff")), kind) // editors on Windows write one
 }
 
 // parseDocuments reads the text of a file.
-func parseDocuments(file string, data []byte) ([]bson.Raw, error) {
+func parseDocuments(file string, data []byte, kind botfiles.Kind) ([]bson.Raw, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	var all []bson.Raw
 	for {
@@ -198,6 +199,11 @@ func parseDocuments(file string, data []byte) ([]bson.Raw, error) {
 		docs, err := toBSON(value)
 		if err != nil {
 			return nil, fmt.Errorf("%s is not MongoDB Extended JSON: %w", file, err)
+		}
+		for _, doc := range docs {
+			if err := botfiles.CheckKind(doc, kind); err != nil {
+				return nil, fmt.Errorf("%s %w", file, err)
+			}
 		}
 		all = append(all, docs...)
 	}

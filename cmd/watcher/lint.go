@@ -12,6 +12,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/cxbridge/watcher/internal/botfiles"
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/cli"
@@ -116,7 +117,7 @@ func (l *lintCmd) bots(ctx context.Context, c *config.Config, std cli.Streams) (
 			named = append(named, text)
 			continue
 		}
-		docs, err := readDocuments(text, std.In)
+		docs, err := readDocuments(text, std.In, botfiles.Bot)
 		if err != nil {
 			bad = append(bad, config.Fault{Setting: "bot", Reason: err.Error()})
 		}

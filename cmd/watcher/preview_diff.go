@@ -14,6 +14,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
+	"github.com/cxbridge/watcher/internal/botfiles"
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/cli"
@@ -112,7 +113,7 @@ func (p *previewCmd) diffOne(std cli.Streams, o *previewOptions, in *previewInpu
 
 // otherBot reads the document of --diff.
 func (p *previewCmd) otherBot(o *previewOptions, stdin io.Reader) (*bots.Bot, error) {
-	doc, err := readDocument(p.Diff, stdin)
+	doc, err := readDocument(p.Diff, stdin, botfiles.Bot)
 	if err != nil {
 		return nil, cli.Usage(config.Fault{Setting: "diff", Reason: err.Error()})
 	}
@@ -157,7 +158,7 @@ func (p *previewCmd) diffStored(ctx context.Context, std cli.Streams, o *preview
 func (p *previewCmd) presentBot(ctx context.Context, db *mongo.Database, o *previewOptions, other *bots.Bot, stdin io.Reader) (*bots.Bot, error) {
 	if p.Bot != "" {
 		if _, err := os.Stat(p.Bot); p.Bot == "-" || !errors.Is(err, fs.ErrNotExist) {
-			doc, err := readDocument(p.Bot, stdin)
+			doc, err := readDocument(p.Bot, stdin, botfiles.Bot)
 			if err != nil {
 				return nil, cli.Usage(config.Fault{Setting: "bot", Reason: err.Error()})
 			}

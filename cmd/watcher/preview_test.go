@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cxbridge/watcher/internal/botfiles"
 	"github.com/cxbridge/watcher/internal/cli"
 )
 
@@ -271,7 +272,7 @@ func FuzzDocuments(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		docs, err := readDocuments("-", strings.NewReader(s))
+		docs, err := readDocuments("-", strings.NewReader(s), botfiles.Bot)
 		for _, doc := range docs {
 			if err := doc.Validate(); err != nil {
 				t.Errorf("%q gives a broken document: %v", s, err)

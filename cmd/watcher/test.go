@@ -12,6 +12,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/cxbridge/watcher/internal/botfiles"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/cli"
 	"github.com/cxbridge/watcher/internal/config"
@@ -162,6 +163,9 @@ func readSuite(file string) (*testSuite, error) {
 	}
 	suite, err := mapping.ParseSuite(data, isJSON(file))
 	if err != nil {
+		if _, other := parseDocuments(file, data, botfiles.Suite); isJSON(file) && other != nil {
+			return nil, other // names what it is instead
+		}
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	s := &testSuite{Suite: suite, file: file}
@@ -175,15 +179,16 @@ func readSuite(file string) (*testSuite, error) {
 func (c *testCase) read(dir string) (err error) {
 	for _, doc := range []struct {
 		name     string
+		kind     botfiles.Kind
 		source   mapping.Source
 		into     *bson.Raw
 		required bool
-	}{{"bot", c.Bot, &c.bot, true}, {"call", c.Call, &c.call, true}, {"settings", c.Settings, &c.settings, false}} {
+	}{{"bot", botfiles.Bot, c.Bot, &c.bot, true}, {"call", botfiles.Call, c.Call, &c.call, true}, {"settings", botfiles.Settings, c.Settings, &c.settings, false}} {
 		switch {
 		case doc.source.File != "":
-			*doc.into, err = readDocumentBounded(filepath.Join(dir, doc.source.File))
+			*doc.into, err = readDocumentBounded(filepath.Join(dir, doc.source.File), doc.kind)
 		case doc.source.Text != nil:
-			*doc.into, err = oneDocument("the document", doc.source.Text)
+			*doc.into, err = oneDocument("the document", doc.source.Text, doc.kind)
 		case doc.required:
 			err = errors.New("is missing")
 		}
@@ -197,12 +202,12 @@ func (c *testCase) read(dir string) (err error) {
 // mostDocument is how large a document in a file may be: what MongoDB takes, in text.
 const mostDocument = 64 << 20
 
-func readDocumentBounded(file string) (bson.Raw, error) {
+func readDocumentBounded(file string, kind botfiles.Kind) (bson.Raw, error) {
 	data, err := readBounded(file, mostDocument)
 	if err != nil {
 		return nil, err
 	}
-	return oneDocument(file, data)
+	return oneDocument(file, data, kind)
 }
 
 func readBounded(file string, most int64) ([]byte, error) {
@@ -219,8 +224,8 @@ func readBounded(file string, most int64) ([]byte, error) {
 }
 
 // oneDocument reads the one document of a text.
-func oneDocument(file string, text []byte) (bson.Raw, error) {
-	all, err := parseDocuments(file, bytes.TrimPrefix(text, []byte("\ufeff")))
+func oneDocument(file string, text []byte, kind botfiles.Kind) (bson.Raw, error) {
+	all, err := parseDocuments(file, bytes.TrimPrefix(text, []byte("\ufeff")), kind)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/cxbridge/watcher/internal/botfiles"
 	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/cli"
@@ -153,7 +154,7 @@ func (v *varsCmd) find(ctx context.Context, c *config.Config, std cli.Streams) (
 	if v.Call == "" {
 		return v.stored(ctx, c, std.Err)
 	}
-	docs, err := readDocuments(v.Call, std.In)
+	docs, err := readDocuments(v.Call, std.In, botfiles.Call)
 	if err != nil {
 		return nil, cli.Usage(config.Fault{Setting: "call", Reason: err.Error()})
 	}

@@ -138,6 +138,13 @@ func Parse(data []byte) (*File, error) {
 	if err := bson.UnmarshalExtJSON(bytes.TrimPrefix(data, []byte("\ufeff")), false, &doc); err != nil {
 		return nil, fmt.Errorf("is not MongoDB Extended JSON: %w", err)
 	}
+	raw, err := bson.Marshal(doc)
+	if err != nil {
+		return nil, fmt.Errorf("as BSON: %w", err)
+	}
+	if err := CheckKind(raw, Bot); err != nil {
+		return nil, err
+	}
 	seen := map[string]bool{}
 	for _, e := range doc {
 		switch {
@@ -147,10 +154,6 @@ func Parse(data []byte) (*File, error) {
 			return nil, fmt.Errorf("holds %q twice", e.Key)
 		}
 		seen[e.Key] = true
-	}
-	raw, err := bson.Marshal(doc)
-	if err != nil {
-		return nil, fmt.Errorf("as BSON: %w", err)
 	}
 	f := &File{ID: bson.Raw(raw).Lookup(idKey), doc: doc, secretPath: isPathSecret(raw)}
 	switch f.ID.Type {

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
+	"github.com/cxbridge/watcher/internal/botfiles"
 	"github.com/cxbridge/watcher/internal/demo/world"
 	textline "github.com/cxbridge/watcher/internal/plain"
 	"github.com/cxbridge/watcher/pkg/backoff"
@@ -53,18 +54,18 @@ func NewOwn(o Options, bots, calls string) (*Own, error) {
 	}
 	d := &Own{o: o, platform: world.NewPlatform(o.DB), print: &printer{out: o.Out, color: o.Color}}
 	var err error
-	if d.bots, err = readOwn(bots); err != nil {
+	if d.bots, err = readOwn(bots, botfiles.Bot); err != nil {
 		return nil, fmt.Errorf("--bots: %w", err)
 	}
-	if d.calls, err = readOwn(calls); err != nil {
+	if d.calls, err = readOwn(calls, botfiles.Call); err != nil {
 		return nil, fmt.Errorf("--calls: %w", err)
 	}
 	d.crm = &crm{handler: world.NewCRM(d.receive)}
 	return d, nil
 }
 
-// readOwn reads the documents of a file, or of all files of a directory that end with .json.
-func readOwn(path string) (all []bson.D, err error) {
+// readOwn reads the documents of one kind of a file, or of all files of a directory that end with .json.
+func readOwn(path string, kind botfiles.Kind) (all []bson.D, err error) {
 	files := []string{path}
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		if files, err = filepath.Glob(filepath.Join(path, "*.json")); err != nil {
@@ -72,7 +73,7 @@ func readOwn(path string) (all []bson.D, err error) {
 		}
 	}
 	for _, file := range files {
-		docs, err := readOwnFile(file)
+		docs, err := readOwnFile(file, kind)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", filepath.Base(file), err)
 		}
@@ -86,7 +87,7 @@ func readOwn(path string) (all []bson.D, err error) {
 	return all, nil
 }
 
-func readOwnFile(path string) (all []bson.D, err error) {
+func readOwnFile(path string, kind botfiles.Kind) (all []bson.D, err error) {
 	f, err := os.Open(path) //nolint:gosec // the user names it
 	if err != nil {
 		return nil, err
@@ -110,6 +111,15 @@ func readOwnFile(path string) (all []bson.D, err error) {
 		}
 		if err := bson.UnmarshalExtJSON(slices.Concat([]byte(`{"all":`), value, []byte{'}'}), false, &docs); err != nil {
 			return nil, fmt.Errorf("is not MongoDB Extended JSON: %w", err)
+		}
+		for _, doc := range docs.All {
+			raw, err := bson.Marshal(doc)
+			if err != nil {
+				return nil, fmt.Errorf("as BSON: %w", err)
+			}
+			if err := botfiles.CheckKind(raw, kind); err != nil {
+				return nil, err
+			}
 		}
 		all = append(all, docs.All...)
 	}
