@@ -52,7 +52,7 @@ func TestDemoOfOwnDocumentsGoesOnWithKeep(t *testing.T) {
 
 func TestDemoRefusesWhatIsNoDocument(t *testing.T) {
 	for _, args := range [][]string{
-		own(t, `{`), own(t, ``), own(t, `1`), {"--calls", "calls.json"}, {"--bots", "no-such-file", "--calls", "x"},
+		own(t, `{`), own(t, ``), own(t, `1`), own(t, `{"_id": "b", "post_call_push": {}}`), {"--calls", "calls.json"}, {"--bots", "no-such-file", "--calls", "x"},
 		append(own(t, ownCalls), "--mongo-uri", "mongodb://127.0.0.1"),
 	} {
 		if stdout, stderr, code := invoke(t, args...); code != cli.ExitUsage || stderr == "" {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,6 +44,7 @@ type testSuite struct {
 type testCase struct {
 	*mapping.Case
 	call, bot, settings bson.Raw
+	unreadable          error // the documents; only where the case expects that
 }
 
 // testResult is what came of one case.
@@ -90,9 +92,14 @@ func (t *testCmd) run(o *previewOptions, s *testSuite) ([]testResult, error) {
 	changed := false
 	for i := range s.cases {
 		c := &s.cases[i]
-		got := o.got(c)
 		r := &results[i]
 		*r = testResult{File: s.file, Name: c.Name, Faults: []string{}}
+		if c.Error != "" {
+			r.Faults = append(r.Faults, c.checkError()...)
+			r.OK = len(r.Faults) == 0
+			continue
+		}
+		got := o.got(c)
 		r.Faults = append(r.Faults, c.Check(got)...)
 		if len(r.Faults) > 0 && t.Update {
 			c.Update(got)
@@ -106,14 +113,31 @@ func (t *testCmd) run(o *previewOptions, s *testSuite) ([]testResult, error) {
 	return results, s.write()
 }
 
+// checkError says when the documents of a case can be read, or something else is said of
+// them than it expects.
+func (c *testCase) checkError() []string {
+	switch {
+	case c.unreadable == nil:
+		return []string{fmt.Sprintf("the documents can be read, want an error with %q", c.Error)}
+	case !strings.Contains(c.unreadable.Error(), c.Error):
+		return []string{fmt.Sprintf("got the error %q, want one with %q", c.unreadable, c.Error)}
+	}
+	return nil
+}
+
 // got is what a preview of the case says.
 func (o *previewOptions) got(c *testCase) *mapping.Got {
-	call, bot := calls.Decode(c.call), o.compile(c.bot)
-	out := o.preview(&call, bot, c.settings)
-	got := &mapping.Got{Decision: out.Decision, Reason: out.Reason.String(), Payload: out.Payload, Warnings: out.Warnings}
+	own := *o
+	own.config.PublicBaseURL = cmp.Or(c.PublicBaseURL, o.config.PublicBaseURL)
+	call, bot := calls.Decode(c.call), own.compile(c.bot)
+	out := own.preview(&call, bot, c.settings)
+	got := &mapping.Got{Decision: out.Decision, Reason: out.Reason.String(), DeliveryID: out.DeliveryID, Payload: out.Payload, Warnings: out.Warnings}
 	if out.Request != nil {
-		links, _ := o.links(c.settings) // a preview names what is wrong with the settings
-		got.Payload = o.payload(&call, bot, links)
+		links, _ := own.links(c.settings) // a preview names what is wrong with the settings
+		got.Payload = own.payload(&call, bot, links)
+		got.Request = &mapping.GotRequest{Method: out.Request.Method, URL: out.Request.URL, Text: out.Request.BodyText, Headers: out.Request.Headers}
+		own.showSecrets = true
+		got.Request.Sent = own.preview(&call, bot, c.settings).Request.Headers
 	}
 	return got
 }
@@ -147,8 +171,12 @@ func readSuites(files []string) ([]*testSuite, error) {
 			continue
 		}
 		for i := range s.cases {
-			if err := s.cases[i].read(filepath.Dir(file)); err != nil {
-				bad = append(bad, fmt.Errorf("%s: %s: %w", file, oneLine(s.cases[i].Name), err))
+			c := &s.cases[i]
+			err := c.read(filepath.Dir(file))
+			if c.Error != "" {
+				c.unreadable = err
+			} else if err != nil {
+				bad = append(bad, fmt.Errorf("%s: %s: %w", file, oneLine(c.Name), err))
 			}
 		}
 		all = append(all, s)

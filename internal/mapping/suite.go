@@ -36,7 +36,15 @@ type Case struct {
 	Decision, Reason string
 	Payload          json.RawMessage // all of it; nil expects nothing
 	Keys             []Expected      // some of it
+	Text             string          // the body to the byte; "" expects nothing
+	Request          *Request        // nil expects nothing
+	DeliveryID       string          // "" expects nothing
 	Warnings         []string        // codes of those that may come up
+	Warned           []string        // texts, each of which has to be in one that comes up
+	// PublicBaseURL takes the place of the deployment's, for recording links; "" leaves it.
+	PublicBaseURL string
+	// Error is in what is said of documents that cannot be read; "" expects that they can.
+	Error string
 
 	node *yaml.Node
 }
@@ -64,8 +72,8 @@ const (
 )
 
 var (
-	suiteKeys = []string{"bot", "call", "settings", "tests"}
-	caseKeys  = []string{"name", "bot", "call", "settings", "decision", "reason", "payload", "keys", "warnings"}
+	suiteKeys = []string{"bot", "call", "settings", "public_base_url", "tests"}
+	caseKeys  = []string{"name", "bot", "call", "settings", "public_base_url", "decision", "reason", "delivery_id", "payload", "keys", "text", "request", "warnings", "warned", "error"}
 
 	errNoTests = errors.New("holds no tests: want an object with a list \"tests\"")
 )
@@ -98,7 +106,7 @@ func ParseSuite(data []byte, inJSON bool) (*Suite, error) {
 		return nil, fmt.Errorf("holds more than %d tests", maxCases)
 	}
 	for i, node := range tests.Content {
-		c := &Case{Name: fmt.Sprint("test ", i+1), Bot: common.Bot, Call: common.Call, Settings: common.Settings, node: node}
+		c := &Case{Name: fmt.Sprint("test ", i+1), Bot: common.Bot, Call: common.Call, Settings: common.Settings, PublicBaseURL: common.PublicBaseURL, node: node}
 		if err := eachField(node, caseKeys, c.read); err != nil {
 			return nil, err
 		}
@@ -144,6 +152,17 @@ func (c *Case) read(key string, value *yaml.Node) (err error) {
 		return readText(value, &c.Decision)
 	case "reason":
 		return readText(value, &c.Reason)
+	case "delivery_id":
+		return readText(value, &c.DeliveryID)
+	case "public_base_url":
+		return readText(value, &c.PublicBaseURL)
+	case "text":
+		return readText(value, &c.Text)
+	case "error":
+		return readText(value, &c.Error)
+	case "request":
+		c.Request = new(Request)
+		return eachField(value, requestKeys, c.Request.read)
 	case "payload":
 		c.Payload, err = toJSON(value)
 	case "keys":
@@ -153,17 +172,24 @@ func (c *Case) read(key string, value *yaml.Node) (err error) {
 			return err
 		})
 	case "warnings":
-		if value.Kind != yaml.SequenceNode {
-			return atLine(value, "want a list of codes")
-		}
-		c.Warnings = make([]string, len(value.Content))
-		for i, item := range value.Content {
-			if err := readText(item, &c.Warnings[i]); err != nil {
-				return err
-			}
-		}
+		c.Warnings, err = readTexts(value, "want a list of codes")
+	case "warned":
+		c.Warned, err = readTexts(value, "want a list of texts")
 	}
 	return err
+}
+
+func readTexts(list *yaml.Node, want string) ([]string, error) {
+	if list.Kind != yaml.SequenceNode {
+		return nil, atLine(list, want)
+	}
+	all := make([]string, len(list.Content))
+	for i, item := range list.Content {
+		if err := readText(item, &all[i]); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 func (s *Source) read(value *yaml.Node) (err error) {

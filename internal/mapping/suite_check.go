@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -16,7 +17,9 @@ import (
 // Got is what a bot makes of the call of a case.
 type Got struct {
 	Decision, Reason string
+	DeliveryID       string
 	Payload          json.RawMessage // nil without one
+	Request          *GotRequest     // nil for what is not sent
 	Warnings         []bots.Warning
 }
 
@@ -38,20 +41,34 @@ func (g *Got) unexpected(c *Case) (all []string) {
 	}
 	for _, w := range g.Warnings {
 		expected := c.Reason == reasonBadConfig && w.Level == bots.LevelError
-		if w.Level == bots.LevelInfo || expected || slices.Contains(c.Warnings, string(w.Code)) {
+		text := inWords(&w)
+		isWarned := func(part string) bool { return strings.Contains(text, part) }
+		if w.Level == bots.LevelInfo || expected || slices.Contains(c.Warnings, string(w.Code)) || slices.ContainsFunc(c.Warned, isWarned) {
 			continue
-		}
-		place := w.Key
-		if w.Token != "" {
-			place += " " + w.Token
-		}
-		text := fmt.Sprintf("%s: %s (%s)", place, w.Message, w.Code)
-		if w.Suggestion != "" {
-			text += "; try " + w.Suggestion
 		}
 		all = append(all, text)
 	}
 	return all
+}
+
+// inWords is a warning on one line.
+func inWords(w *bots.Warning) string {
+	text := w.Key
+	if w.Token != "" {
+		text += " " + w.Token
+	}
+	text += fmt.Sprintf(": %s (%s)", w.Message, w.Code)
+	if w.Suggestion != "" {
+		text += "; try " + w.Suggestion
+	}
+	return text
+}
+
+// notWarned are the texts that a case expects in a warning and that are in none.
+func (g *Got) notWarned(c *Case) []string {
+	return slices.DeleteFunc(slices.Clone(c.Warned), func(part string) bool {
+		return slices.ContainsFunc(g.Warnings, func(w bots.Warning) bool { return strings.Contains(inWords(&w), part) })
+	})
 }
 
 const (
@@ -81,6 +98,15 @@ func (c *Case) Check(got *Got) []string {
 	}
 	for _, w := range got.unexpected(c) {
 		fault("%s", w)
+	}
+	for _, text := range got.notWarned(c) {
+		fault("no warning holds %q", text)
+	}
+	if c.DeliveryID != "" && c.DeliveryID != got.DeliveryID {
+		fault("delivery_id: got %q, want %q", got.DeliveryID, c.DeliveryID)
+	}
+	for _, text := range c.checkRequest(got.Request) {
+		fault("%s", text)
 	}
 	payload := fieldsOf(got.Payload)
 	for _, key := range c.Keys {
@@ -155,7 +181,8 @@ func keysOf(object json.RawMessage) (keys []string) {
 	return keys
 }
 
-// Update makes the case expect what is. A case that names some keys keeps to those.
+// Update makes the case expect what is. A case that names some keys, or a part of the
+// request, keeps to those.
 func (c *Case) Update(got *Got) {
 	if c.Decision != "" || got.Decision != decisionPush {
 		set(c.node, "decision", textNode(got.Decision))
@@ -173,9 +200,10 @@ func (c *Case) Update(got *Got) {
 		}
 		set(c.node, "keys", keys)
 	}
-	if c.Payload != nil || len(c.Keys) == 0 {
+	if c.Payload != nil || !c.expectsPart() {
 		set(c.node, "payload", nodeOf(got.Payload))
 	}
+	c.updateRequest(got)
 	var codes *yaml.Node
 	for _, code := range got.codes() {
 		if codes == nil {

@@ -45,21 +45,24 @@ func TestParseSuite(t *testing.T) {
 
 func TestParseSuiteNamesFaults(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                                "no tests",
-		"tests: []":                       "no tests",
-		"[1]":                             "line 1: want an object",
-		"tests: [1]":                      "line 1: want an object",
-		"{":                               "is not YAML",
-		"a: 1\n---\nb: 2":                 "more than one document",
-		"tests:\n- nam: x":                `line 2: there is no "nam" here; did you mean "name"?`,
-		"test: []":                        `did you mean "tests"?`,
-		"tests:\n- payload: {n: 0x10}":    "not written as in JSON",
-		"tests:\n- payload: {n: 007}":     "not written as in JSON",
-		"tests:\n- payload: {n: .inf}":    "not written as in JSON",
-		"tests:\n- warnings: x":           "want a list of codes",
-		"tests:\n- name: [x]":             "want a text",
-		"tests:\n- call: &a {b: *a}":      "deeper than",
-		"tests:\n- payload: {<<: {a: 1}}": "want a text as a key",
+		"":                                       "no tests",
+		"tests: []":                              "no tests",
+		"[1]":                                    "line 1: want an object",
+		"tests: [1]":                             "line 1: want an object",
+		"{":                                      "is not YAML",
+		"a: 1\n---\nb: 2":                        "more than one document",
+		"tests:\n- nam: x":                       `line 2: there is no "nam" here; did you mean "name"?`,
+		"test: []":                               `did you mean "tests"?`,
+		"tests:\n- payload: {n: 0x10}":           "not written as in JSON",
+		"tests:\n- payload: {n: 007}":            "not written as in JSON",
+		"tests:\n- payload: {n: .inf}":           "not written as in JSON",
+		"tests:\n- warnings: x":                  "want a list of codes",
+		"tests:\n- warned: x":                    "want a list of texts",
+		"tests:\n- request: {verb: GET}":         `there is no "verb" here`,
+		"tests:\n- request: {headers: {A: [1]}}": "or null for a header that is not sent",
+		"tests:\n- name: [x]":                    "want a text",
+		"tests:\n- call: &a {b: *a}":             "deeper than",
+		"tests:\n- payload: {<<: {a: 1}}":        "want a text as a key",
 		"tests: [" + strings.Repeat("{},", maxCases) + "{}]": "more than 1000 tests",
 	} {
 		if _, err := ParseSuite([]byte(text), false); err == nil || !strings.Contains(err.Error(), want) {
@@ -142,11 +145,13 @@ func TestPropertyAnUpdatedCaseHolds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := &Got{Decision: "push", Payload: payload}
+		got := &Got{Decision: "push", Payload: payload, DeliveryID: "id", Request: &GotRequest{
+			Method: "POST", URL: "https://x.example", Text: string(payload), Headers: rapid.MapOfN(rapid.SampledFrom([]string{"A", "B"}), text, 0, 2).Draw(t, "headers"),
+		}}
 		if rapid.Bool().Draw(t, "skip") {
 			got = &Got{Decision: "skip", Reason: "no_url", Warnings: []bots.Warning{{Level: bots.LevelWarning, Code: bots.CodeBadTimezone}}}
 		}
-		s, err := ParseSuite([]byte(`{"tests": [{"name": "x", "payload": {"old": 1}}]}`), inJSON)
+		s, err := ParseSuite([]byte(`{"tests": [{"name": "x", "payload": {"old": 1}, "text": "old", "delivery_id": "old", "warned": ["old"], "request": {"url": "old", "headers": {"A": "old", "B": null}}}]}`), inJSON)
 		if err != nil {
 			t.Fatal(err)
 		}
