@@ -214,3 +214,30 @@ func TestLintWithCalls(t *testing.T) {
 		t.Errorf("exit %d, %s", code, stderr)
 	}
 }
+
+// With a preset, lint names values of real calls that the CRM would refuse, in each output.
+func TestLintOfWhatACRMRefuses(t *testing.T) {
+	at := time.Now()
+	docs := map[string][]any{"bots": {bson.M{"_id": "sales", "timezone": "UTC", "post_call_push": bson.M{
+		"url": "https://crm.example.com", "preset": "salesforce", "time_format": "datetime",
+		"key_mapper": bson.D{{Key: "LastName", Value: "{{crm.name}}"}, {Key: "At__c", Value: "{{result.call_end_time}}"}, {Key: "Text__c", Value: "ended {{result.call_end_time}}"}},
+	}}}}
+	for i := range 4 {
+		name := strings.Repeat("x", 79+i) // two of them fit
+		docs["calls"] = append(docs["calls"], bson.M{"_id": i, "bot_id": "sales", "completed_at": at.Add(-time.Duration(i) * time.Minute), "crm_data": bson.M{"name": name}})
+	}
+	args := []string{"lint", "--bot", "sales", "--calls", "9", "--mongo-uri", stored(t, docs), "--database", "cxbridge", "--fail-on", "warning"}
+	for output, want := range map[string][]string{
+		"table": {"LastName in 2 of 4 calls it is longer than the 80 characters that salesforce takes", "At__c in 4 of 4 calls it is no date", "try time_format iso8601", "2 findings"},
+		"json":  {`"code": "crm_refuses"`, `"refused": [ { "why": "is longer than the 80 characters`, `"calls": 2`, `"suggestion": "time_format iso8601"`},
+		"sarif": {`"ruleId": "crm_refuses"`, `"fullyQualifiedName": "sales/LastName"`, `"level": "warning"`},
+	} {
+		stdout, stderr, code := invoke(t, "", append(args, "--output", output)...)
+		text := strings.Join(strings.Fields(stdout), " ")
+		for _, part := range want {
+			if code != cli.ExitFailed || !strings.Contains(text, part) {
+				t.Errorf("%s: exit %d, %s lacks %q:\n%s", output, code, stderr, part, stdout)
+			}
+		}
+	}
+}

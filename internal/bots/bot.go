@@ -69,6 +69,8 @@ type Push struct {
 	Success       *push.Rule       // nil: every 2xx is a success
 	RetryWhen     []push.RetryRule // in order; empty: the status decides
 
+	preset string // name of the CRM whose limits are known, "" for none
+
 	// Destination is the same for bots that push to the same place with the
 	// same credential, and so share its limits. It holds a hash of the
 	// credential and is for use as a key, not for people.

@@ -17,6 +17,7 @@ import (
 // success replaces the preset's, and its retry rules are asked before them.
 func (c *compiler) rules(doc bson.Raw, p *Push) {
 	known := c.preset(doc)
+	p.preset = known.name
 	p.Success = known.success
 	if text := c.json(doc, "success"); text != nil {
 		rule, err := push.ParseRule(text)

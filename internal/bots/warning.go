@@ -51,6 +51,7 @@ const (
 	CodeOtherSyntax      Code = "other_syntax"      // the template of another tool, a name without braces, an odd key
 	CodeNeverFilled      Code = "never_filled"      // no real call fills the key; only lint with calls can tell
 	CodeWentEmpty        Code = "went_empty"        // real calls filled it once, and do no more; the same
+	CodeRefused          Code = "crm_refuses"       // the CRM of the preset would not take the value; the same
 	CodeNotJSON          Code = "not_json"          // begins like JSON and is sent as text
 )
 

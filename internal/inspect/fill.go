@@ -38,7 +38,7 @@ func FillsOf(ctx context.Context, store *calls.Store, b *bots.Bot, most int, see
 	if !b.Usable() {
 		return out, nil
 	}
-	fills := mapping.NewFills(b.Push.Mapper, bots.MaxPayload)
+	fills := mapping.NewFills(b.Push, bots.MaxPayload)
 	err := EachOf(ctx, store, NewestOf(b), most, FieldsOf(b), func(call calls.Call) {
 		fills.Add(dispatch.Variables(&call, b, dispatch.PrepareEnv{AnalysisSeeds: seeds, RecordingURL: LinkStandIn(&call)}), call.CompletedAt)
 		out.Calls++

@@ -30,29 +30,41 @@ type Fill struct {
 	// FilledUntil is the result from which on it was never filled any more, though
 	// it was before; zero when that is not so.
 	FilledUntil time.Time `json:"filled_until,omitzero"`
+	// Refused are the reasons for which the CRM of the bot's preset would not take values.
+	Refused []Refusal `json:"refused,omitempty"`
 
+	time     bool      // its one token asks for a time
 	filledAt time.Time // of the newest that is filled
 	since    int       // newer calls without a value
 }
 
-// Fills counts what a mapper's keys come to. Add calls with the newest first.
-type Fills struct {
-	mapper *render.Mapper
-	most   int // bytes of a payload
-	keys   []*Fill
-	byKey  map[string]*Fill
-	Large  int // payloads that were larger than they may be
+// Refusal is why a CRM would not take the value of a key.
+type Refusal struct {
+	Why        string `json:"why"`
+	Suggestion string `json:"suggestion"` // "" when there is none
+	Calls      int    `json:"calls"`      // with such a value
 }
 
-// NewFills returns counts for the keys of a mapper that hold tokens; the others
+// Fills counts what a mapper's keys come to. Add calls with the newest first.
+type Fills struct {
+	push  *bots.Push
+	most  int // bytes of a payload
+	keys  []*Fill
+	byKey map[string]*Fill
+	Large int // payloads that were larger than they may be
+}
+
+// NewFills returns counts for the keys of a bot's mapper that hold tokens; the others
 // are always the same.
-func NewFills(m *render.Mapper, maxBytes int) *Fills {
-	f := &Fills{mapper: m, most: maxBytes, byKey: make(map[string]*Fill)}
-	for t := range m.Tokens() {
-		if f.byKey[t.Key] == nil {
-			one := &Fill{Key: t.Key, Examples: []string{}}
-			f.keys, f.byKey[t.Key] = append(f.keys, one), one
+func NewFills(p *bots.Push, maxBytes int) *Fills {
+	f := &Fills{push: p, most: maxBytes, byKey: make(map[string]*Fill)}
+	for t := range p.Mapper.Tokens() {
+		if one := f.byKey[t.Key]; one != nil {
+			one.time = false
+			continue
 		}
+		one := &Fill{Key: t.Key, Examples: []string{}, time: bots.IsTime(t)}
+		f.keys, f.byKey[t.Key] = append(f.keys, one), one
 	}
 	return f
 }
@@ -60,7 +72,7 @@ func NewFills(m *render.Mapper, maxBytes int) *Fills {
 // Add renders the payload of one call, whose result was stored at a time.
 func (f *Fills) Add(vars *calls.Variables, stored time.Time) {
 	unknown := make(map[string]bool)
-	body, err := f.mapper.AppendJSON(nil, vars, render.Options{MaxBytes: f.most, Missed: func(t *render.Token, miss render.Miss) {
+	body, err := f.push.Mapper.AppendJSON(nil, vars, render.Options{MaxBytes: f.most, Missed: func(t *render.Token, miss render.Miss) {
 		if miss == render.Unknown {
 			unknown[t.Key] = true
 		}
@@ -74,15 +86,16 @@ func (f *Fills) Add(vars *calls.Variables, stored time.Time) {
 		return // it is always an object
 	}
 	for _, one := range f.keys {
-		one.add(at(top, one.Key), unknown[one.Key], stored)
+		one.add(at(top, one.Key), unknown[one.Key], stored, f.push)
 	}
 }
 
-func (f *Fill) add(value json.RawMessage, unknown bool, stored time.Time) {
+func (f *Fill) add(value json.RawMessage, unknown bool, stored time.Time, push *bots.Push) {
 	f.Calls++
 	text := string(value)
 	if bytes.HasPrefix(value, []byte(`"`)) {
 		_ = json.Unmarshal(value, &text) // rendered by us
+		f.refuse(push.Refusal(f.Key, text, f.time))
 	} else if bytes.HasPrefix(value, []byte("{")) || bytes.HasPrefix(value, []byte("[")) {
 		f.JSON++
 	}
@@ -105,6 +118,18 @@ func (f *Fill) add(value json.RawMessage, unknown bool, stored time.Time) {
 	if example := cut(plain.Mask(text[:min(len(text), 4*maxExample)])); len(f.Examples) < maxExamples && !slices.Contains(f.Examples, example) {
 		f.Examples = append(f.Examples, example)
 	}
+}
+
+// refuse counts a reason for which a CRM would not take a value; "" is none.
+func (f *Fill) refuse(why, suggestion string) {
+	if why == "" {
+		return
+	}
+	i := slices.IndexFunc(f.Refused, func(r Refusal) bool { return r.Why == why })
+	if i < 0 {
+		i, f.Refused = len(f.Refused), append(f.Refused, Refusal{Why: why, Suggestion: suggestion})
+	}
+	f.Refused[i].Calls++
 }
 
 // The least calls, on both sides of a change, that tell that a key went empty.
@@ -137,6 +162,10 @@ func (f *Fills) Warnings() []bots.Warning {
 			warn(bots.LevelWarning, k.Key, bots.CodeNeverFilled, "a name of it exists in none of %s", numbered(k.Calls))
 		case k.Filled == 0:
 			warn(bots.LevelInfo, k.Key, bots.CodeNeverFilled, "is \"\" in each of %s", numbered(k.Calls))
+		}
+		for _, r := range k.Refused {
+			warn(bots.LevelWarning, k.Key, bots.CodeRefused, "in %d of %s it %s", r.Calls, numbered(k.Calls), r.Why)
+			all[len(all)-1].Suggestion = r.Suggestion
 		}
 	}
 	if f.Large > 0 {

@@ -9,6 +9,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"pgregory.net/rapid"
 
+	"github.com/cxbridge/watcher/internal/bots"
 	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/pkg/render"
 )
@@ -27,7 +28,7 @@ func TestPropertyFillsAreWhatIsSent(t *testing.T) {
 			}
 			fields = append(fields, inner)
 		}
-		f := NewFills(render.Compile(calls.Namespaces, fields), 1<<20)
+		f := NewFills(&bots.Push{Mapper: render.Compile(calls.Namespaces, fields)}, 1<<20)
 		var all []*calls.Variables
 		for i := range rapid.IntRange(1, 4).Draw(t, "calls") {
 			vars := decode(t, bson.M{"_id": i, "crm_data": values.Draw(t, "crm")})
@@ -59,7 +60,7 @@ func TestPropertyFillsAreWhatIsSent(t *testing.T) {
 }
 
 func TestAPayloadThatIsTooLargeIsCounted(t *testing.T) {
-	f := NewFills(render.Compile(calls.Namespaces, []render.Field{{Key: "k", Value: render.Template("{{crm.a}}")}}), 10)
+	f := NewFills(&bots.Push{Mapper: render.Compile(calls.Namespaces, []render.Field{{Key: "k", Value: render.Template("{{crm.a}}")}})}, 10)
 	f.Add(decode(t, bson.M{"_id": 1, "crm_data": bson.M{"a": "much longer than ten bytes"}}), time.Now())
 	if f.Large != 1 || f.Keys()[0].Calls != 0 {
 		t.Errorf("%d too large, %+v", f.Large, f.Keys())
