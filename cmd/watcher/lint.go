@@ -227,8 +227,7 @@ func lint(b *lintBot, seeds []string, shown []bots.Level) lintResult {
 	r.Usable = b.Push == nil || b.Usable()
 	r.Keys, r.Calls = b.fills.Keys, b.fills.Calls
 	all := slices.Concat(b.Warnings, b.Lint(nil, seeds), b.fills.Warnings)
-	rank := []bots.Level{bots.LevelError, bots.LevelWarning, bots.LevelInfo}
-	slices.SortStableFunc(all, func(x, y bots.Warning) int { return slices.Index(rank, x.Level) - slices.Index(rank, y.Level) })
+	bots.WorstFirst(all)
 	for _, w := range all {
 		switch w.Level {
 		case bots.LevelError:

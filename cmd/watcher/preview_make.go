@@ -74,9 +74,10 @@ func (o *previewOptions) link(call *calls.Call, links *recording.Linker) string 
 	return link
 }
 
-// preview decides and renders as the push does.
+// preview decides and renders as the push does. The worst warnings come first.
 func (o *previewOptions) preview(call *calls.Call, bot *bots.Bot, settings bson.Raw) *previewOutput {
 	out := &previewOutput{Decision: "push", DeliveryID: call.DeliveryID(), Warnings: []bots.Warning{}}
+	defer func() { bots.WorstFirst(out.Warnings) }()
 	out.Reason = dispatch.SkipReason(call, bot)
 	links, err := o.links(settings)
 	if err != nil {

@@ -3,7 +3,9 @@ package bots
 import (
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -74,7 +76,20 @@ func hostsOf(u *url.URL) []string {
 func (c *compiler) dialled(key string, u *url.URL) {
 	if err := c.guard.CheckURL(u); err != nil {
 		c.warn(at(key), CodePrivateAddress, "is not dialled: "+err.Error(), "")
+	} else if host := strings.TrimSuffix(u.Hostname(), "."); isLocalName(host) && !c.guard.Opened() {
+		c.warn(at(key), CodePrivateAddress, quote(host)+" is no public name: what it stands for is only dialled with --allow-network", "")
 	}
+}
+
+// localNames are the ends of names that no public server answers for.
+var localNames = []string{".local", ".internal", ".lan", ".intranet", ".corp", ".home.arpa", ".invalid", ".test"}
+
+// isLocalName reports whether only a network of one's own can know a host.
+func isLocalName(host string) bool {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return false
+	}
+	return !strings.Contains(host, ".") || slices.ContainsFunc(localNames, func(end string) bool { return strings.HasSuffix(host, end) })
 }
 
 // parseURL returns the address ready for the wire: no fragment, the host in

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -346,5 +347,22 @@ func TestHostsOf(t *testing.T) {
 	b := withPush(t, m{"url": "https://CRM.example:443/x?a=1"})
 	if b.Push.Host() != "crm.example" || (&Push{}).Host() != "" {
 		t.Errorf("%q", b.Push.Host())
+	}
+}
+
+// A name that no public server knows is told, unless the deployment opens a network.
+func TestLocalNames(t *testing.T) {
+	opened, err := push.NewGuard([]push.Network{{Prefix: netip.MustParsePrefix("10.0.0.0/8")}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for host, local := range map[string]bool{"crm": true, "crm:8080": true, "crm.internal": true, "a.b.local.": true, "x.test": true, "crm.example": false, "crm.local.example": false, "93.184.216.34": false, "[2606:2800:220:1::1]": false} {
+		doc := raw(t, m{"_id": "b", "timezone": "UTC", "post_call_push": m{"url": "https://" + host + "/x", "key_mapper": m{"a": "1"}}})
+		if w := find(Compile(doc, Options{}), "post_call_push.url"); (w.Code == CodePrivateAddress) != local {
+			t.Errorf("%s: %+v", host, w)
+		}
+		if w := find(Compile(doc, Options{Guard: opened}), "post_call_push.url"); w.Code != "" {
+			t.Errorf("%s with an open network: %+v", host, w)
+		}
 	}
 }

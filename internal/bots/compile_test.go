@@ -363,3 +363,20 @@ func FuzzCompile(f *testing.F) {
 		rendered(b.Push.Mapper, none{})
 	})
 }
+
+func TestContentTypes(t *testing.T) {
+	for text, odd := range map[string]bool{"application/json": false, "application/json; charset=utf-8": false, "application/vnd.api+json": false, "text/json": false, "text/plain": true, "json": true, "": true} {
+		w := find(withPush(t, m{"headers": m{"content-type": text}}), "post_call_push.headers.content-type")
+		if (w.Code == CodeBadHeader) != odd || odd && (w.Level != LevelWarning || w.Suggestion != "application/json") {
+			t.Errorf("%q: %+v", text, w)
+		}
+	}
+}
+
+func TestTimeFormatsOfOtherTools(t *testing.T) {
+	for text, want := range map[string]string{"YYYY-MM-DD": "%Y-%m-%d", "dd/MM/yyyy HH:mm:ss": "%d/%m/%Y %H:%M:%S", "isoo8601": "iso8601", "whatever": ""} {
+		if w := find(withPush(t, m{"time_format": text}), "post_call_push.time_format"); w.Level != LevelError || w.Suggestion != want {
+			t.Errorf("%s: %+v", text, w)
+		}
+	}
+}

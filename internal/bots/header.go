@@ -2,6 +2,7 @@ package bots
 
 import (
 	"fmt"
+	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -96,11 +97,21 @@ func (c *compiler) header(e bson.RawElement, p *Push, creds *credentials) {
 	if strings.Contains(text, "{{") {
 		c.warn(key, CodeNotRendered, "tokens in a header are not rendered", "")
 	}
+	if strings.EqualFold(name, "Content-Type") && !isJSONType(text) {
+		c.warn(key, CodeBadHeader, "what is sent is JSON, whatever this says", "application/json")
+	}
 	if _, double := p.Header[http.CanonicalHeaderKey(name)]; double {
 		c.warn(key, CodeIgnored, "the header comes twice in different spelling, the last is sent", "")
 	}
 	p.Header.Set(name, text)
 	creds.header(name, text)
+}
+
+// isJSONType reports whether a Content-Type is one of JSON: application/json,
+// text/json, application/vnd.crm+json, with parameters or without.
+func isJSONType(text string) bool {
+	kind, _, err := mime.ParseMediaType(text)
+	return err == nil && (strings.HasSuffix(kind, "/json") || strings.HasSuffix(kind, "+json"))
 }
 
 // shownName is a header's name up to what no name may hold: a whole header that was

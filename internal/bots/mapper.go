@@ -49,7 +49,8 @@ type mapperCompiler struct {
 	creds  *credentials
 	keys   int
 	tokens int
-	full   bool // beyond a limit: nothing more is looked at
+	names  map[string][]string // that exist for every call, when they were asked for
+	full   bool                // beyond a limit: nothing more is looked at
 }
 
 // count adds up what the mapper holds and stops at the limits.
@@ -164,7 +165,7 @@ func (m *mapperCompiler) checkJSON(text, path string) {
 	case !valid("0"):
 		m.warn(path, CodeNotJSON, "begins like JSON but is not, so it is sent as text", hint)
 	case !valid(`""`): // a token within a string
-		m.add(LevelInfo, path, CodeNotJSON, "is JSON written as text: a value with a quote or a line break makes it text that is not JSON", hint)
+		m.warn(path, CodeNotJSON, "is JSON written as text: a value with a quote or a line break makes it text that is not JSON", hint)
 	}
 }
 

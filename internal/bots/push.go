@@ -1,6 +1,7 @@
 package bots
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"net/http"
@@ -123,10 +124,22 @@ func (c *compiler) timeFormat(doc bson.Raw) {
 	format, err := calls.ParseTimeFormat(text)
 	if err != nil {
 		names := []string{"iso8601", "datetime", "display", "unix", "unix_ms"}
-		c.fault(at("time_format"), CodeBadFormat, err.Error(), render.Nearest(text, names))
+		c.fault(at("time_format"), CodeBadFormat, err.Error(), cmp.Or(render.Nearest(text, names), strftime(text)))
 		return
 	}
 	c.bot.Style.Format = format
+}
+
+// strftimeOf are the letters of other tools for the parts of a time.
+var strftimeOf = strings.NewReplacer("YYYY", "%Y", "yyyy", "%Y", "MM", "%m", "DD", "%d", "dd", "%d", "HH", "%H", "hh", "%I", "mm", "%M", "ss", "%S", "SS", "%S", "'", "")
+
+// strftime is a format such as YYYY-MM-DD as a strftime pattern, "" for what is none.
+func strftime(text string) string {
+	pattern := strftimeOf.Replace(text)
+	if _, err := calls.ParseTimeFormat(pattern); err != nil || strings.Contains(text, "%") {
+		return ""
+	}
+	return pattern
 }
 
 // limits reads the numbers. One that cannot be used is left at its default: a

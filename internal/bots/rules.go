@@ -1,8 +1,11 @@
 package bots
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -22,14 +25,14 @@ func (c *compiler) rules(doc bson.Raw, p *Push) {
 	if text := c.json(doc, "success"); text != nil {
 		rule, err := push.ParseRule(text)
 		if err != nil {
-			c.fault(at("success"), CodeBadValue, err.Error(), `{"path": "status", "equals": "ok"}`)
+			c.fault(at("success"), CodeBadValue, jsonFault(err), `{"path": "status", "equals": "ok"}`)
 		}
 		p.Success = rule
 	}
 	if text := c.json(doc, "retry_when"); text != nil {
 		rules, err := push.ParseRetryRules(text)
 		if err != nil {
-			c.fault(at("retry_when"), CodeBadValue, err.Error(), `[{"status": 403, "path": "code", "equals": "LIMIT", "then": "retry"}]`)
+			c.fault(at("retry_when"), CodeBadValue, jsonFault(err), `[{"status": 403, "path": "code", "equals": "LIMIT", "then": "retry"}]`)
 		}
 		p.RetryWhen = rules
 	}
@@ -63,7 +66,7 @@ func (c *compiler) auth(doc bson.Raw, p *Push, creds *credentials) {
 	}
 	auth, err := push.ParseAuth(text)
 	if err != nil {
-		c.fault(at("auth"), CodeBadValue, err.Error(), "")
+		c.fault(at("auth"), CodeBadValue, jsonFault(err), "")
 		return
 	}
 	p.Auth = auth
@@ -74,6 +77,33 @@ func (c *compiler) auth(doc bson.Raw, p *Push, creds *credentials) {
 	if _, own := p.Header["Authorization"]; own && (auth.Kind == push.AuthBasic || auth.Kind == push.AuthOAuth2) {
 		c.add(LevelInfo, at("auth"), CodeIgnored, "takes the place of the Authorization header that is set as well", "")
 	}
+}
+
+// jsonFault says what is wrong with a field that is read as JSON, in the words of the
+// document's author.
+func jsonFault(err error) string {
+	wrong, ok := errors.AsType[*json.UnmarshalTypeError](err)
+	if !ok {
+		return err.Error()
+	}
+	kinds := map[reflect.Kind]string{reflect.String: "text", reflect.Struct: "an object", reflect.Map: "an object", reflect.Slice: "a list", reflect.Bool: "true or false"}
+	kind := wrong.Type.Kind()
+	if kind == reflect.Pointer {
+		kind = wrong.Type.Elem().Kind()
+	}
+	want, known := kinds[kind]
+	if !known {
+		want = "a number"
+	}
+	got := strings.NewReplacer("string", "text", "array", "a list", "object", "an object", "bool", "true or false").Replace(wrong.Value)
+	if strings.HasPrefix(got, "number") {
+		got = "a number"
+	}
+	text := fmt.Sprintf("is %s, not %s", got, want)
+	if wrong.Field != "" {
+		text = quote(wrong.Field) + " " + text
+	}
+	return text
 }
 
 // json is a field as JSON; nil when it is missing.

@@ -78,6 +78,12 @@ func newWarning(level Level, key, token string, code Code, message, suggestion s
 	}
 }
 
+// WorstFirst sorts warnings by their level and keeps their order within one.
+func WorstFirst(all []Warning) {
+	rank := []Level{LevelError, LevelWarning, LevelInfo}
+	slices.SortStableFunc(all, func(a, b Warning) int { return slices.Index(rank, a.Level) - slices.Index(rank, b.Level) })
+}
+
 // FaultText names on one line of at most 1,000 characters what makes every push of
 // this bot impossible, for the outcome on a call and for the log; "" when nothing
 // does.

@@ -143,6 +143,9 @@ func (g *Guard) CheckURL(u *url.URL) error {
 	return nil
 }
 
+// Opened reports whether the guard permits any address that is not public.
+func (g *Guard) Opened() bool { return len(g.allow) > 0 }
+
 // isNumeric reports whether the last label of a host makes it a number, which many
 // resolvers and proxies read as an address: 127.1, 2130706433, 0xa9fea9fe, 012.0.0.5.
 func isNumeric(label string) bool {
