@@ -30,6 +30,7 @@ func TestFilesOfAnotherKind(t *testing.T) {
 		{[]string{"preview", "--call", call, "--bot", bot, "--diff", call}, []string{"--diff: ", "call.json holds a call, not a bot"}},
 		{[]string{"preview", "--calls", "5", "--diff", call, "--mongo-uri", broken}, []string{"--diff: ", "call.json holds a call, not a bot"}},
 		{[]string{"call", "s-1", "--bot", call, "--mongo-uri", broken}, []string{"--bot: ", "call.json holds a call, not a bot"}},
+		{[]string{"vars", "--bot", bot, "--mongo-uri", broken}, []string{"--bot: ", "is a file", "--call"}},
 		{[]string{"vars", "--call", bot}, []string{"--call: ", "bot.json holds a bot, not a call"}},
 		{[]string{"test", filepath.Join(dir, "swapped.yaml")}, []string{"bot: ", "call.json holds a call, not a bot"}},
 		{[]string{"test", filepath.Join(dir, "inline.yaml")}, []string{"holds a call, not a bot"}},

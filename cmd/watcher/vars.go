@@ -133,6 +133,9 @@ func (v *varsCmd) config() (config.Config, error) {
 	if given > 1 {
 		bad.add("session-id", errors.New("give one of --session-id, --bot and --call"))
 	}
+	if isJSON(v.Bot) {
+		bad.add("bot", fmt.Errorf("%q is a file: a bot of the database is meant by its id or name; calls of a file are given with --call", v.Bot))
+	}
 	if v.Calls < 1 || v.Calls > mostCalls {
 		bad.add("calls", fmt.Errorf("%d is not from 1 to %d", v.Calls, mostCalls))
 	}

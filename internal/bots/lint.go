@@ -204,13 +204,32 @@ func (l *linter) near(ns string, field string) (hint string, misspelt bool) {
 		return braces(ns + "." + best), slip
 	}
 	head, rest, ok := strings.Cut(field, ".")
-	if !ok || l.has(ns, head) {
+	if !ok {
+		hint = l.nested(ns, field)
+		return hint, hint != ""
+	}
+	if l.has(ns, head) {
 		return "", false
 	}
 	if best, slip := l.nearest(ns, head); best != "" {
 		return braces(ns + "." + best + "." + rest), slip
 	}
 	return "", false
+}
+
+// nested suggests the path into an object that was written with _ in the place of a dot,
+// lead_id for lead.id, where this call has it.
+func (l *linter) nested(ns, field string) string {
+	for i, r := range field {
+		if r != '_' || l.vars == nil || !l.has(ns, field[:i]) {
+			continue
+		}
+		name := render.Name{Namespace: ns, Field: field[:i] + "." + field[i+1:]}
+		if _, found := l.vars.AppendText(nil, name); found != render.Absent {
+			return braces(name.String())
+		}
+	}
+	return ""
 }
 
 // elsewhere suggests another namespace that does have the field, or with alike one that

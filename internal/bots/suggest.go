@@ -38,11 +38,7 @@ var sameWords = map[string]string{
 // when none is near. slip says that it is misspelt, or only begun; else it has words
 // that say the same.
 func (l *linter) nearest(ns, field string) (name string, slip bool) {
-	known := l.known[ns]
-	if best := render.Nearest(field, known); best != "" {
-		return best, true
-	}
-	words := wordsOf(field)
+	known, words := l.known[ns], wordsOf(field)
 	for _, meant := range phrases[strings.Join(words, "_")] {
 		if l.has(ns, meant) {
 			return meant, false
@@ -50,6 +46,9 @@ func (l *linter) nearest(ns, field string) (name string, slip bool) {
 	}
 	if i, _ := slices.BinarySearch(known, field); len(field) >= minStart && i < len(known) && strings.HasPrefix(known[i], field) {
 		return known[i], true
+	}
+	if best := render.Nearest(field, known); best != "" {
+		return best, true
 	}
 	if len(words) > maxWords || strings.Contains(field, ".") { // of a path, each part has words of its own
 		return "", false
