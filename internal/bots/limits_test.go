@@ -13,6 +13,24 @@ import (
 	"github.com/cxbridge/watcher/pkg/push"
 )
 
+// To look for near names is bounded, however many tokens there are; each is told.
+func TestSuggestionsAreBounded(t *testing.T) {
+	mapper := m{}
+	for i := range 2 * maxWarnings {
+		mapper[fmt.Sprint("k", i)] = "{{result.duration}}"
+	}
+	found := withPush(t, m{"key_mapper": mapper}).Lint(nil, nil)
+	suggested := 0
+	for _, w := range found {
+		if w.Suggestion != "" {
+			suggested++
+		}
+	}
+	if len(found) != 2*maxWarnings || suggested != maxWarnings {
+		t.Errorf("%d findings, %d with a suggestion", len(found), suggested)
+	}
+}
+
 func repeatKeys(n int, value string) bson.D {
 	d := make(bson.D, n)
 	for i := range d {
