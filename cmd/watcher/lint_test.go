@@ -164,7 +164,7 @@ func TestLintWithCalls(t *testing.T) {
 	at := time.Now()
 	docs := map[string][]any{"bots": {
 		bson.M{"_id": "sales", "name": "Sales", "timezone": "UTC", "post_call_push": bson.M{"url": "https://crm.example.com", "key_mapper": bson.D{
-			{Key: "phone", Value: "{{call.phone}}"}, {Key: "lead", Value: bson.D{{Key: "id", Value: "{{crm.lead_id}}"}}}, {Key: "typo", Value: "{{crm.led}}"},
+			{Key: "phone", Value: "{{call.phone}}"}, {Key: "lead", Value: bson.D{{Key: "id", Value: "{{crm.lead_id}}"}}}, {Key: "typo", Value: "{{crm.leadid}}"},
 			{Key: "items", Value: "{{crm.items}}"}, {Key: "gone", Value: "{{crm.gone}}"}, {Key: "fixed", Value: "x"}, {Key: "d", Value: "{{analysis.DISPOSITION}}"},
 		}}},
 		bson.M{"_id": "other", "timezone": "UTC"},
@@ -200,7 +200,7 @@ func TestLintWithCalls(t *testing.T) {
 	if code != cli.ExitFailed {
 		t.Errorf("exit %d", code)
 	}
-	for _, part := range []string{"a name of it exists in none of 18 calls", "was filled until the result of", "in the newest 18 calls:"} {
+	for _, part := range []string{"a name of it exists in none of 18 calls; try {{crm.lead_id}}", "was filled until the result of", "in the newest 18 calls:"} {
 		if !strings.Contains(stdout, part) {
 			t.Errorf("%q is not in\n%s", part, stdout)
 		}

@@ -47,7 +47,33 @@ func FillsOf(ctx context.Context, store *calls.Store, b *bots.Bot, most int, see
 		return out, err
 	}
 	out.Keys, out.Warnings = fills.Keys(), fills.Warnings()
-	return out, nil
+	return out, suggest(ctx, store, b, seeds, out.Warnings)
+}
+
+// nameFields are the parts of a call whose keys are names for a mapper.
+var nameFields = []string{"connected_event", "crm_data", "sip_context", "post_call_analysis", "qc_analysis"}
+
+// suggest adds to the warnings of keys that are never filled which name of the newest call
+// is near. That call is read once more for it, with all its names.
+func suggest(ctx context.Context, store *calls.Store, b *bots.Bot, seeds []string, all []bots.Warning) error {
+	never := func(w bots.Warning) bool { return w.Code == bots.CodeNeverFilled && w.Level == bots.LevelWarning }
+	if !slices.ContainsFunc(all, never) {
+		return nil
+	}
+	near := make(map[string]string) // by key
+	err := EachOf(ctx, store, NewestOf(b), 1, nameFields, func(call calls.Call) {
+		for _, w := range b.Lint(dispatch.Variables(&call, b, dispatch.PrepareEnv{AnalysisSeeds: seeds}), seeds) {
+			if near[w.Key] == "" {
+				near[w.Key] = w.Suggestion
+			}
+		}
+	})
+	for i := range all {
+		if never(all[i]) {
+			all[i].Suggestion = near[all[i].Key]
+		}
+	}
+	return err
 }
 
 // LinkStandIn stands for the link of a recording, which takes the deployment's settings.
