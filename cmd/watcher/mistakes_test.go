@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,7 +18,7 @@ func TestMistakesAreNamedAlike(t *testing.T) {
 	with := func(text string) string { return push(text + mapper) }
 	field := func(template string) string { return push(`"key_mapper": {"a": ` + template + `}`) }
 	address := func(url string) string { return `"post_call_push": {"url": "` + url + `"` + mapper + `}` }
-	for _, tt := range []struct {
+	mistakes := []struct {
 		bot        string // beside _id and timezone
 		key, words string // what is named, and a part of what is said of it
 	}{
@@ -66,31 +68,46 @@ func TestMistakesAreNamedAlike(t *testing.T) {
 		{address("https://crm.internal/x"), "url", "--allow-network"},
 		{address("x.example/leads"), "url", "no scheme"},
 		{address("https://x.example/{{crm.lead_id}}"), "url", "not rendered"},
-	} {
-		bot := file(t, "bot.json", `{"_id": "bot-1", "timezone": "UTC", `+tt.bot+`}`)
-		call := file(t, "call.json", `{"_id": "c", "bot_id": "bot-1", "completed_at": {"$date": "2026-06-05T10:17:05Z"}, "crm_data": {"lead_id": 7}}`)
-		for name, args := range map[string][]string{"lint": {"lint", "--bot", bot}, "preview": {"preview", "--bot", bot, "--call", call}} {
-			stdout, stderr, _ := invoke(t, "", append(args, "--output", "json")...)
-			var one struct{ Warnings []bots.Warning }
-			if err := json.Unmarshal([]byte(strings.Trim(strings.TrimSpace(stdout), "[]")), &one); err != nil || stderr != "" {
-				t.Fatalf("%s of %s: %v, %s%s", name, tt.bot, err, stdout, stderr)
-			}
-			named := false
-			for _, w := range one.Warnings {
-				named = named || w.Level != bots.LevelInfo && strings.Contains(w.Key, tt.key) && strings.Contains(w.Message+"; try "+w.Suggestion, tt.words)
-			}
-			if !named {
-				t.Errorf("%s of %s does not say %q of %s: %+v", name, tt.bot, tt.words, tt.key, one.Warnings)
-			}
-			stdout, _, _ = invoke(t, "", append(args, "--output", "table")...)
-			for line := range strings.Lines(stdout) {
-				if n := len([]rune(line)) - 1; n > screenWidth {
-					t.Errorf("%s of %s prints a line of %d characters: %s", name, tt.bot, n, line)
-				}
-			}
-			if noCall := strings.Contains(tt.bot, `"postCallPush"`) || strings.Contains(tt.words, "is a list") || strings.Contains(tt.key, "keyMapper"); name == "preview" && !noCall && !strings.Contains(stdout, "{\n") {
-				t.Errorf("no payload of %s is shown:\n%s", tt.bot, stdout)
-			}
+	}
+	says := func(warnings []bots.Warning, key, words string) bool {
+		return slices.ContainsFunc(warnings, func(w bots.Warning) bool {
+			return w.Level != bots.LevelInfo && strings.Contains(w.Key, key) && strings.Contains(w.Message+"; try "+w.Suggestion, words)
+		})
+	}
+	var all strings.Builder
+	call := file(t, "call.json", `{"_id": "c", "completed_at": {"$date": "2026-06-05T10:17:05Z"}, "crm_data": {"lead_id": 7}}`)
+	for i, tt := range mistakes {
+		doc := fmt.Sprintf(`{"_id": "bot-%d", "timezone": "UTC", %s}`, i, tt.bot)
+		all.WriteString(doc + "\n")
+		stdout, stderr, _ := invoke(t, doc, "preview", "--bot", "-", "--call", call)
+		var got struct {
+			Request, Payload any
+			Warnings         []bots.Warning
+		}
+		if err := json.Unmarshal([]byte(stdout), &got); err != nil || stderr != "" {
+			t.Fatalf("%s: %v, %s%s", tt.bot, err, stdout, stderr)
+		}
+		if !says(got.Warnings, tt.key, tt.words) {
+			t.Errorf("preview of %s does not say %q of %s: %+v", tt.bot, tt.words, tt.key, got.Warnings)
+		}
+		if noMapper := tt.words == "is a list" || tt.key == "postCallPush"; !noMapper && got.Request == nil && got.Payload == nil {
+			t.Errorf("no payload of %s is shown: %s", tt.bot, stdout)
+		}
+	}
+	stdout, _, _ := invoke(t, all.String(), "lint", "--bot", "-", "--output", "json")
+	var linted []lintResult
+	if err := json.Unmarshal([]byte(stdout), &linted); err != nil || len(linted) != len(mistakes) {
+		t.Fatalf("%v, %d bots", err, len(linted))
+	}
+	for i, tt := range mistakes {
+		if !says(linted[i].Warnings, tt.key, tt.words) {
+			t.Errorf("lint of %s does not say %q of %s: %+v", tt.bot, tt.words, tt.key, linted[i].Warnings)
+		}
+	}
+	stdout, _, _ = invoke(t, all.String(), "lint", "--bot", "-")
+	for line := range strings.Lines(stdout) {
+		if n := len([]rune(line)) - 1; n > screenWidth {
+			t.Errorf("lint prints a line of %d characters: %s", n, line)
 		}
 	}
 }
