@@ -2,8 +2,9 @@
 // version control, and back: relaxed Extended JSON, one bot a file, with a reference in
 // the place of each secret.
 //
-// It owns the form of the files, which values are secret, and how two versions of a bot
-// differ. It reads no database; the command does.
+// It owns the form of the files, which values are secret, how two versions of a bot
+// differ, and which kind of document stands in a file that is read. It reads no database;
+// the command does.
 package botfiles
 
 import (
