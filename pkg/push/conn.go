@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http/httptrace"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -211,6 +212,7 @@ func wireDialer(d *net.Dialer) func(context.Context, string, string) (net.Conn, 
 			if err := w.mayDial(); err != nil {
 				return nil, err
 			}
+			ctx = httptrace.WithClientTrace(ctx, w.dialTrace())
 		}
 		conn, err := d.DialContext(ctx, network, addr)
 		if err != nil {

@@ -19,7 +19,7 @@ func CheckHeader(name, value string) error {
 	switch {
 	case !isToken(name):
 		return fmt.Errorf("header name %q: %w", sayable(name), errHeader)
-	case reserved[strings.ToLower(name)]:
+	case reserved[http.CanonicalHeaderKey(name)]:
 		return fmt.Errorf("header %s is the sender's to set: %w", name, errHeader)
 	case !isFieldValue(value):
 		return fmt.Errorf("value of header %s: %w", name, errHeader)
@@ -40,11 +40,11 @@ func sayable(name string) string {
 }
 
 // reserved are the hop-by-hop and framing fields (RFC 9110 section 7.6.1, RFC
-// 9112 section 6).
+// 9112 section 6), by their canonical names.
 var reserved = map[string]bool{
-	"connection": true, "content-length": true, "expect": true, "host": true, "http2-settings": true,
-	"keep-alive": true, "proxy-authenticate": true, "proxy-authorization": true, "proxy-connection": true,
-	"te": true, "trailer": true, "transfer-encoding": true, "upgrade": true,
+	"Connection": true, "Content-Length": true, "Expect": true, "Host": true, "Http2-Settings": true,
+	"Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true, "Proxy-Connection": true,
+	"Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
 }
 
 // isToken is the grammar of a field name (RFC 9110 section 5.6.2).

@@ -66,33 +66,13 @@ func (w *wire) hook(f func(now time.Time)) {
 	}
 }
 
+// trace is what net/http tells of an exchange; what belongs to a dial is in dialTrace.
 func (w *wire) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
 		GetConn: func(string) {
 			w.hook(func(time.Time) {
 				if w.left() {
 					w.stop(errNoResend)
-				}
-			})
-		},
-		DNSStart: func(httptrace.DNSStartInfo) {
-			w.hook(func(now time.Time) { w.dnsFrom = now; w.reach(stageDNS) })
-		},
-		DNSDone: func(httptrace.DNSDoneInfo) {
-			w.hook(func(now time.Time) { w.dns = now.Sub(w.dnsFrom); w.reach(stageConnect) })
-		},
-		ConnectStart: func(string, string) {
-			w.hook(func(now time.Time) {
-				if w.connectFrom.IsZero() { // several addresses are tried side by side
-					w.connectFrom = now
-				}
-				w.reach(stageConnect)
-			})
-		},
-		ConnectDone: func(_, _ string, err error) {
-			w.hook(func(now time.Time) {
-				if err == nil {
-					w.connect = now.Sub(w.connectFrom)
 				}
 			})
 		},
@@ -122,6 +102,34 @@ func (w *wire) trace() *httptrace.ClientTrace {
 		},
 		GotFirstResponseByte: func() {
 			w.hook(func(now time.Time) { w.firstByte = now.Sub(w.start) })
+		},
+	}
+}
+
+// dialTrace is what a dial tells. Few exchanges make one, and those that do not are
+// spared it.
+func (w *wire) dialTrace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		DNSStart: func(httptrace.DNSStartInfo) {
+			w.hook(func(now time.Time) { w.dnsFrom = now; w.reach(stageDNS) })
+		},
+		DNSDone: func(httptrace.DNSDoneInfo) {
+			w.hook(func(now time.Time) { w.dns = now.Sub(w.dnsFrom); w.reach(stageConnect) })
+		},
+		ConnectStart: func(string, string) {
+			w.hook(func(now time.Time) {
+				if w.connectFrom.IsZero() { // several addresses are tried side by side
+					w.connectFrom = now
+				}
+				w.reach(stageConnect)
+			})
+		},
+		ConnectDone: func(_, _ string, err error) {
+			w.hook(func(now time.Time) {
+				if err == nil {
+					w.connect = now.Sub(w.connectFrom)
+				}
+			})
 		},
 	}
 }
