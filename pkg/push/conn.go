@@ -46,6 +46,7 @@ var errFlood = fmt.Errorf("the receiver sent more than %d KiB, or asked for more
 // in a buffer; whether a byte of it left the process is known here only.
 type wireConn struct {
 	net.Conn
+	raw     syscall.RawConn // of the socket; nil when it has none
 	read    atomic.Int64
 	written atomic.Int64
 	base    atomic.Int64 // of written, before the exchange at hand
@@ -64,7 +65,11 @@ type wireConn struct {
 }
 
 func newWireConn(conn net.Conn) *wireConn {
-	return &wireConn{Conn: conn, reads: readBudget, writes: writeBudget} // for the handshake
+	c := &wireConn{Conn: conn, reads: readBudget, writes: writeBudget} // for the handshake
+	if socket, ok := conn.(syscall.Conn); ok {
+		c.raw, _ = socket.SyscallConn() // fails on a closed connection alone
+	}
+	return c
 }
 
 // begin gives the connection the budget of one more exchange, with a request of

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"reflect"
 	"strings"
 )
 
@@ -93,23 +92,12 @@ func findHeader(h http.Header, name string) (string, bool) {
 	return "", false
 }
 
-// set changes a header of this attempt alone, and replaces it under any case.
+// set replaces a header of this attempt under any case.
 func (t *attempt) set(name, value string) {
-	t.own()
 	for k, ok := findHeader(t.header, name); ok; k, ok = findHeader(t.header, name) {
 		delete(t.header, k)
 	}
 	t.header[name] = []string{value}
-}
-
-// own makes the header this attempt's, so that the caller's stays as it is.
-func (t *attempt) own() {
-	switch {
-	case t.header == nil:
-		t.header = http.Header{}
-	case reflect.ValueOf(t.header).Pointer() == reflect.ValueOf(t.Header).Pointer():
-		t.header = t.header.Clone()
-	}
 }
 
 // has reports whether the attempt carries a header under any case.

@@ -157,7 +157,7 @@ func (w *wire) gotConn(i httptrace.GotConnInfo) {
 		if w.conn, _ = conn.(*wireConn); w.conn != nil {
 			w.base, w.read = w.conn.written.Load(), w.conn.read.Load()
 			w.conn.begin(w.size)
-			if i.Reused && !w.h2 && hungUp(w.conn.Conn) {
+			if i.Reused && !w.h2 && w.conn.raw != nil && hungUp(w.conn.raw) {
 				// net/http has not noticed yet and would write into the void. With the
 				// connection closed it finds that nothing was written, and takes another.
 				_ = w.conn.Close()
