@@ -53,6 +53,20 @@ func BenchmarkBareClient(b *testing.B) {
 	})
 }
 
+// BenchmarkConnect is what a connection costs that is not kept: both ends of a TCP
+// connection and of a TLS handshake.
+func BenchmarkConnect(b *testing.B) {
+	eachProtocol(b, func(b *testing.B, url string, roots *x509.CertPool) func() int {
+		c := newTestClient(b, Options{RootCAs: roots})
+		return func() int {
+			if err := c.Connect(b.Context(), url, DefaultTimeout); err != nil {
+				b.Error(err)
+			}
+			return http.StatusOK
+		}
+	})
+}
+
 func benchBody() []byte { return bytes.Repeat([]byte("x"), 2048) }
 
 func benchHeader() http.Header {
