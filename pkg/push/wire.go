@@ -58,11 +58,11 @@ func newWire(stop context.CancelCauseFunc, size int) *wire {
 	return &wire{stop: stop, size: size, start: time.Now()}
 }
 
-func (w *wire) hook(f func(now time.Time)) {
+func (w *wire) hook(f func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.over {
-		f(time.Now())
+		f()
 	}
 }
 
@@ -70,22 +70,22 @@ func (w *wire) hook(f func(now time.Time)) {
 func (w *wire) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
 		GetConn: func(string) {
-			w.hook(func(time.Time) {
+			w.hook(func() {
 				if w.left() {
 					w.stop(errNoResend)
 				}
 			})
 		},
 		TLSHandshakeStart: func() {
-			w.hook(func(now time.Time) { w.tlsFrom = now; w.reach(stageTLS) })
+			w.hook(func() { w.tlsFrom = time.Now(); w.reach(stageTLS) })
 		},
 		TLSHandshakeDone: func(tls.ConnectionState, error) {
-			w.hook(func(now time.Time) { w.tls = now.Sub(w.tlsFrom) })
+			w.hook(func() { w.tls = time.Since(w.tlsFrom) })
 		},
 		GotConn:      w.gotConn,
-		WroteHeaders: func() { w.hook(func(time.Time) { w.headers++ }) },
+		WroteHeaders: func() { w.hook(func() { w.headers++ }) },
 		WroteRequest: func(i httptrace.WroteRequestInfo) {
-			w.hook(func(time.Time) {
+			w.hook(func() {
 				if i.Err == nil {
 					w.full = true
 					w.reach(stageAnswer)
@@ -93,7 +93,7 @@ func (w *wire) trace() *httptrace.ClientTrace {
 			})
 		},
 		Got1xxResponse: func(int, textproto.MIMEHeader) (err error) {
-			w.hook(func(time.Time) {
+			w.hook(func() {
 				if w.infos++; w.infos > maxInfos {
 					err = errFlood
 				}
@@ -101,7 +101,7 @@ func (w *wire) trace() *httptrace.ClientTrace {
 			return err
 		},
 		GotFirstResponseByte: func() {
-			w.hook(func(now time.Time) { w.firstByte = now.Sub(w.start) })
+			w.hook(func() { w.firstByte = time.Since(w.start) })
 		},
 	}
 }
@@ -111,23 +111,23 @@ func (w *wire) trace() *httptrace.ClientTrace {
 func (w *wire) dialTrace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
 		DNSStart: func(httptrace.DNSStartInfo) {
-			w.hook(func(now time.Time) { w.dnsFrom = now; w.reach(stageDNS) })
+			w.hook(func() { w.dnsFrom = time.Now(); w.reach(stageDNS) })
 		},
 		DNSDone: func(httptrace.DNSDoneInfo) {
-			w.hook(func(now time.Time) { w.dns = now.Sub(w.dnsFrom); w.reach(stageConnect) })
+			w.hook(func() { w.dns = time.Since(w.dnsFrom); w.reach(stageConnect) })
 		},
 		ConnectStart: func(string, string) {
-			w.hook(func(now time.Time) {
+			w.hook(func() {
 				if w.connectFrom.IsZero() { // several addresses are tried side by side
-					w.connectFrom = now
+					w.connectFrom = time.Now()
 				}
 				w.reach(stageConnect)
 			})
 		},
 		ConnectDone: func(_, _ string, err error) {
-			w.hook(func(now time.Time) {
+			w.hook(func() {
 				if err == nil {
-					w.connect = now.Sub(w.connectFrom)
+					w.connect = time.Since(w.connectFrom)
 				}
 			})
 		},
@@ -140,7 +140,7 @@ const maxInfos = 8
 func (w *wire) reach(s stage) { w.at = max(w.at, s) }
 
 func (w *wire) gotConn(i httptrace.GotConnInfo) {
-	w.hook(func(time.Time) {
+	w.hook(func() {
 		if w.left() {
 			w.refuse(i.Conn)
 			return
