@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cxbridge/watcher/internal/resources"
 )
 
 // The constants of docs/scaling.md, which says where each was measured. CPU is in
@@ -32,7 +34,7 @@ const (
 	botMemory     = 20e3
 	botRead       = 2650   // from MongoDB, once
 	botStart      = 260e-6 // seconds
-	pendingCall   = 8e3    // of what mappers name and the payload, twice for the garbage collector
+	slotMemory    = 64e3   // of the calls that are in a slot or wait for one
 
 	idleConnections = 4096
 	idleSeconds     = 30
@@ -59,6 +61,7 @@ type capacity struct {
 	fresh                        float64 // connections opened in a second
 	commands, read, wrote, oplog float64 // of MongoDB, a second
 	mongoCores, stream, start    float64
+	files                        float64 // descriptors of a replica
 }
 
 // capacityFor is the model of docs/scaling.md.
@@ -76,8 +79,9 @@ func capacityFor(w workload) capacity {
 		c.replicas*(w.calls/batch(w.calls, eventsPerMore)+quietCommands)
 	c.slots = max(2*c.underWay/c.replicas, fewestSlots)
 	c.cores = (cores + c.commands*cpuCommand) / c.replicas
+	c.files = (max(c.slots*8/3, min(w.destinations, idleConnections)*4) + 200) * 8 / 7
 	c.start = w.bots * botStart
-	c.memory = processMemory + w.bots*botMemory + 16*c.slots*pendingCall
+	c.memory = processMemory + w.bots*botMemory + c.slots*slotMemory
 	c.connections = c.underWay/c.replicas + min(w.destinations, idleConnections)
 
 	c.read = w.calls*readCall + c.commands*readCommand
@@ -150,10 +154,11 @@ func tableOfModel() string {
 	row("a CRM answers in", func(w workload, _ capacity) string { return w.latency.String() })
 	number("**calls being sent**", func(_ workload, c capacity) float64 { return c.underWay })
 	number("replicas that work, and `--partitions`", func(_ workload, c capacity) float64 { return c.replicas })
-	number("`--concurrency` of each", func(_ workload, c capacity) float64 { return c.slots })
+	row("`--concurrency` of each", func(_ workload, c capacity) string { return fmt.Sprintf("%.0f", c.slots) })
 	number("cores of each", func(_ workload, c capacity) float64 { return c.cores })
 	number("memory of each, at most (MB)", func(_ workload, c capacity) float64 { return c.memory / 1e6 })
 	number("connections to CRMs of each", func(_ workload, c capacity) float64 { return c.connections })
+	number("`ulimit -n` of each, at least", func(_ workload, c capacity) float64 { return c.files })
 	number("seconds to start", func(_ workload, c capacity) float64 { return c.start })
 	number("connections opened a second", func(_ workload, c capacity) float64 { return c.fresh })
 	number("**MongoDB**: commands a second", func(_ workload, c capacity) float64 { return c.commands })
@@ -200,4 +205,16 @@ func tableOfChecks() string {
 // off writes what the model says, what was measured, and how far apart they are.
 func off(model, found float64) string {
 	return fmt.Sprintf("%s / %s (%+.0f %%)", round2(model), round2(found), 100*(model/found-1))
+}
+
+// The descriptors of the model are as many as the watcher asks for.
+func TestScalingKnowsTheDescriptors(t *testing.T) {
+	for _, slots := range []float64{256, 1000, 5000} {
+		w := workload{calls: slots / 2, destinations: 3000, latency: time.Second, mongo: time.Millisecond}
+		c := capacityFor(w)
+		got := resources.Connect(int(math.Ceil(c.files))+8, int(slots))
+		if got.Slots < int(slots) || got.Idle < 3000 {
+			t.Errorf("with %.0f descriptors %+v, want %.0f slots and 3,000 idle", c.files, got, slots)
+		}
+	}
 }
