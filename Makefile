@@ -5,16 +5,20 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 IMAGE    ?= watcher:$(VERSION)
 FUZZTIME ?= 60s
 BENCH    ?= .
+BENCH_PKGS ?= ./...
+BENCH_RUNS ?= 6
 BENCH_FLAGS ?=
+BASE     ?= $(shell git describe --tags --abbrev=0 2>/dev/null)
 CHAOS_SECONDS ?= 600
 CHAOS_SEED ?=
 ABUSE_SECONDS ?= 30
 SOAK_CALLS ?= 1000000
 GORELEASER ?= v2.15.1
+GO_BENCH  = go test -run '^$$' -bench '$(BENCH)' -benchmem $(BENCH_PKGS)
 LINT      = go tool -modfile=tools/go.mod golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fmt bench bench-road fuzz chaos abuse soak cover demo vectors rules dashboards manifests image release-check ci clean
+.PHONY: help build test lint fmt bench bench-run bench-road fuzz chaos abuse soak cover demo vectors rules dashboards manifests image release-check ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,8 +36,21 @@ lint: ## go vet and golangci-lint with the project's settings
 fmt: ## format all Go files
 	$(LINT) fmt ./...
 
-bench: ## benchmarks; BENCH=Payload picks some by name
-	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+# The runs of both alternate, so that what else the machine does concerns them alike.
+bench: ## benchmarks beside those of the last tag; BASE=REF, BENCH=Send, BENCH_PKGS=./pkg/push
+	@test -n "$(BASE)" || { echo 'no tag to compare with: make bench BASE=REF, or make bench-run' >&2; exit 1; }
+	@set -eu; at=$$(mktemp -d); \
+	  trap 'git worktree remove --force "$$at/base" 2>/dev/null || true; rm -rf "$$at"' EXIT; \
+	  git worktree add --quiet --detach "$$at/base" "$(BASE)"; \
+	  for run in $$(seq $(BENCH_RUNS)); do \
+	    echo "run $$run of $(BENCH_RUNS)" >&2; \
+	    (cd "$$at/base" && $(GO_BENCH)) >> "$$at/$(subst /,-,$(BASE))"; \
+	    $(GO_BENCH) >> "$$at/now"; \
+	  done; \
+	  tool=$$(go tool -modfile=tools/go.mod -n benchstat); (cd "$$at" && "$$tool" "$(subst /,-,$(BASE))" now)
+
+bench-run: ## benchmarks alone
+	$(GO_BENCH)
 
 bench-road: build ## what a call costs, beside two roads by hand; BENCH_FLAGS='--rate 200'
 	@go build -o bin/localmongo ./cmd/localmongo

@@ -2,7 +2,6 @@ package push
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -298,32 +297,5 @@ func TestFailuresLeaveNothingBehind(t *testing.T) {
 	g1, d1, h1 := measure()
 	if g1 > g0+10 || d1 > d0+10 || h1 > h0+2<<20 {
 		t.Errorf("goroutines %d -> %d, descriptors %d -> %d, heap %d -> %d", g0, g1, d0, d1, h0, h1)
-	}
-}
-
-func BenchmarkSend(b *testing.B) {
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body)
-		w.Header().Set("Content-Type", "application/json")
-		io.WriteString(w, `{"Status":"Success","Message":{"Id":"00000000-0000-0000-0000-000000000000"}}`)
-	}))
-	defer srv.Close()
-	for _, own := range []bool{false, true} {
-		b.Run(fmt.Sprintf("redactor=%v", own), func(b *testing.B) {
-			c := newTestClient(b, Options{})
-			req := postRequest(srv.URL)
-			req.Body = bytes.Repeat([]byte("x"), 2048)
-			req.Header.Set("Authorization", "Bearer some-token-of-a-bot")
-			req.Header.Set("User-Agent", "watcher/bench")
-			if own {
-				req.Redact = secret.NewRedactor("some-token-of-a-bot")
-			}
-			b.ReportAllocs()
-			for b.Loop() {
-				if res := c.Send(b.Context(), req); res.Class != ClassOK {
-					b.Fatalf("%+v", res)
-				}
-			}
-		})
 	}
 }

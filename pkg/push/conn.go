@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http/httptrace"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -45,6 +46,7 @@ var errFlood = fmt.Errorf("the receiver sent more than %d KiB, or asked for more
 // in a buffer; whether a byte of it left the process is known here only.
 type wireConn struct {
 	net.Conn
+	raw     syscall.RawConn // of the socket; nil when it has none
 	read    atomic.Int64
 	written atomic.Int64
 	base    atomic.Int64 // of written, before the exchange at hand
@@ -63,7 +65,11 @@ type wireConn struct {
 }
 
 func newWireConn(conn net.Conn) *wireConn {
-	return &wireConn{Conn: conn, reads: readBudget, writes: writeBudget} // for the handshake
+	c := &wireConn{Conn: conn, reads: readBudget, writes: writeBudget} // for the handshake
+	if socket, ok := conn.(syscall.Conn); ok {
+		c.raw, _ = socket.SyscallConn() // fails on a closed connection alone
+	}
+	return c
 }
 
 // begin gives the connection the budget of one more exchange, with a request of
@@ -211,6 +217,7 @@ func wireDialer(d *net.Dialer) func(context.Context, string, string) (net.Conn, 
 			if err := w.mayDial(); err != nil {
 				return nil, err
 			}
+			ctx = httptrace.WithClientTrace(ctx, w.dialTrace())
 		}
 		conn, err := d.DialContext(ctx, network, addr)
 		if err != nil {

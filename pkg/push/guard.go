@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"code.dny.dev/ssrf"
 	"golang.org/x/net/idna"
@@ -128,8 +129,10 @@ func (g *Guard) CheckURL(u *url.URL) error {
 		return &BlockedError{Port: port}
 	}
 	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
-	if ascii, err := idna.Lookup.ToASCII(host); err == nil {
-		host = strings.TrimSuffix(ascii, ".") // as net/http will write it
+	if !isASCII(host) {
+		if ascii, err := idna.Lookup.ToASCII(host); err == nil {
+			host = strings.TrimSuffix(ascii, ".") // as net/http will write it
+		}
 	}
 	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
 		host = "127.0.0.1"
@@ -213,4 +216,8 @@ func embedded(a netip.Addr) (netip.Addr, bool) {
 		return last, true
 	}
 	return netip.Addr{}, false
+}
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII })
 }

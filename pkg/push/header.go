@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"reflect"
 	"strings"
 )
 
@@ -19,7 +18,7 @@ func CheckHeader(name, value string) error {
 	switch {
 	case !isToken(name):
 		return fmt.Errorf("header name %q: %w", sayable(name), errHeader)
-	case reserved[strings.ToLower(name)]:
+	case reserved[http.CanonicalHeaderKey(name)]:
 		return fmt.Errorf("header %s is the sender's to set: %w", name, errHeader)
 	case !isFieldValue(value):
 		return fmt.Errorf("value of header %s: %w", name, errHeader)
@@ -40,11 +39,11 @@ func sayable(name string) string {
 }
 
 // reserved are the hop-by-hop and framing fields (RFC 9110 section 7.6.1, RFC
-// 9112 section 6).
+// 9112 section 6), by their canonical names.
 var reserved = map[string]bool{
-	"connection": true, "content-length": true, "expect": true, "host": true, "http2-settings": true,
-	"keep-alive": true, "proxy-authenticate": true, "proxy-authorization": true, "proxy-connection": true,
-	"te": true, "trailer": true, "transfer-encoding": true, "upgrade": true,
+	"Connection": true, "Content-Length": true, "Expect": true, "Host": true, "Http2-Settings": true,
+	"Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true, "Proxy-Connection": true,
+	"Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
 }
 
 // isToken is the grammar of a field name (RFC 9110 section 5.6.2).
@@ -93,23 +92,12 @@ func findHeader(h http.Header, name string) (string, bool) {
 	return "", false
 }
 
-// set changes a header of this attempt alone, and replaces it under any case.
+// set replaces a header of this attempt under any case.
 func (t *attempt) set(name, value string) {
-	t.own()
 	for k, ok := findHeader(t.header, name); ok; k, ok = findHeader(t.header, name) {
 		delete(t.header, k)
 	}
 	t.header[name] = []string{value}
-}
-
-// own makes the header this attempt's, so that the caller's stays as it is.
-func (t *attempt) own() {
-	switch {
-	case t.header == nil:
-		t.header = http.Header{}
-	case reflect.ValueOf(t.header).Pointer() == reflect.ValueOf(t.Header).Pointer():
-		t.header = t.header.Clone()
-	}
 }
 
 // has reports whether the attempt carries a header under any case.

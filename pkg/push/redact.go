@@ -49,7 +49,10 @@ func (t *attempt) known() *secret.Redactor {
 // guess finds the credentials of a request by the names of headers and query
 // parameters, and by the look of its path.
 func (t *attempt) guess() []secret.Named {
-	found := secret.FromURL(t.url, false)
+	var found []secret.Named
+	if t.Redact == nil || t.url.User != nil || t.url.RawQuery != "" { // a path has no names
+		found = secret.FromURL(t.url, false)
+	}
 	for name, values := range t.Header {
 		if secret.IsPlainHeader(name) {
 			continue

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -114,7 +115,10 @@ func (c *Client) prepare(r *Request) (*attempt, error) {
 	if err := checkHeader(r.Header); err != nil {
 		return nil, err
 	}
-	t := &attempt{Request: r, url: u, header: r.Header}
+	t := &attempt{Request: r, url: u, header: maps.Clone(r.Header)} // a value is replaced, never changed
+	if t.header == nil {
+		t.header = http.Header{}
+	}
 	if !t.has("User-Agent") {
 		t.set("User-Agent", c.userAgent)
 	}

@@ -2,8 +2,8 @@
 
 package push
 
-import "net"
+import "syscall"
 
 // hungUp cannot look into a socket here; a connection that was closed in the
 // meantime is then found when it is written to.
-func hungUp(net.Conn) bool { return false }
+func hungUp(syscall.RawConn) bool { return false }

@@ -4,7 +4,6 @@ package push
 
 import (
 	"errors"
-	"net"
 	"syscall"
 )
 
@@ -12,17 +11,9 @@ import (
 // stream, an error, or data stand unread in the socket. Data can only be a
 // goodbye of TLS, or the rest of an answer that was longer than it said. It takes
 // nothing out of the socket and does not wait.
-func hungUp(conn net.Conn) bool {
-	sc, ok := conn.(syscall.Conn)
-	if !ok {
-		return false
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return true
-	}
+func hungUp(conn syscall.RawConn) bool {
 	quiet := false
-	err = raw.Control(func(fd uintptr) { // not Read: net/http waits in one already
+	err := conn.Control(func(fd uintptr) { // not Read: net/http waits in one already
 		var one [1]byte
 		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		quiet = errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR)

@@ -58,54 +58,34 @@ func newWire(stop context.CancelCauseFunc, size int) *wire {
 	return &wire{stop: stop, size: size, start: time.Now()}
 }
 
-func (w *wire) hook(f func(now time.Time)) {
+func (w *wire) hook(f func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.over {
-		f(time.Now())
+		f()
 	}
 }
 
+// trace is what net/http tells of an exchange; what belongs to a dial is in dialTrace.
 func (w *wire) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
 		GetConn: func(string) {
-			w.hook(func(time.Time) {
+			w.hook(func() {
 				if w.left() {
 					w.stop(errNoResend)
 				}
 			})
 		},
-		DNSStart: func(httptrace.DNSStartInfo) {
-			w.hook(func(now time.Time) { w.dnsFrom = now; w.reach(stageDNS) })
-		},
-		DNSDone: func(httptrace.DNSDoneInfo) {
-			w.hook(func(now time.Time) { w.dns = now.Sub(w.dnsFrom); w.reach(stageConnect) })
-		},
-		ConnectStart: func(string, string) {
-			w.hook(func(now time.Time) {
-				if w.connectFrom.IsZero() { // several addresses are tried side by side
-					w.connectFrom = now
-				}
-				w.reach(stageConnect)
-			})
-		},
-		ConnectDone: func(_, _ string, err error) {
-			w.hook(func(now time.Time) {
-				if err == nil {
-					w.connect = now.Sub(w.connectFrom)
-				}
-			})
-		},
 		TLSHandshakeStart: func() {
-			w.hook(func(now time.Time) { w.tlsFrom = now; w.reach(stageTLS) })
+			w.hook(func() { w.tlsFrom = time.Now(); w.reach(stageTLS) })
 		},
 		TLSHandshakeDone: func(tls.ConnectionState, error) {
-			w.hook(func(now time.Time) { w.tls = now.Sub(w.tlsFrom) })
+			w.hook(func() { w.tls = time.Since(w.tlsFrom) })
 		},
 		GotConn:      w.gotConn,
-		WroteHeaders: func() { w.hook(func(time.Time) { w.headers++ }) },
+		WroteHeaders: func() { w.hook(func() { w.headers++ }) },
 		WroteRequest: func(i httptrace.WroteRequestInfo) {
-			w.hook(func(time.Time) {
+			w.hook(func() {
 				if i.Err == nil {
 					w.full = true
 					w.reach(stageAnswer)
@@ -113,7 +93,7 @@ func (w *wire) trace() *httptrace.ClientTrace {
 			})
 		},
 		Got1xxResponse: func(int, textproto.MIMEHeader) (err error) {
-			w.hook(func(time.Time) {
+			w.hook(func() {
 				if w.infos++; w.infos > maxInfos {
 					err = errFlood
 				}
@@ -121,7 +101,35 @@ func (w *wire) trace() *httptrace.ClientTrace {
 			return err
 		},
 		GotFirstResponseByte: func() {
-			w.hook(func(now time.Time) { w.firstByte = now.Sub(w.start) })
+			w.hook(func() { w.firstByte = time.Since(w.start) })
+		},
+	}
+}
+
+// dialTrace is what a dial tells. Few exchanges make one, and those that do not are
+// spared it.
+func (w *wire) dialTrace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		DNSStart: func(httptrace.DNSStartInfo) {
+			w.hook(func() { w.dnsFrom = time.Now(); w.reach(stageDNS) })
+		},
+		DNSDone: func(httptrace.DNSDoneInfo) {
+			w.hook(func() { w.dns = time.Since(w.dnsFrom); w.reach(stageConnect) })
+		},
+		ConnectStart: func(string, string) {
+			w.hook(func() {
+				if w.connectFrom.IsZero() { // several addresses are tried side by side
+					w.connectFrom = time.Now()
+				}
+				w.reach(stageConnect)
+			})
+		},
+		ConnectDone: func(_, _ string, err error) {
+			w.hook(func() {
+				if err == nil {
+					w.connect = time.Since(w.connectFrom)
+				}
+			})
 		},
 	}
 }
@@ -132,7 +140,7 @@ const maxInfos = 8
 func (w *wire) reach(s stage) { w.at = max(w.at, s) }
 
 func (w *wire) gotConn(i httptrace.GotConnInfo) {
-	w.hook(func(time.Time) {
+	w.hook(func() {
 		if w.left() {
 			w.refuse(i.Conn)
 			return
@@ -149,7 +157,7 @@ func (w *wire) gotConn(i httptrace.GotConnInfo) {
 		if w.conn, _ = conn.(*wireConn); w.conn != nil {
 			w.base, w.read = w.conn.written.Load(), w.conn.read.Load()
 			w.conn.begin(w.size)
-			if i.Reused && !w.h2 && hungUp(w.conn.Conn) {
+			if i.Reused && !w.h2 && w.conn.raw != nil && hungUp(w.conn.raw) {
 				// net/http has not noticed yet and would write into the void. With the
 				// connection closed it finds that nothing was written, and takes another.
 				_ = w.conn.Close()

@@ -1,6 +1,7 @@
 package secret
 
 import (
+	"net/textproto"
 	"strings"
 	"unicode"
 )
@@ -64,13 +65,13 @@ func words(name string) []string {
 	return all
 }
 
-// plainHeaders hold nothing of the sender.
+// plainHeaders hold nothing of the sender, by their canonical names.
 var plainHeaders = map[string]bool{
-	"accept": true, "accept-charset": true, "accept-language": true, "cache-control": true, "content-language": true,
-	"content-type": true, "date": true, "idempotency-key": true, "origin": true, "pragma": true, "referer": true,
-	"user-agent": true, "webhook-id": true, "webhook-timestamp": true,
+	"Accept": true, "Accept-Charset": true, "Accept-Language": true, "Cache-Control": true, "Content-Language": true,
+	"Content-Type": true, "Date": true, "Idempotency-Key": true, "Origin": true, "Pragma": true, "Referer": true,
+	"User-Agent": true, "Webhook-Id": true, "Webhook-Timestamp": true,
 }
 
 // IsPlainHeader reports whether a request header's value is for everyone's eyes.
 // Any other may hold a credential, as receivers choose the names of their keys freely.
-func IsPlainHeader(name string) bool { return plainHeaders[strings.ToLower(name)] }
+func IsPlainHeader(name string) bool { return plainHeaders[textproto.CanonicalMIMEHeaderKey(name)] }

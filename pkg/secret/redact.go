@@ -328,7 +328,7 @@ func (s spans) replace(text string) string {
 // FromHeader returns what is secret in a header value: the value, what follows an
 // authentication scheme ("Bearer x"), and the password inside basic auth.
 func FromHeader(value string) []Text {
-	found := []Text{Text(value)}
+	found := append(make([]Text, 0, 3), Text(value))
 	scheme, rest, ok := strings.Cut(strings.TrimSpace(value), " ")
 	if !ok {
 		return found
