@@ -24,8 +24,7 @@ const (
 	openLimit      = 30 * time.Second
 	probeLimit     = 30 * time.Second
 	closeLimit     = 2 * time.Second
-	stopGrace      = 2 * time.Second // past MaxAwait, for the poll that runs when the context ends
-	maxFrozenPolls = 4               // doublings of Frozen
+	maxFrozenPolls = 4 // doublings of Frozen
 )
 
 // Config is what a Follower needs.
@@ -164,8 +163,8 @@ func modeOf(p resume.Position) openMode {
 }
 
 // Run follows the stream until ctx ends, and returns nil then, or until the
-// sink returns an error, and returns that. After everything else it opens the stream again. It
-// takes up to MaxAwait to return, so that the cursor can be closed properly.
+// sink returns an error, and returns that. After everything else it opens the stream again.
+// The poll that runs when ctx ends is cut off: what it would bring was not handed over.
 func (f *Follower) Run(ctx context.Context) error {
 	defer f.metric.stopped()
 	defer f.closed(nil)
@@ -310,16 +309,14 @@ func positionOf(token bson.Raw) resume.Position {
 	return resume.Position{Token: token, ClusterTime: at, WallTime: time.Now()}
 }
 
-// poll asks once. When ctx ends it lets the poll come back by itself, so that
-// the cursor can be closed; a poll that hangs is cut off.
+// poll asks once. It is cut off when ctx ends, and when it hangs; close then frees the
+// cursor on the server.
 func (f *Follower) poll(ctx context.Context, cursor Cursor) (Batch, error) {
 	polling, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	frozen := time.AfterFunc(f.cfg.Frozen<<f.frozenPolls, func() { cancel(errFrozen) })
 	defer frozen.Stop()
-	stop := context.AfterFunc(ctx, func() {
-		time.AfterFunc(f.cfg.MaxAwait+stopGrace, func() { cancel(errStopping) })
-	})
+	stop := context.AfterFunc(ctx, func() { cancel(errStopping) })
 	defer stop()
 	asked := time.Now()
 	batch, err := cursor.Poll(polling)

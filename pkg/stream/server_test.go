@@ -61,6 +61,17 @@ func partitionStopsAndGoesOn(t *testing.T, w *world) {
 	}
 }
 
+// A stop does not wait for the end of a long poll, and leaves no cursor on the server.
+func TestEndCutsALongPollOff(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, localmongo.Options{})
+	a := w.run(func(c *stream.PartitionConfig) { c.Stream.MaxAwait, c.Stream.Frozen = time.Hour, 2*time.Hour })
+	<-a.started
+	eventually(t, "the stream is open", func() bool { return !w.record().Position.IsZero() })
+	a.end()
+	eventually(t, "no cursor is left", func() bool { return w.server.OpenCursors() == 0 })
+}
+
 func TestCrashBeforeTheFirstCheckpoint(t *testing.T) {
 	onEach(t, crashBeforeTheFirstCheckpoint)
 }
