@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -105,13 +106,69 @@ func TestTheBacklogIsCountedNowAndThen(t *testing.T) {
 type slowFinder struct {
 	backlog
 	takes time.Duration
-	looks int
+	looks []time.Time
 }
 
 func (s *slowFinder) Due(context.Context, calls.DueQuery) ([]calls.DueCall, error) {
 	<-time.After(s.takes)
-	s.looks++
-	return nil, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.looks = append(s.looks, time.Now())
+	return nil, s.err
+}
+
+// forget returns the times of the looks until now, and forgets them.
+func (s *slowFinder) forget() []time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	looks := s.looks
+	s.looks = nil
+	return looks
+}
+
+// While nothing is due, what others make due is found by a look every five seconds, and
+// what this process scheduled is looked for at its moment, whatever is scheduled beside it.
+func TestAQuietRetrierLooksSeldomAndInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &slowFinder{}
+		reg, logger := prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
+		d := dispatch.New(dispatch.Options{Bots: noBots{}, Concurrency: 1, DestinationConcurrency: 1, Logger: logger, Registerer: reg})
+		r := New(Options{Finder: f, Bots: noBots{}, Road: d, Logger: logger, Registerer: reg})
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan struct{})
+		go func() { _ = r.Run(ctx); close(ended) }()
+		after := func(d time.Duration) []time.Time { time.Sleep(d); return f.forget() }
+		after(1300 * time.Millisecond)
+		opened := time.Now()
+		in := d.Open(context.Background(), dispatch.Share{}, nil)
+		if looks := after(time.Second); len(looks) != len(classes) || looks[0].Sub(opened) > leastRest {
+			t.Errorf("looks after a partition was opened: %v", looks)
+		}
+		if n := len(after(time.Minute)); n != 12*len(classes) {
+			t.Errorf("%d looks in a minute, want one every %s in each class", n, quietEvery)
+		}
+		begun := time.Now()
+		var scheduled []time.Time
+		for i := range 200 { // also some close together, and not in order
+			at := begun.Add(time.Duration(i*i*7%60_000) * time.Millisecond)
+			scheduled = append(scheduled, at)
+			r.expect(at)
+		}
+		looks := after(time.Minute + time.Second)
+		for _, at := range scheduled {
+			if !slices.ContainsFunc(looks, func(look time.Time) bool { return !look.Before(at) && look.Sub(at) <= leastRest }) {
+				t.Errorf("no look for what was due %s after the beginning", at.Sub(begun))
+			}
+		}
+		f.fail(errors.New("away"))
+		after(quietEvery)
+		if n := len(after(time.Minute)); n < 55 {
+			t.Errorf("%d looks in a minute while the database is away", n)
+		}
+		in.Stop()
+		cancel()
+		<-ended
+	})
 }
 
 // A look that takes minutes is not followed by the next at once.
@@ -119,7 +176,7 @@ func TestSlowLooksLeaveMongoDBTimeForOtherThings(t *testing.T) {
 	for _, c := range []struct {
 		takes       time.Duration
 		least, most int
-	}{{0, 3000, 7300}, {time.Minute, 4, 24}} {
+	}{{0, 1000, 1600}, {time.Minute, 4, 24}} {
 		synctest.Test(t, func(t *testing.T) {
 			f := &slowFinder{takes: c.takes}
 			reg, logger := prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
@@ -133,8 +190,8 @@ func TestSlowLooksLeaveMongoDBTimeForOtherThings(t *testing.T) {
 			cancel()
 			<-ended
 			in.Stop()
-			if f.looks < c.least || f.looks > c.most {
-				t.Errorf("%d looks of %s in an hour", f.looks, c.takes)
+			if n := len(f.looks); n < c.least || n > c.most {
+				t.Errorf("%d looks of %s in an hour", n, c.takes)
 			}
 		})
 	}

@@ -50,8 +50,8 @@ type Retrier struct {
 	outage  *outage.Log
 
 	mu   sync.Mutex
-	next time.Time     // the earliest attempt that this process scheduled
-	wake chan struct{} // has a token when next moved forward
+	next []time.Time   // when attempts are due that this process scheduled, the earliest first
+	wake chan struct{} // has a token when the earliest is earlier than it was
 
 	// Only Run touches these.
 	partitions map[*dispatch.Intake]*partition
@@ -59,10 +59,14 @@ type Retrier struct {
 	agedAt     time.Time     // of the last look for calls that are too old
 }
 
-// The Retrier asks the database what is due: at least this often, and at the
-// moment of each attempt that this process scheduled itself.
+// The Retrier asks the database what is due: at the moment of each attempt that this
+// process scheduled itself, and as often as this for what others made due.
 const (
-	pollEvery = time.Second
+	pollEvery  = time.Second
+	quietEvery = 5 * time.Second // while nothing is due that could not be taken
+	// mostNext bounds the attempts whose times are known, the earliest of all. Later ones
+	// are found as those of others are.
+	mostNext  = 1000
 	leastRest = 50 * time.Millisecond // between two looks
 	turnRest  = 5 * time.Millisecond  // between two looks that take turns among the bots
 	batchSize = 512
@@ -137,6 +141,7 @@ type look struct {
 	some bool // a call was submitted
 	more bool // a batch was full: others may have their turn now
 	full bool // the road takes no more
+	left bool // something is due, or was not looked for
 }
 
 func (r *Retrier) look(ctx context.Context, now time.Time) (look, error) {
@@ -149,7 +154,7 @@ func (r *Retrier) look(ctx context.Context, now time.Time) (look, error) {
 		}
 		for class := range classes {
 			seen, err := r.lookAt(ctx, in, class, now)
-			all.some, all.more, all.full = all.some || seen.some, all.more || seen.more, all.full || seen.full
+			all.some, all.more, all.full, all.left = all.some || seen.some, all.more || seen.more, all.full || seen.full, all.left || seen.left
 			if err != nil || all.full {
 				return all, err
 			}
@@ -173,10 +178,10 @@ func (r *Retrier) lookAt(ctx context.Context, in *dispatch.Intake, class int, no
 	}
 	due, err := r.o.Finder.Due(ctx, q)
 	if err != nil {
-		return look{}, err
+		return look{left: true}, err
 	}
 	full := len(due) == batchSize
-	seen := look{more: full || len(p.served[class]) > 0}
+	seen := look{more: full || len(p.served[class]) > 0, left: len(due) > 0 || len(q.Except) > 0}
 	if !full || p.served[class] == nil {
 		p.served[class] = make(map[string]bson.RawValue)
 	}
@@ -290,12 +295,14 @@ func (r *Retrier) submitOld(ctx context.Context, now time.Time) error {
 // expect notes an attempt that this process scheduled.
 func (r *Retrier) expect(at time.Time) {
 	r.mu.Lock()
-	sooner := r.next.IsZero() || at.Before(r.next)
-	if sooner {
-		r.next = at
+	defer r.mu.Unlock()
+	i, _ := slices.BinarySearchFunc(r.next, at, time.Time.Compare)
+	if i < len(r.next) && r.next[i].Sub(at) < leastRest {
+		return // the look for that one finds this one
 	}
-	r.mu.Unlock()
-	if sooner && time.Until(at) < pollEvery {
+	r.next = slices.Insert(r.next, i, at)
+	r.next = r.next[:min(len(r.next), mostNext)]
+	if i == 0 && time.Until(at) < quietEvery {
 		select {
 		case r.wake <- struct{}{}:
 		default:
@@ -316,7 +323,10 @@ func (r *Retrier) pause(now time.Time, seen look) time.Duration {
 	case seen.more:
 		return turnRest
 	}
-	rest := pollEvery
+	rest := quietEvery
+	if seen.left {
+		rest = pollEvery
+	}
 	for _, p := range r.partitions {
 		for class := range classes {
 			if len(p.backlog[class]) > 0 {
@@ -326,12 +336,13 @@ func (r *Retrier) pause(now time.Time, seen look) time.Duration {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.next.IsZero() {
-		if !r.next.After(now) {
-			r.next = time.Time{}
-		} else {
-			rest = min(rest, r.next.Sub(now))
-		}
+	over := slices.IndexFunc(r.next, func(at time.Time) bool { return at.After(now) })
+	if over < 0 {
+		over = len(r.next)
+	}
+	r.next = slices.Delete(r.next, 0, over)
+	if len(r.next) > 0 {
+		rest = min(rest, r.next[0].Sub(now))
 	}
 	return max(rest, leastRest)
 }
