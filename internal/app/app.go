@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
@@ -197,8 +198,9 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 		return nil, err
 	}
 	a.cluster = cluster.NewLatest(a.summary, a.logger)
+	tell := func(docs []bson.Raw) { a.holds.Tell(holdRecords.Decode(docs)) }
 	a.group, err = resume.NewGroup(resume.GroupConfig{
-		Store: a.positions, Partitions: cfg.Partitions, Owner: owner(deps), Gone: processGone, Version: deps.Version,
+		Store: a.positions.Beside(hold.Kind, tell), Partitions: cfg.Partitions, Owner: owner(deps), Gone: processGone, Version: deps.Version,
 		Logger: a.logger, Registerer: a.registry, Namespace: "watcher",
 	})
 	if err != nil {

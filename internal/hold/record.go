@@ -23,6 +23,8 @@ const (
 	maxBot  = 256 // bytes of Bot, as calls.IDText gives them
 	maxName = 200 // bytes of By and EndBy
 	maxHost = 300 // bytes of Host: the longest name with a port
+	// maxRead is how many holds are read: two who add at once may pass the limit by one.
+	maxRead = 2 * MaxRecords
 	// MaxRecords is how many holds are kept, those that are over included.
 	MaxRecords = 1000
 	// keepFor is how long a hold is kept that is over. It is longer than a delivery
@@ -38,13 +40,16 @@ var (
 	ErrOver       = errors.New("the hold is over already")
 )
 
+// Kind is the part of the ids between the name and the id of a hold.
+const Kind = "hold"
+
 // Records are the holds of one name, in the collection of the saved positions.
 // Their ids are "NAME/hold/ID".
 type Records struct{ shelf *records.Shelf }
 
 // NewRecords returns the records of a name in the resume collection.
 func NewRecords(coll *mongo.Collection, name string) *Records {
-	return &Records{records.New(coll, name, "hold")}
+	return &Records{records.New(coll, name, Kind)}
 }
 
 // Add keeps a hold that begins now, and returns it with its id. It removes those
@@ -122,16 +127,24 @@ func (s *Records) Release(ctx context.Context, id, by string) (Hold, error) {
 
 // List returns all holds of the name, those that are over too, the oldest first.
 func (s *Records) List(ctx context.Context) ([]Hold, error) {
-	// Two who add at once may pass the limit by one.
-	docs, err := s.shelf.List(ctx, false, 2*MaxRecords)
+	docs, err := s.shelf.List(ctx, false, maxRead)
 	if err != nil {
 		return nil, fmt.Errorf("read the holds: %w", err)
 	}
+	return decodeAll(docs), nil
+}
+
+// Decode is List of documents that were read with others, in the order of their ids.
+func (s *Records) Decode(raws []bson.Raw) []Hold {
+	return decodeAll(s.shelf.Docs(raws[:min(len(raws), maxRead)]))
+}
+
+func decodeAll(docs []records.Doc) []Hold {
 	all := make([]Hold, 0, len(docs))
 	for _, doc := range docs {
 		all = append(all, decode(doc))
 	}
-	return all, nil
+	return all
 }
 
 // Set is List as a Set.

@@ -11,7 +11,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cxbridge/watcher/internal/outage"
-	"github.com/cxbridge/watcher/pkg/backoff"
 )
 
 // Lister reads the holds; *Records is the real one.
@@ -36,13 +35,16 @@ type Holds struct {
 	outage *outage.Log
 	active prometheus.Gauge
 	set    atomic.Pointer[Set]
+	told   chan []Hold // what Tell brought last
 
 	begun []Hold // those that hold now; only Run touches it
 }
 
 // The times of the look at the holds: one acts within two seconds in all.
 const (
-	lookEvery   = time.Second
+	lookEvery = time.Second
+	// toldEvery is how long after Tell it is looked: whoever tells does so every second.
+	toldEvery   = 1500 * time.Millisecond
 	lookTimeout = 5 * time.Second
 )
 
@@ -52,6 +54,7 @@ var errLookTimeout = errors.New("MongoDB did not return the holds in time")
 func New(o Options) *Holds {
 	h := &Holds{
 		o:      o,
+		told:   make(chan []Hold, 1),
 		outage: outage.New(o.Logger, "holds cannot be read, the last known ones stay", "holds can be read again"),
 		active: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "watcher_holds_active",
@@ -73,11 +76,36 @@ func (h *Holds) Ready() error {
 	return nil
 }
 
-// Run looks at the holds until ctx ends.
+// Tell brings the holds as one question about several things has found them, so that
+// Run need not ask. It does not block.
+func (h *Holds) Tell(all []Hold) {
+	select {
+	case <-h.told: // older
+	default:
+	}
+	select {
+	case h.told <- all:
+	default: // another tells at this moment
+	}
+}
+
+// Run looks at the holds, or is told of them, until ctx ends.
 func (h *Holds) Run(ctx context.Context) error {
 	var all []Hold
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
-		found, err := h.look(ctx)
+		var found []Hold
+		var err error
+		wait := lookEvery
+		select {
+		case <-ctx.Done():
+			return nil
+		case found = <-h.told:
+			wait = toldEvery
+		case <-timer.C:
+			found, err = h.look(ctx)
+		}
 		switch {
 		case err == nil:
 			h.outage.Worked(ctx)
@@ -88,9 +116,7 @@ func (h *Holds) Run(ctx context.Context) error {
 		if err == nil || h.set.Load() != nil { // a hold may be over while MongoDB is away
 			h.change(ctx, all, time.Now())
 		}
-		if err := backoff.Sleep(ctx, lookEvery); err != nil {
-			return nil //nolint:nilerr // the end of ctx is how Run ends
-		}
+		timer.Reset(wait)
 	}
 }
 

@@ -18,15 +18,23 @@ import (
 
 // shelf is MongoDB with some holds.
 type shelf struct {
-	mu  sync.Mutex
-	all []Hold
-	err error
+	mu    sync.Mutex
+	all   []Hold
+	err   error
+	asked int
 }
 
 func (s *shelf) List(context.Context) ([]Hold, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.asked++
 	return s.all, s.err
+}
+
+func (s *shelf) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked
 }
 
 func (s *shelf) put(err error, all ...Hold) {
@@ -90,5 +98,50 @@ func TestHoldsAreFollowed(t *testing.T) {
 				t.Errorf("no line with %s in\n%s", want, log.String())
 			}
 		}
+	})
+}
+
+// Who is told asks nobody, and asks again in time when nobody tells any more.
+func TestHoldsThatAreToldOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, b := &shelf{}, botAt(t, "b", "https://crm.example.com")
+		h := New(Options{
+			Records: s, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(), OnChange: func(*Set, time.Time) {},
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { _ = h.Run(ctx); close(ended) }()
+		check := func(what string, held bool) {
+			t.Helper()
+			synctest.Wait()
+			if got := h.Set().For(b, time.Now()) != nil; got != held {
+				t.Errorf("%s: held %t, want %t", what, got, held)
+			}
+		}
+		synctest.Wait()
+		h.Tell(nil)
+		synctest.Wait()
+		asked := s.count()
+		holds := []Hold{{ID: "h1", Bot: "b", Why: "the CRM moves", By: "ann", From: time.Now(), Until: time.Now().Add(time.Minute)}}
+		s.put(nil, holds...)
+		for range 30 {
+			time.Sleep(time.Second)
+			h.Tell(nil)
+			h.Tell(holds) // the later counts
+			check("told", true)
+		}
+		if n := s.count() - asked; n != 0 {
+			t.Errorf("asked %d times though told each second", n)
+		}
+		s.put(nil)
+		time.Sleep(2 * time.Second)
+		check("nobody tells any more", false)
+		s.put(nil, holds...)
+		time.Sleep(lookEvery)
+		check("nobody told", true)
+		time.Sleep(time.Minute)
+		check("its time is over", false)
+		cancel()
+		<-ended
 	})
 }

@@ -69,12 +69,17 @@ func (s *Shelf) List(ctx context.Context, newest bool, most int) ([]Doc, error) 
 	if err := cursor.All(ctx, &raws); err != nil {
 		return nil, err
 	}
+	return s.Docs(raws), nil
+}
+
+// Docs are documents of the Shelf, however they were read.
+func (s *Shelf) Docs(raws []bson.Raw) []Doc {
 	docs := make([]Doc, len(raws))
 	for i, raw := range raws {
 		id, _ := raw.Lookup("_id").StringValueOK()
 		docs[i] = Doc{ID: strings.TrimPrefix(id, s.prefix), Raw: raw}
 	}
-	return docs, nil
+	return docs
 }
 
 // NewID names a document: its day and time, to be recognised in a list, and six

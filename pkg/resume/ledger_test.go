@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -247,6 +248,35 @@ func TestALookReadsNoOtherRecords(t *testing.T) {
 	defer mu.Unlock()
 	if read > 5_000 {
 		t.Errorf("one look at %d records reads %d bytes", len(records), read)
+	}
+}
+
+// What is kept beside the records is read with them, and is none.
+func TestALookTellsOfWhatIsBeside(t *testing.T) { onEach(t, lookTellsOfWhatIsBeside) }
+
+func lookTellsOfWhatIsBeside(t *testing.T, coll *mongo.Collection) {
+	var told [][]string
+	s := newTestStore(t, coll, "x").Beside("hold", func(docs []bson.Raw) {
+		ids := []string{}
+		for _, doc := range docs {
+			ids = append(ids, doc.Lookup("_id").StringValue())
+		}
+		told = append(told, ids)
+	})
+	must(t, s.put(t.Context(), "x/0-of-2", Record{}, change{}))
+	must(t, s.beat(t.Context(), member{instance: "i"}, true))
+	for range 2 {
+		records, err := s.look(t.Context())
+		if err != nil || len(records) != 2 {
+			t.Errorf("%+v %v", records, err)
+		}
+		for _, id := range []string{"x/hold/b", "x/hold/a", "x/hold", "x/hold0", "x/holding/1", "x/replay/1", "y/hold/1"} {
+			_, err := coll.UpdateOne(t.Context(), byID(id), bson.D{{Key: "$set", Value: bson.D{{Key: "a", Value: 1}}}}, options.UpdateOne().SetUpsert(true))
+			must(t, err)
+		}
+	}
+	if want := [][]string{{}, {"x/hold/a", "x/hold/b"}}; !reflect.DeepEqual(told, want) {
+		t.Errorf("told of %v, want %v", told, want)
 	}
 }
 

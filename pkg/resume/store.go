@@ -25,6 +25,9 @@ var ErrFenced = errors.New("the lease has a newer term")
 type Store struct {
 	coll *mongo.Collection
 	name string
+
+	beside string // documents "name/beside/..." that are read with the records; "" for none
+	tell   func(docs []bson.Raw)
 }
 
 // NewStore returns the store for one name in a collection. Several names share
@@ -40,6 +43,13 @@ func NewStore(coll *mongo.Collection, name string) (*Store, error) {
 	return &Store{coll: coll.Clone(safe), name: name}, nil
 }
 
+// Beside returns a Store that reads the documents "name/kind/..." with each look of a
+// Group at the records, in one question, and tells of them: all, in the order of their
+// ids. tell must not block.
+func (s *Store) Beside(kind string, tell func(docs []bson.Raw)) *Store {
+	return &Store{coll: s.coll, name: s.name, beside: kind, tell: tell}
+}
+
 // Name is the identity under which progress is stored.
 func (s *Store) Name() string { return s.name }
 
@@ -49,9 +59,11 @@ func (s *Store) look(ctx context.Context) ([]Record, error) {
 	between := func(from, to string) bson.D { // without to
 		return bson.D{{Key: fieldID, Value: bson.D{{Key: "$gte", Value: s.name + from}, {Key: "$lt", Value: s.name + to}}}}
 	}
-	filter := bson.D{{Key: "$or", Value: bson.A{
-		byID(s.name), between("/0", "/:"), between(memberPart, "/member0"), byID(layoutID(s.name)),
-	}}}
+	ranges := bson.A{byID(s.name), between("/0", "/:"), between(memberPart, "/member0"), byID(layoutID(s.name))}
+	if s.beside != "" {
+		ranges = append(ranges, between("/"+s.beside+"/", "/"+s.beside+"0"))
+	}
+	filter := bson.D{{Key: "$or", Value: ranges}}
 	// In the order of ids: a partition is read before the member that holds it, so
 	// the absence of that member is never older than the holding.
 	cursor, err := s.coll.Find(ctx, filter, options.Find().SetSort(bson.D{{Key: fieldID, Value: 1}}))
@@ -63,10 +75,17 @@ func (s *Store) look(ctx context.Context) ([]Record, error) {
 		return nil, fmt.Errorf("read the stored positions: %w", err)
 	}
 	records := make([]Record, 0, len(raws))
+	var beside []bson.Raw
 	for _, raw := range raws {
-		if r, ok := decodeRecord(s.name, raw); ok {
+		id, _ := raw.Lookup(fieldID).StringValueOK()
+		if s.beside != "" && strings.HasPrefix(id, s.name+"/"+s.beside+"/") {
+			beside = append(beside, raw)
+		} else if r, ok := decodeRecord(s.name, raw); ok {
 			records = append(records, r)
 		}
+	}
+	if s.tell != nil {
+		s.tell(beside)
 	}
 	return records, nil
 }
