@@ -55,8 +55,9 @@ type Cache struct {
 
 // The times of the cache.
 const (
-	refreshEvery = 5 * time.Minute // all bots, in case that the stream is silent
-	maxDirty     = 500             // more changed bots at once are read with all others
+	refreshEvery = 5 * time.Minute  // all bots, in case that the stream is silent
+	maxAwait     = 10 * time.Second // of the stream, which nobody waits for
+	maxDirty     = 500              // more changed bots at once are read with all others
 	// oversizeEvery is how often a bot that is too large to be compiled is read for
 	// the sake of a call: each time costs up to 16 MB.
 	oversizeEvery = time.Second
@@ -83,6 +84,7 @@ func NewCache(o CacheOptions) (*Cache, error) {
 		Passing:    outage.Passing,
 		Name:       "bots",
 		Collection: o.Collection,
+		MaxAwait:   maxAwait,
 		Pipeline: mongo.Pipeline{{{Key: "$project", Value: bson.D{
 			{Key: "operationType", Value: 1}, {Key: "documentKey", Value: 1}, {Key: "clusterTime", Value: 1},
 		}}}},

@@ -187,6 +187,7 @@ func (p *Partitions) Hold(ctx context.Context, lease *resume.Lease) error {
 			Namespace:  "watcher",
 			Passing:    outage.Passing,
 			Frozen:     p.o.Frozen,
+			MaxAwait:   maxAwait,
 			Logger:     p.o.Logger,
 			Registerer: p.o.Registerer,
 		},
@@ -219,6 +220,10 @@ func (p *Partitions) window(ctx context.Context) (resume.Window, bool) {
 	p.oplog, p.oplogKnown = w, ok
 	return w, ok
 }
+
+// maxAwait is how long MongoDB waits for an event before it says that there is none, on
+// which readiness waits after a start. Each such answer costs it a command.
+const maxAwait = 3 * time.Second
 
 // streamName is the label of a partition's stream.
 func streamName(p resume.Partition) string {
