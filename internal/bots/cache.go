@@ -205,13 +205,14 @@ func (c *Cache) read(ctx context.Context, ids []bson.RawValue) error {
 	number := c.known.begin()
 	c.mu.Unlock()
 	found := make(map[idKey]version)
+	options := c.o.Compile.sharing()
 	err := eachBot(ctx, c.o.Collection, ids, func(raw bson.Raw) {
 		key, hash := keyOf(raw.Lookup("_id")), c.known.hash(raw)
 		c.mu.Lock()
 		b := c.known.same(key, hash)
 		c.mu.Unlock()
 		if b == nil {
-			b = Compile(raw, c.o.Compile)
+			b = Compile(raw, options)
 		}
 		found[key] = version{read: number, at: time.Now(), hash: hash, bot: b}
 	})

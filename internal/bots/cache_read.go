@@ -30,6 +30,7 @@ var botProjection = func() bson.D {
 // ReadAll reads and compiles all bots.
 func ReadAll(ctx context.Context, coll *mongo.Collection, o Options) ([]*Bot, error) {
 	var found []*Bot
+	o = o.sharing()
 	err := eachBot(ctx, coll, nil, func(raw bson.Raw) { found = append(found, Compile(raw, o)) })
 	if err != nil {
 		return nil, err
@@ -43,6 +44,7 @@ func ReadSome(ctx context.Context, coll *mongo.Collection, ids []bson.RawValue, 
 		return nil, nil
 	}
 	var found []*Bot
+	o = o.sharing()
 	err := eachBot(ctx, coll, ids, func(raw bson.Raw) { found = append(found, Compile(raw, o)) })
 	return found, err
 }

@@ -20,13 +20,49 @@ type Options struct {
 	TimeFormat calls.TimeFormat
 	// Guard is that of the client that sends; nil permits public addresses only.
 	Guard *push.Guard
+
+	alike *alike // nil: each bot has a copy of its own of everything
+}
+
+// alike is what bots have in common that are compiled by one read.
+type alike struct {
+	zones   map[string]*time.Location
+	mappers *render.Alike
+}
+
+// sharing returns the options for one read of many bots: a zone is loaded once, and
+// equal parts of mappers are kept once, which is most of what a bot holds.
+func (o Options) sharing() Options {
+	o.alike = &alike{zones: make(map[string]*time.Location), mappers: render.NewAlike(calls.Namespaces)}
+	return o
+}
+
+func (o *Options) zone(name string) (*time.Location, error) {
+	if o.alike == nil {
+		return time.LoadLocation(name)
+	}
+	if known := o.alike.zones[name]; known != nil {
+		return known, nil
+	}
+	zone, err := time.LoadLocation(name)
+	if err == nil {
+		o.alike.zones[name] = zone
+	}
+	return zone, err
+}
+
+func (o *Options) mapper(fields []render.Field) *render.Mapper {
+	if o.alike == nil {
+		return render.Compile(calls.Namespaces, fields)
+	}
+	return o.alike.mappers.Compile(fields)
 }
 
 // Compile reads a bot document of any shape; it never fails. What cannot be
 // used is named in Bot.Warnings, all at once. The Bot keeps no part of raw.
 func Compile(raw bson.Raw, o Options) *Bot {
 	b := &Bot{Style: calls.Style{Location: time.UTC, Format: o.TimeFormat}}
-	c := &compiler{bot: b, guard: cmp.Or(o.Guard, &push.Guard{})}
+	c := &compiler{bot: b, options: o, guard: cmp.Or(o.Guard, &push.Guard{})}
 	if err := raw.Validate(); err != nil {
 		c.add(LevelError, "", CodeNotAnObject, "the document is not well-formed BSON", "")
 		b.Push = newPush()
@@ -53,8 +89,9 @@ func Compile(raw bson.Raw, o Options) *Bot {
 
 // compiler collects what is wrong while a bot is compiled.
 type compiler struct {
-	bot   *Bot
-	guard *push.Guard
+	bot     *Bot
+	options Options
+	guard   *push.Guard
 }
 
 func (c *compiler) add(level Level, key string, code Code, message, suggestion string) {
@@ -112,7 +149,7 @@ func (c *compiler) location(raw bson.Raw) {
 		return
 	}
 	if name != "Local" {
-		if loc, err := time.LoadLocation(name); err == nil {
+		if loc, err := c.options.zone(name); err == nil {
 			c.bot.Style.Location = loc
 			return
 		}

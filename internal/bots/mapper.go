@@ -3,7 +3,6 @@ package bots
 import (
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -34,7 +33,7 @@ func (c *compiler) mapper(doc bson.Raw, p *Push, creds *credentials) {
 	if m.full {
 		return
 	}
-	p.Mapper = render.Compile(calls.Namespaces, compiled)
+	p.Mapper = c.options.mapper(compiled)
 	if p.Mapper.Len() == 0 {
 		c.warn(at(mapperKey), CodeEmptyMapper, "is empty, the payload is an empty object", "")
 	}
@@ -126,17 +125,31 @@ func (m *mapperCompiler) node(v bson.RawValue, path, key string, depth int) rend
 	}
 }
 
-// tokenForm is what render takes for a token.
-var tokenForm = regexp.MustCompile(`\{\{[^{}]*\}\}`)
+// fill returns a text with a value in the place of each token.
+func fill(text string, tokens [][2]int, value string) string {
+	if len(tokens) == 0 {
+		return text
+	}
+	var out strings.Builder
+	from := 0
+	for _, t := range tokens {
+		out.WriteString(text[from:t[0]])
+		out.WriteString(value)
+		from = t[1]
+	}
+	out.WriteString(text[from:])
+	return out.String()
+}
 
 func (m *mapperCompiler) template(text, path, key string) render.Node {
 	if m.count(path, 0, 0, len(text)); m.full {
 		return render.Node{}
 	}
-	if m.count(path, 0, len(tokenForm.FindAllStringIndex(text, -1)), 0); m.full {
+	tokens := render.Places(text)
+	if m.count(path, 0, len(tokens), 0); m.full {
 		return render.Node{}
 	}
-	rest := tokenForm.ReplaceAllString(text, "")
+	rest := fill(text, tokens, "")
 	if i := strings.Index(rest, "{{"); i >= 0 {
 		line, _, _ := strings.Cut(rest[i:], "\n")
 		m.token(LevelWarning, path, shorten(line, 40), CodeUnclosed, `"{{" without "}}" is sent as text`, "")
@@ -153,14 +166,18 @@ func (m *mapperCompiler) template(text, path, key string) render.Node {
 // whatever the values are, and one that a value may break.
 func (m *mapperCompiler) checkJSON(text, path string) {
 	trimmed := strings.TrimSpace(text)
-	if trimmed == "" || trimmed[0] != '{' && trimmed[0] != '[' || !strings.ContainsAny(tokenForm.ReplaceAllLiteralString(trimmed, ""), `":,`) {
-		return // {{x}}, {x} and [x] are no JSON that went wrong
+	if trimmed == "" || trimmed[0] != '{' && trimmed[0] != '[' {
+		return
 	}
-	if first := tokenForm.FindStringIndex(trimmed); first != nil && first[0] == 0 {
+	tokens := render.Places(trimmed)
+	if len(tokens) > 0 && tokens[0][0] == 0 {
 		return // {{x}}, {{y}} begins with a value
 	}
+	if !strings.ContainsAny(fill(trimmed, tokens, ""), `":,`) {
+		return // {x} and [x] are no JSON that went wrong
+	}
 	const hint = "an object or a list in key_mapper instead of text"
-	valid := func(value string) bool { return json.Valid([]byte(tokenForm.ReplaceAllLiteralString(trimmed, value))) }
+	valid := func(value string) bool { return json.Valid([]byte(fill(trimmed, tokens, value))) }
 	switch {
 	case !valid("0"):
 		m.warn(path, CodeNotJSON, "begins like JSON but is not, so it is sent as text", hint)

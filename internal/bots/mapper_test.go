@@ -2,11 +2,13 @@ package bots
 
 import (
 	"math"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"pgregory.net/rapid"
 
 	"github.com/cxbridge/watcher/pkg/render"
 )
@@ -100,4 +102,14 @@ func TestFields(t *testing.T) {
 func rendered(m *render.Mapper, vars render.Variables) []byte {
 	body, _ := m.AppendJSON(nil, vars, render.Options{}) // without a limit it never fails
 	return body
+}
+
+func TestFill(t *testing.T) {
+	form := regexp.MustCompile(`\{\{[^{}]*\}\}`)
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.StringMatching(`([{}]{1,3}|a\.b| |")*`).Draw(t, "text")
+		if got, want := fill(text, render.Places(text), "0"), form.ReplaceAllLiteralString(text, "0"); got != want {
+			t.Fatalf("%q filled is %q, want %q", text, got, want)
+		}
+	})
 }

@@ -49,10 +49,7 @@ func Array(items ...Node) Node { return Node{kind: kindArray, items: items} }
 
 // Mapper is a compiled key mapper. It never changes after [Compile] and is safe
 // for use from many goroutines.
-type Mapper struct {
-	namespaces Namespaces
-	fields     object
-}
+type Mapper struct{ fields object }
 
 // node is a compiled value: a *constant, template, object or array. A deployment
 // holds a node for each key of each bot, so they are small, and what is cheap to
@@ -80,46 +77,93 @@ type field struct {
 // place and its last value, as a decoded document would; a payload never holds
 // a key twice. Order is kept otherwise.
 func Compile(namespaces Namespaces, fields []Field) *Mapper {
-	m := &Mapper{namespaces: namespaces}
-	m.fields = m.compileFields(fields, "")
-	return m
+	c := compiler{namespaces: &namespaces}
+	return &Mapper{c.fields(fields, "")}
 }
 
-func (m *Mapper) compileFields(fields []Field, path string) object {
-	place := make(map[string]int, len(fields))
+// compiler compiles mappers. With maps, they have one copy of what is alike in them.
+type compiler struct {
+	namespaces *Namespaces
+	keys       map[string]string
+	values     map[place]node
+}
+
+// place is a template and the path of its key.
+type place struct{ path, text string }
+
+// Alike compiles mappers that have much in common, as those of the bots of one
+// deployment do: equal keys and equal templates of equal keys are kept once. It is for
+// one goroutine, and for the time that it takes to compile them.
+type Alike struct{ compiler }
+
+// mostAlike bounds what is looked up; what comes later has a copy of its own.
+const mostAlike = 50_000
+
+// NewAlike returns an Alike for variables of these namespaces.
+func NewAlike(namespaces Namespaces) *Alike {
+	return &Alike{compiler{namespaces: &namespaces, keys: make(map[string]string), values: make(map[place]node)}}
+}
+
+// Compile is the function Compile.
+func (a *Alike) Compile(fields []Field) *Mapper { return &Mapper{a.fields(fields, "")} }
+
+func (c *compiler) fields(fields []Field, path string) object {
+	places := make(map[string]int, len(fields))
 	last := make([]Field, 0, len(fields))
 	for _, f := range fields {
-		if at, double := place[f.Key]; double {
+		if at, double := places[f.Key]; double {
 			last[at] = f
 			continue
 		}
-		place[f.Key] = len(last)
+		places[f.Key] = len(last)
 		last = append(last, f)
 	}
 	compiled := make(object, len(last))
 	for i, f := range last {
-		compiled[i] = field{key: f.Key, value: m.compile(f.Value, join(path, f.Key))}
+		compiled[i] = field{key: c.key(f.Key), value: c.compile(f.Value, join(path, f.Key))}
 	}
 	return compiled
 }
 
-func (m *Mapper) compile(n Node, path string) node {
+func (c *compiler) key(key string) string {
+	if known, ok := c.keys[key]; ok {
+		return known
+	}
+	if c.keys != nil && len(c.keys) < mostAlike {
+		c.keys[key] = key
+	}
+	return key
+}
+
+func (c *compiler) compile(n Node, path string) node {
 	switch n.kind {
 	case kindObject:
-		return m.compileFields(n.fields, path)
+		return c.fields(n.fields, path)
 	case kindArray:
 		items := make(array, len(n.items))
 		for i, item := range n.items {
-			items[i] = m.compile(item, join(path, strconv.Itoa(i)))
+			items[i] = c.compile(item, join(path, strconv.Itoa(i)))
 		}
 		return items
 	case kindLiteral:
 		return newLiteral(n.raw)
 	case kindText:
 	}
-	parts := m.namespaces.parse(n.text, path)
+	at := place{path, n.text}
+	if known, ok := c.values[at]; ok {
+		return known
+	}
+	compiled := c.text(n.text, path)
+	if c.values != nil && len(c.values) < mostAlike {
+		c.values[at] = compiled
+	}
+	return compiled
+}
+
+func (c *compiler) text(text, path string) node {
+	parts := c.namespaces.parse(text, path)
 	if !slices.ContainsFunc(parts, func(p part) bool { return p.token != nil }) {
-		return newConstant(n.text)
+		return newConstant(text)
 	}
 	return template(slices.Clip(parts))
 }

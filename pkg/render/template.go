@@ -81,21 +81,19 @@ type part struct {
 	token *Token // nil for text
 }
 
-// parse cuts a template into parts. A token is "{{", blanks, a name without
-// braces, blanks, "}}"; all else is text, so parse never fails. Joining the
-// text of all parts gives the template back.
-func (n *Namespaces) parse(template, key string) []part {
-	var parts []part
-	start := 0 // of the text that is not yet in parts
+// Places are where tokens stand in a template, from and to, in their order. A token is
+// "{{", blanks, a name without braces, blanks, "}}"; all else is text.
+func Places(template string) [][2]int {
+	var places [][2]int
 	for i := 0; ; {
 		open := strings.Index(template[i:], "{{")
 		if open < 0 {
-			break
+			return places
 		}
 		open += i
 		length := strings.IndexAny(template[open+2:], "{}")
 		if length < 0 {
-			break
+			return places
 		}
 		end := open + 2 + length // at the first brace after the opening ones
 		if !strings.HasPrefix(template[end:], "}}") {
@@ -103,12 +101,23 @@ func (n *Namespaces) parse(template, key string) []part {
 			i = max(open+1, end-1)
 			continue
 		}
-		if open > start {
-			parts = append(parts, part{text: template[start:open]})
+		i = end + 2
+		places = append(places, [2]int{open, i})
+	}
+}
+
+// parse cuts a template into parts; it never fails. Joining the text of all parts
+// gives the template back.
+func (n *Namespaces) parse(template, key string) []part {
+	var parts []part
+	start := 0 // of the text that is not yet in parts
+	for _, at := range Places(template) {
+		if at[0] > start {
+			parts = append(parts, part{text: template[start:at[0]]})
 		}
-		start = end + 2
-		parts = append(parts, part{text: template[open:start], token: n.token(template[open:start], key)})
-		i = start
+		text := template[at[0]:at[1]]
+		parts = append(parts, part{text: text, token: n.token(text, key)})
+		start = at[1]
 	}
 	if start < len(template) {
 		parts = append(parts, part{text: template[start:]})
