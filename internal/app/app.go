@@ -32,6 +32,7 @@ import (
 	"github.com/cxbridge/watcher/internal/outage"
 	"github.com/cxbridge/watcher/internal/recording"
 	"github.com/cxbridge/watcher/internal/replay"
+	"github.com/cxbridge/watcher/internal/resources"
 	"github.com/cxbridge/watcher/internal/retry"
 	"github.com/cxbridge/watcher/internal/skips"
 	"github.com/cxbridge/watcher/pkg/backoff"
@@ -126,6 +127,7 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 	a.bots, err = bots.NewCache(bots.CacheOptions{
 		Collection: db.Collection(cfg.BotsCollection),
 		Compile:    bots.Options{TimeFormat: format, Guard: guard},
+		AfterAll:   resources.ReturnMemory,
 		Secrets:    a.secrets,
 		Logger:     a.logger,
 		Registerer: a.registry,

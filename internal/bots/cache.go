@@ -29,6 +29,8 @@ type CacheOptions struct {
 	Compile    Options
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
+	// AfterAll is called after all bots were read, which leaves garbage; may be nil.
+	AfterAll func()
 	// Secrets gets the credentials of the bots as they come, and loses them some
 	// time after they are gone. Nil keeps none.
 	Secrets *secret.Redactor
@@ -171,6 +173,9 @@ func (c *Cache) readMarked(ctx context.Context) error {
 		return err
 	}
 	c.freshAt.Store(time.Now().UnixNano())
+	if all && c.o.AfterAll != nil {
+		c.o.AfterAll()
+	}
 	return nil
 }
 

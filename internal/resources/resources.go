@@ -1,6 +1,6 @@
 // Package resources says what the process may use, memory and file descriptors, and
-// shares it out. It changes one thing, and only when a command asks for it: the memory
-// limit of the Go runtime.
+// shares it out. It changes two things, and only when asked to: the memory limit of the
+// Go runtime, and what it keeps of memory that is free.
 package resources
 
 import (
@@ -47,6 +47,11 @@ func Container() (int64, error) {
 func notLimited(err error) bool {
 	return errors.Is(err, memlimit.ErrNoLimit) || errors.Is(err, memlimit.ErrNoCgroup) || errors.Is(err, memlimit.ErrCgroupsNotSupported)
 }
+
+// ReturnMemory gives free memory back to the system. It is for after something that
+// leaves much garbage and is rare: it costs as much as one collection of garbage, and
+// the runtime would keep as much again as is in use.
+func ReturnMemory() { debug.FreeOSMemory() }
 
 // What is held of calls and payloads at once where --memory does not say it: a quarter
 // of the limit within these bounds. Without a limit it is the least.
