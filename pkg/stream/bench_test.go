@@ -2,6 +2,8 @@ package stream_test
 
 import (
 	"context"
+	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,11 +22,15 @@ import (
 type counting struct {
 	tracker *resume.Tracker
 	left    int
+	pace    int // events in each 10 ms at most; 0 is no limit
 	enough  context.CancelFunc
 }
 
 func (c *counting) Event(_ context.Context, e stream.Event) error {
 	c.tracker.Track(e.Position)()
+	if c.pace > 0 && c.left%c.pace == 0 {
+		<-time.After(10 * time.Millisecond)
+	}
 	if c.left--; c.left == 0 {
 		c.enough()
 	}
@@ -34,11 +40,70 @@ func (c *counting) Event(_ context.Context, e stream.Event) error {
 func (c *counting) Idle(p resume.Position)                { c.tracker.Idle(p) }
 func (c *counting) Gap(context.Context, stream.Gap) error { return nil }
 
-// BenchmarkFollow reads a backlog of 20,000 events from a server in this process.
+// delay passes bytes on to a server, each way after a time.
+func delay(b *testing.B, server string, by time.Duration) (addr string) {
+	b.Helper()
+	ln, err := (&net.ListenConfig{}).Listen(b.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	var work sync.WaitGroup
+	pass := func(to, from net.Conn) {
+		defer to.Close()
+		buffer := make([]byte, 1<<20)
+		for {
+			n, err := from.Read(buffer)
+			if err != nil {
+				return
+			}
+			<-time.After(by)
+			if _, err := to.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+	}
+	work.Go(func() {
+		for {
+			near, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			far, err := (&net.Dialer{}).DialContext(b.Context(), "tcp", server)
+			if err != nil {
+				_ = near.Close()
+				return
+			}
+			work.Go(func() { pass(far, near) })
+			work.Go(func() { pass(near, far) })
+		}
+	})
+	b.Cleanup(func() { _ = ln.Close(); work.Wait() })
+	return ln.Addr().String()
+}
+
+// BenchmarkFollow reads a backlog of 20,000 events from a server in this process, here
+// and 5 ms away, as fast as it can and as fast as one machine sends requests.
 func BenchmarkFollow(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		far  time.Duration // both ways
+		pace int
+	}{
+		{"near", 0, 0}, {"far", 5 * time.Millisecond, 0},
+		{"near, 12000 a second", 0, 120}, {"far, 12000 a second", 5 * time.Millisecond, 120},
+	} {
+		b.Run(c.name, func(b *testing.B) { benchmarkFollow(b, c.far, c.pace) })
+	}
+}
+
+func benchmarkFollow(b *testing.B, far time.Duration, pace int) {
 	const events = 20_000
 	server := localmongotest.Start(b, localmongo.Options{})
-	client, err := mongo.Connect(options.Client().ApplyURI(server.URI()))
+	uri := server.URI()
+	if far > 0 {
+		uri = "mongodb://" + delay(b, server.Addr(), far/2) + "/?directConnection=true"
+	}
+	client, err := mongo.Connect(options.Client().ApplyURI(uri))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -63,7 +128,7 @@ func BenchmarkFollow(b *testing.B) {
 		f, err := stream.New(stream.Config{
 			Name: "bench", Collection: coll, Pipeline: pipeline, MaxAwait: 10 * time.Millisecond,
 			Start: stream.Start{Position: resume.Position{ClusterTime: start}},
-		}, &counting{tracker: resume.NewTracker(), left: events, enough: enough})
+		}, &counting{tracker: resume.NewTracker(), left: events, pace: pace, enough: enough})
 		if err != nil {
 			b.Fatal(err)
 		}

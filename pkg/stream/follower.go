@@ -189,7 +189,8 @@ func (f *Follower) Run(ctx context.Context) error {
 //
 // The next poll waits until a batch is handed over. One machine reads and hands
 // over 350,000 events a second and sends 12,000 requests, so that reading ahead
-// would win three hundredths, for a second batch in memory.
+// would win three hundredths, for a second batch in memory. Measured with a server
+// that is 5 ms away it won nothing (BenchmarkFollow).
 func (f *Follower) follow(ctx context.Context) (end error) {
 	mode := f.mode
 	cursor, first, err := f.open(ctx)
