@@ -2,6 +2,7 @@ package render_test
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -31,6 +32,40 @@ func TestPropertyOutputIsJSON(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Mappers that have parts in common are what they are without.
+func TestPropertyAlikeMappersAreThemselves(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		v := vars{"call.x": template(t, "x"), "crm.y": template(t, "y")}
+		keys, texts := rapid.SampledFrom([]string{"a", "b", "a.b"}), rapid.SampledFrom([]string{"{{x}}", "{{call.x}} {{y}}", "{{crm.x}}", "t"})
+		alike := render.NewAlike(namespaces)
+		for range rapid.IntRange(1, 4).Draw(t, "mappers") {
+			var fields []render.Field
+			for range rapid.IntRange(0, 4).Draw(t, "fields") {
+				value := render.Template(texts.Draw(t, "text"))
+				if rapid.Bool().Draw(t, "nested") {
+					value = render.Object(render.Field{Key: keys.Draw(t, "inner"), Value: value})
+				}
+				fields = append(fields, render.Field{Key: keys.Draw(t, "key"), Value: value})
+			}
+			alone, shared := render.Compile(namespaces, fields), alike.Compile(fields)
+			if want, got := rendered(alone, nil, v, render.Options{}), rendered(shared, nil, v, render.Options{}); string(got) != string(want) {
+				t.Fatalf("rendered %s, want %s", got, want)
+			}
+			if want, got := tokens(alone), tokens(shared); !slices.Equal(got, want) {
+				t.Fatalf("tokens %v, want %v", got, want)
+			}
+		}
+	})
+}
+
+// tokens are the keys and texts of all tokens.
+func tokens(m *render.Mapper) (all []string) {
+	for t := range m.Tokens() {
+		all = append(all, t.Key+" "+t.Text)
+	}
+	return all
 }
 
 func TestPropertyTextWithoutBracesIsUnchanged(t *testing.T) {
