@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"slices"
 	"sync"
@@ -70,20 +71,27 @@ func (r *roll) from(version string, least int) {
 	}
 }
 
-// shows fails the test unless watcher status shows replicas of these versions.
+// shows waits until watcher status shows replicas of these versions. While a partition
+// goes from one to another, nobody reads it, and the exit status is 1.
 func (r *roll) shows(versions ...string) {
 	r.t.Helper()
-	var status struct {
-		Replicas []struct{ Version string }
-	}
-	err := json.Unmarshal([]byte(r.run("status", "--output", "json")), &status)
-	var shown []string
-	for _, replica := range status.Replicas {
-		shown = append(shown, replica.Version)
-	}
-	if slices.Sort(shown); err != nil || !slices.Equal(shown, versions) {
-		r.t.Errorf("the replicas are of %v, want %v, %v", shown, versions, err)
-	}
+	r.eventually("the versions", func() error {
+		var status struct {
+			Replicas []struct{ Version string }
+		}
+		text, stderr, code := r.try("status", "--output", "json")
+		if err := json.Unmarshal([]byte(text), &status); err != nil {
+			return fmt.Errorf("exit %d: %w: %s", code, err, stderr)
+		}
+		var shown []string
+		for _, replica := range status.Replicas {
+			shown = append(shown, replica.Version)
+		}
+		if slices.Sort(shown); !slices.Equal(shown, versions) {
+			return fmt.Errorf("the replicas are of %v, want %v", shown, versions)
+		}
+		return nil
+	})
 }
 
 // stops ends a process as a roll does.
