@@ -126,14 +126,8 @@ func (a *App) addBots(page *admin.Page) {
 
 func (a *App) lastOutcomes() []admin.Outcome {
 	recent := a.dispatcher.Recent()
-	all := make([]admin.Outcome, 0, len(recent))
 	for i := range recent {
-		o := &recent[i]
-		all = append(all, admin.Outcome{
-			At: o.At, Bot: cmp.Or(o.BotName, o.BotID), CallID: o.CallID, Destination: o.URL,
-			Status: string(o.Status), HTTPStatus: o.HTTPStatus, Attempts: o.Attempts,
-			Elapsed: admin.Span(o.Elapsed), Why: a.secrets.Redact(o.Why), Next: o.Next,
-		})
+		recent[i].Why = a.secrets.Redact(recent[i].Why)
 	}
-	return all
+	return recent
 }
