@@ -8,7 +8,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -111,7 +113,7 @@ func (v view) FaultyCount() int { return len(v.Faulty) + v.FaultyLeft }
 // SkipList is the reasons for which there was nothing to do, with their counts.
 func (v view) SkipList() []string {
 	var list []string
-	for _, reason := range sortedKeys(v.Skipped) {
+	for _, reason := range slices.Sorted(maps.Keys(v.Skipped)) {
 		list = append(list, number(v.Skipped[reason])+" "+reason)
 	}
 	return list

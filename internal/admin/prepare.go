@@ -3,6 +3,7 @@ package admin
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -170,7 +171,7 @@ func looksSecret(s string) bool {
 func (p *Page) advice() []string {
 	var all []string
 	add := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
-	for _, name := range sortedKeys(p.Health.Checks) {
+	for _, name := range slices.Sorted(maps.Keys(p.Health.Checks)) {
 		if why := p.Health.Checks[name]; why != "ok" {
 			add("Not ready: %s: %s", name, why)
 		}
@@ -250,13 +251,4 @@ func clock(now, t time.Time) string {
 		return t.Format("2 Jan 15:04")
 	}
 	return t.Format("15:04:05")
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
