@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -269,8 +270,8 @@ func (a *App) Addr() string { return a.admin.Addr() }
 func (a *App) defers(f func()) { a.cleanups = append(a.cleanups, f) }
 
 func (a *App) cleanup() {
-	for i := len(a.cleanups) - 1; i >= 0; i-- {
-		a.cleanups[i]()
+	for _, clean := range slices.Backward(a.cleanups) {
+		clean()
 	}
 	a.cleanups = nil
 }
@@ -426,26 +427,28 @@ func waitReady(ctx context.Context, ready func() error) bool {
 // ensureIndexes creates the index of the retrier. Without the right to,
 // everything works, only slower.
 func (a *App) ensureIndexes(ctx context.Context) {
+	a.once(ctx, a.store.EnsureIndexes, "an index could not be created; looking for due calls reads more without it")
+}
+
+// once does what is done once in MongoDB and is not needed: again while MongoDB is
+// away, and else it says without for what it is missed.
+func (a *App) once(ctx context.Context, do func(context.Context) error, without string) {
 	if !waitReady(ctx, a.bots.Ready) { // MongoDB answers
 		return
 	}
-	for {
-		err := a.store.EnsureIndexes(ctx)
-		if err == nil || ctx.Err() != nil {
-			return
-		}
+	for err := do(ctx); err != nil && ctx.Err() == nil; err = do(ctx) {
 		if !outage.Passing(err) || isRight(err) {
-			a.logger.Warn("an index could not be created; looking for due calls reads more without it", "error", err)
+			a.logger.Warn(without, "error", err) //nolint:sloglint // a constant of the caller
 			return
 		}
-		if backoff.Sleep(ctx, indexRetry) != nil {
+		if backoff.Sleep(ctx, onceAgain) != nil {
 			return
 		}
 	}
 }
 
-// indexRetry is the pause after MongoDB was away while an index was created.
-const indexRetry = 10 * time.Second
+// onceAgain is the pause of once while MongoDB is away.
+const onceAgain = 10 * time.Second
 
 // isRight reports whether an error is a missing right. It may be given later,
 // but the next start is soon enough for an index.
