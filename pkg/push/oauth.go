@@ -16,6 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/net/http/httpguts"
+
 	"github.com/cxbridge/watcher/pkg/backoff"
 	"github.com/cxbridge/watcher/pkg/secret"
 )
@@ -286,7 +288,7 @@ func readToken(ctx context.Context, t *attempt, a *answer) (token, *Result) {
 		return token{}, t.noToken(ctx, res, text)
 	case a.cut != whole:
 		return token{}, t.noToken(ctx, Result{Class: ClassUnreached}, "the answer did not arrive in full")
-	case err != nil, !form.Token.IsSet(), !isFieldValue(form.Token.Reveal()):
+	case err != nil, !form.Token.IsSet(), !httpguts.ValidHeaderFieldValue(form.Token.Reveal()):
 		return token{}, t.noToken(ctx, Result{Class: ClassUnreached}, "no access_token in the answer")
 	}
 	got := token{scheme: cmp.Or(t.Auth.Scheme, scheme(form.Type)), value: form.Token}
@@ -298,7 +300,7 @@ func readToken(ctx context.Context, t *attempt, a *answer) (token, *Result) {
 
 // scheme is what stands before a token of a type: "bearer" is Bearer.
 func scheme(tokenType string) string {
-	if strings.EqualFold(tokenType, "bearer") || !isToken(tokenType) {
+	if strings.EqualFold(tokenType, "bearer") || !httpguts.ValidHeaderFieldName(tokenType) {
 		return "Bearer"
 	}
 	return tokenType
