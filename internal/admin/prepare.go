@@ -128,18 +128,7 @@ func (p *Page) maskCluster() {
 
 func shown(text string) string { return cut(plain.Mask(text)) }
 
-func cut(text string) string {
-	if len(text) <= maxText {
-		return text
-	}
-	n := 0
-	for i := range text {
-		if n++; n > maxText {
-			return text[:i] + "…"
-		}
-	}
-	return text
-}
+func cut(text string) string { return plain.Cut(text, maxText) }
 
 // place is host and path of a URL. Of a path segment that looks like a
 // credential, as those of incoming webhooks are, only the beginning stays.
@@ -199,7 +188,7 @@ func (p *Page) advice() []string {
 	}
 	all = append(all, p.Notices...)
 	if n := len(p.Faulty) + p.FaultyLeft; n > 0 {
-		add("%s cannot push because of %s configuration.", count(n, "bot"), map[bool]string{true: "its", false: "their"}[n == 1])
+		add("%s cannot push because of %s configuration.", plain.Count(n, "bot"), map[bool]string{true: "its", false: "their"}[n == 1])
 	}
 	if all, left := first(all, maxAdvice); left > 0 {
 		return append(all, fmt.Sprintf("And %d more below.", left))
@@ -229,19 +218,12 @@ func (l *Lane) sentence(now time.Time) string {
 		}
 	}
 	if l.Waiting > 0 {
-		parts = append(parts, count(l.Waiting, "call")+" waiting")
+		parts = append(parts, plain.Count(l.Waiting, "call")+" waiting")
 	}
 	if l.Deferrals > 0 {
-		parts = append(parts, count(l.Deferrals, "deferral"))
+		parts = append(parts, plain.Count(l.Deferrals, "deferral"))
 	}
 	return strings.Join(parts, ", ") + "."
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // clock is the time of day in UTC, with the date when that is another.
