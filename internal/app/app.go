@@ -6,12 +6,14 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -83,7 +85,7 @@ type App struct {
 	positions  *resume.Store
 	summary    *cluster.Reader
 	cluster    *cluster.Latest
-	notices    notices
+	notice     atomic.Pointer[string] // what an operator should look at, beside what the parts say
 
 	cleanups []func()
 }
@@ -141,9 +143,12 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 	a.recorder = calls.NewRecorder(callsColl, a.logger, a.registry)
 	held, conns := share(&cfg, deps.MemoryLimit, a.logger)
 	a.sender, err = push.NewClient(push.Options{
-		Allow:                cfg.AllowNetworks,
-		Deny:                 cfg.DenyNetworks,
-		MaxConnsPerHost:      connsPerHost(cfg),
+		Allow: cfg.AllowNetworks,
+		Deny:  cfg.DenyNetworks,
+		// Destinations may share a host, as the accounts of one CRM do, and one that
+		// hangs must not take the connections of the others: net/http would make them
+		// wait inside their own time limit. The lanes bound each destination already.
+		MaxConnsPerHost:      max(cfg.DestinationConcurrency, cfg.Concurrency),
 		MaxIdleConns:         min(conns.Idle, push.DefaultMaxIdleConns),
 		UserAgent:            userAgent(deps.Version),
 		ProxyFromEnvironment: cfg.ProxyFromEnvironment,
@@ -203,8 +208,8 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 	a.cluster = cluster.NewLatest(a.summary, a.logger)
 	tell := func(docs []bson.Raw) { a.holds.Tell(holdRecords.Decode(docs)) }
 	a.group, err = resume.NewGroup(resume.GroupConfig{
-		Store: a.positions.Beside(hold.Kind, tell), Partitions: cfg.Partitions, Owner: owner(deps), Gone: processGone, Version: deps.Version,
-		Logger: a.logger, Registerer: a.registry, Namespace: "watcher",
+		Store: a.positions.Beside(hold.Kind, tell), Partitions: cfg.Partitions, Version: deps.Version,
+		Owner: cmp.Or(deps.Owner, processName()), Gone: processGone, Logger: a.logger, Registerer: a.registry, Namespace: "watcher",
 	})
 	if err != nil {
 		return nil, err
@@ -247,14 +252,6 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 	}
 	a.defers(func() { _ = a.admin.Close() })
 	return a, nil
-}
-
-// connsPerHost is how many connections one host may have. Several destinations
-// may share a host, as the accounts of one CRM do, and one that hangs must not
-// take the connections of the others: net/http would make them wait inside
-// their own time limit. The lanes bound each destination already.
-func connsPerHost(cfg config.Config) int {
-	return max(cfg.DestinationConcurrency, cfg.Concurrency)
 }
 
 // Logger is the log of the watcher, which takes every secret out that the
@@ -315,13 +312,6 @@ func userAgent(version string) string {
 		return "watcher"
 	}
 	return "watcher/" + version
-}
-
-func owner(deps Deps) string {
-	if deps.Owner != "" {
-		return deps.Owner
-	}
-	return processName()
 }
 
 // Run works until ctx ends, then stops reading, lets what was begun end within

@@ -36,7 +36,10 @@ func (a *App) Status() admin.Page {
 		Pending:    totals.Pending, Sending: totals.Sending, Slots: totals.Slots,
 		Ended: totals.Ended, Skipped: totals.Skipped,
 		Outcomes: a.lastOutcomes(),
-		Cluster:  a.cluster.Summary(), Notices: a.notices.all(),
+		Cluster:  a.cluster.Summary(),
+	}
+	if notice := a.notice.Load(); notice != nil {
+		page.Notices = []string{*notice}
 	}
 	fillFromCluster(&page)
 	a.addBots(&page)
