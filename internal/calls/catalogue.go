@@ -99,7 +99,12 @@ func (v *Variables) Origin(name render.Name) Origin {
 		o.Type = typeMade
 		return o
 	case NamespaceCall:
-		stored, o.Source = v.callOrigin(name.Field, o.Source)
+		var sip bool
+		if stored, sip = v.header(name.Field); sip {
+			o.Source = docFieldNames[docSIPContext]
+		} else {
+			stored = v.fieldOf(docConnectedEvent, name.Field)
+		}
 	case NamespaceResult:
 		head, path, nested := strings.Cut(name.Field, ".")
 		result, ok := resultNames[head]
@@ -124,14 +129,6 @@ func (v *Variables) Origin(name render.Name) Origin {
 
 // typeMade stands for the type of a value that is worked out.
 const typeMade = "made"
-
-// callOrigin finds a SIP header, or else a field of connected_event.
-func (v *Variables) callOrigin(field, otherwise string) (value, string) {
-	if header, ok := v.header(field); ok {
-		return header, docFieldNames[docSIPContext]
-	}
-	return v.fieldOf(docConnectedEvent, field), otherwise
-}
 
 // typeNames are the BSON types as people call them.
 var typeNames = map[bsoncore.Type]string{
