@@ -149,22 +149,18 @@ func (a *account) heard(place string, refused bool) {
 	a.refusals[place] = refusal{times: r.times + 1, until: time.Now().Add(renewPause.Pause(r.times))}
 }
 
-// token returns a valid token, from the cache or from the token endpoint, or the
-// Result of an attempt that got none.
-func (c *Client) token(ctx context.Context, a *account, t *attempt) (token, *Result) {
-	return c.tokenBut(ctx, a, t, "")
-}
-
 // renewed returns another token than the one that the receiver refused.
 func (c *Client) renewed(ctx context.Context, a *account, t *attempt, refused token) (token, bool) {
 	if a.refusedNew(t.place()) {
 		return token{}, false
 	}
-	fresh, fault := c.tokenBut(ctx, a, t, refused.value)
+	fresh, fault := c.token(ctx, a, t, refused.value)
 	return fresh, fault == nil && fresh.value != refused.value
 }
 
-func (c *Client) tokenBut(ctx context.Context, a *account, t *attempt, refused secret.Text) (token, *Result) {
+// token returns a valid token other than refused, from the cache or from the token
+// endpoint, or the Result of an attempt that got none. refused is "" for none.
+func (c *Client) token(ctx context.Context, a *account, t *attempt, refused secret.Text) (token, *Result) {
 	select {
 	case <-a.turn:
 		defer func() { a.turn <- struct{}{} }()
