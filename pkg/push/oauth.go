@@ -180,7 +180,7 @@ func (c *Client) token(ctx context.Context, a *account, t *attempt, refused secr
 		return token{}, &a.fault
 	}
 	fetched, fault := c.fetch(ctx, a, t)
-	c.metrics.token(fault == nil)
+	c.metrics.tokens[fault == nil].Inc()
 	if fault != nil {
 		fault.HTTPStatus = 0  // the receiver itself gave no answer
 		if ctx.Err() == nil { // else it says something of this attempt alone
