@@ -16,8 +16,13 @@ type Entry struct {
 	Text   string      `json:"text"`   // what it says, in a sentence without its full stop
 }
 
-// seedTexts say what the seeded names under analysis and qc are.
-var seedTexts = map[string]string{
+// fixedTexts say what the names under system are, whose time is that of the result,
+// and the seeded names under analysis and qc.
+var fixedTexts = map[string]string{
+	"current_date":                 "The day the result was stored, such as 05 June 2026, in the bot's zone",
+	"current_time":                 "The time of day, such as 03:45 PM IST",
+	"current_datetime":             "Both, such as 05 June 2026, 03:45 PM IST",
+	"timezone":                     "The bot's zone, such as Asia/Kolkata",
 	nameDisposition:                "What became of the call, by the analysis; by the auto disposition where it was skipped",
 	"SUB_DISPOSITION":              "Its finer kind, filled the same way",
 	"CALLING_REMARKS":              "A summary in words, filled the same way",
@@ -31,14 +36,6 @@ var seedTexts = map[string]string{
 	"remarks":                      "Words of the quality check",
 }
 
-// systemTexts say what the names under system are; their time is that of the result.
-var systemTexts = map[string]string{
-	"current_date":     "The day the result was stored, such as 05 June 2026, in the bot's zone",
-	"current_time":     "The time of day, such as 03:45 PM IST",
-	"current_datetime": "Both, such as 05 June 2026, 03:45 PM IST",
-	"timezone":         "The bot's zone, such as Asia/Kolkata",
-}
-
 // Catalogue lists the variables that exist for every call, in the order of the
 // namespaces and then by name. What a call brings besides stands in crm_data,
 // connected_event, sip_context, post_call_analysis and qc_analysis.
@@ -50,11 +47,8 @@ func Catalogue() []Entry {
 		slices.Sort(fields)
 		for _, field := range fields {
 			name := render.Name{Namespace: ns, Field: field}
-			text := seedTexts[field]
-			switch ns {
-			case NamespaceSystem:
-				text = systemTexts[field]
-			case NamespaceResult:
+			text := fixedTexts[field]
+			if ns == NamespaceResult {
 				text = resultNames[field].text
 			}
 			all = append(all, Entry{Name: name, Source: source(name), Text: text})
