@@ -135,7 +135,7 @@ func (d *Dispatcher) report(it *item, decision Decision, o *calls.Outcome) {
 	case Skip:
 		d.metrics.skips[decision.Reason].Inc()
 		d.skipped[decision.Reason].Add(1)
-		if d.o.Skips != nil && decision.Reason.leavesNoTrace() {
+		if d.o.Skips != nil && reasonTexts[decision.Reason].leavesNoTrace {
 			d.o.Skips.Add(call, decision.Reason.String())
 		}
 		d.logger.Debug("not pushed", "bot_id", call.BotID, "call_id", call.Name(), "reason", decision.Reason.String())
