@@ -48,14 +48,18 @@ type Options struct {
 // Link leads from the status page to another one.
 type Link struct{ Path, Text string }
 
-// Server is the listener of a watcher for operators.
+// Server is the listeners of a watcher for operators.
 type Server struct {
+	served  []served // the one for operators; then that of the profiles, when they are asked for
+	checks  []Check
+	standby func() string
+	pages   *pages // nil: not served
+}
+
+// served is a listener and what answers there.
+type served struct {
 	listener net.Listener
 	http     *http.Server
-	profiles *profiles // nil: not served
-	checks   []Check
-	standby  func() string
-	pages    *pages // nil: not served
 }
 
 // The limits of a request: everything served here is small and local.
@@ -90,17 +94,18 @@ func New(o Options) (*Server, error) {
 	if o.Console != nil {
 		mux.HandleFunc("/", knownHost(o.Hosts, o.Console.ServeHTTP))
 	}
-	s.http = newHTTP(mux, o.Logger)
+	listener, err := listen(o.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen for metrics and health: %w", err)
+	}
+	s.served = []served{{listener, newHTTP(mux, o.Logger)}}
 	if o.PprofAddr != "" {
-		var err error
-		if s.profiles, err = newProfiles(o.PprofAddr, o.Logger); err != nil {
+		profiles, err := newProfiles(o.PprofAddr, o.Logger)
+		if err != nil {
+			_ = s.Close()
 			return nil, err
 		}
-	}
-	var err error
-	if s.listener, err = listen(o.Addr); err != nil {
-		_ = s.closeProfiles()
-		return nil, fmt.Errorf("listen for metrics and health: %w", err)
+		s.served = append(s.served, profiles)
 	}
 	return s, nil
 }
@@ -123,45 +128,42 @@ func newHTTP(h http.Handler, logger *slog.Logger) *http.Server {
 }
 
 // Addr is the address that the server listens on, as HOST:PORT.
-func (s *Server) Addr() string { return s.listener.Addr().String() }
+func (s *Server) Addr() string { return s.served[0].listener.Addr().String() }
 
 // Close frees the listeners of a server that never ran.
-func (s *Server) Close() error { return errors.Join(s.listener.Close(), s.closeProfiles()) }
-
-func (s *Server) closeProfiles() error {
-	if s.profiles == nil {
-		return nil
+func (s *Server) Close() error {
+	var err error
+	for _, one := range s.served {
+		err = errors.Join(err, one.listener.Close())
 	}
-	return s.profiles.listener.Close()
+	return err
 }
 
 // Run answers until the context ends.
 func (s *Server) Run(ctx context.Context) error {
-	if s.profiles == nil {
-		return serve(ctx, s.http, s.listener)
+	all, ctx := errgroup.WithContext(ctx)
+	for _, one := range s.served {
+		all.Go(func() error { return one.run(ctx) })
 	}
-	both, ctx := errgroup.WithContext(ctx)
-	both.Go(func() error { return serve(ctx, s.http, s.listener) })
-	both.Go(func() error { return serve(ctx, s.profiles.http, s.profiles.listener) })
-	return both.Wait()
+	return all.Wait()
 }
 
-func serve(ctx context.Context, server *http.Server, listener net.Listener) error {
+func (s served) run(ctx context.Context) error {
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
+	go func() { failed <- s.http.Serve(s.listener) }()
 	select {
 	case err := <-failed:
-		return fmt.Errorf("serve %s: %w", listener.Addr(), err)
+		return fmt.Errorf("serve %s: %w", s.listener.Addr(), err)
 	case <-ctx.Done():
 	}
 	closing, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), closeTimeout,
 		errors.New("admin requests did not end in time"))
 	defer cancel()
-	if err := server.Shutdown(closing); err != nil {
-		_ = server.Close()
+	if err := s.http.Shutdown(closing); err != nil {
+		_ = s.http.Close()
 	}
 	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve %s: %w", listener.Addr(), err)
+		return fmt.Errorf("serve %s: %w", s.listener.Addr(), err)
 	}
 	return nil
 }

@@ -8,7 +8,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -53,7 +55,7 @@ func newPages(source Source, health func() Health, links []Link) (*pages, error)
 		"laneState": laneState,
 		"laneTone":  laneTone,
 		"mark":      mark,
-		"number":    number,
+		"number":    plain.Number,
 		"since":     func(now, t time.Time) string { return plain.Duration(max(0, now.Sub(t))) },
 		"stamp":     func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 		"tone":      tone,
@@ -111,8 +113,8 @@ func (v view) FaultyCount() int { return len(v.Faulty) + v.FaultyLeft }
 // SkipList is the reasons for which there was nothing to do, with their counts.
 func (v view) SkipList() []string {
 	var list []string
-	for _, reason := range sortedKeys(v.Skipped) {
-		list = append(list, number(v.Skipped[reason])+" "+reason)
+	for _, reason := range slices.Sorted(maps.Keys(v.Skipped)) {
+		list = append(list, plain.Number(v.Skipped[reason])+" "+reason)
 	}
 	return list
 }
@@ -165,15 +167,6 @@ func write(w http.ResponseWriter, kind string, form func() ([]byte, error)) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
 	_, _ = w.Write(body) // the client is gone: nobody to tell
-}
-
-// number is a whole number with its thousands apart.
-func number(n any) string {
-	text := fmt.Sprint(n)
-	for i := len(text) - 3; i > 0 && text[i-1] != '-'; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return text
 }
 
 // mark shows the state in the title of a browser tab.

@@ -197,11 +197,3 @@ func TestAdviceBeginsWithTheWorst(t *testing.T) {
 		t.Errorf("%s", strings.Join(got, "\n"))
 	}
 }
-
-func TestNumber(t *testing.T) {
-	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1000: "-1,000", -100: "-100"} {
-		if got := number(n); got != want {
-			t.Errorf("%d: %s", n, got)
-		}
-	}
-}

@@ -15,12 +15,6 @@ import (
 // profileTimeout is for a profile that collects as long as it was asked to.
 const profileTimeout = 10 * time.Minute
 
-// profiles is the listener of net/http/pprof.
-type profiles struct {
-	listener net.Listener
-	http     *http.Server
-}
-
 // CheckLoopback returns nil when an address is HOST:PORT and its host is this
 // machine alone: localhost, 127.0.0.0/8 or ::1. A heap holds the payloads and
 // the credentials, so profiles are for nobody else.
@@ -41,17 +35,18 @@ func CheckLoopback(addr string) error {
 // errNotLoopback is for a name that looks local and is not.
 var errNotLoopback = errors.New("profiles would be served to other machines")
 
-func newProfiles(addr string, logger *slog.Logger) (*profiles, error) {
+// newProfiles serves net/http/pprof.
+func newProfiles(addr string, logger *slog.Logger) (served, error) {
 	if err := CheckLoopback(addr); err != nil {
-		return nil, fmt.Errorf("profiles: %w", err)
+		return served{}, fmt.Errorf("profiles: %w", err)
 	}
 	listener, err := listen(addr)
 	if err != nil {
-		return nil, fmt.Errorf("listen for profiles: %w", err)
+		return served{}, fmt.Errorf("listen for profiles: %w", err)
 	}
 	if tcp, ok := listener.Addr().(*net.TCPAddr); !ok || !tcp.IP.IsLoopback() {
 		_ = listener.Close()
-		return nil, fmt.Errorf("listen for profiles on %s: %w", listener.Addr(), errNotLoopback)
+		return served{}, fmt.Errorf("listen for profiles on %s: %w", listener.Addr(), errNotLoopback)
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
@@ -60,7 +55,7 @@ func newProfiles(addr string, logger *slog.Logger) (*profiles, error) {
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	server := newHTTP(onlyLocal(mux), logger)
 	server.WriteTimeout = profileTimeout
-	return &profiles{listener: listener, http: server}, nil
+	return served{listener, server}, nil
 }
 
 // onlyLocal refuses requests that name another host: a web page that a browser
@@ -77,8 +72,8 @@ func onlyLocal(next http.Handler) http.Handler {
 
 // PprofAddr is the address of the profiles, as HOST:PORT; "" when there are none.
 func (s *Server) PprofAddr() string {
-	if s.profiles == nil {
+	if len(s.served) == 1 {
 		return ""
 	}
-	return s.profiles.listener.Addr().String()
+	return s.served[1].listener.Addr().String()
 }

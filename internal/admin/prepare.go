@@ -3,6 +3,7 @@ package admin
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -127,18 +128,7 @@ func (p *Page) maskCluster() {
 
 func shown(text string) string { return cut(plain.Mask(text)) }
 
-func cut(text string) string {
-	if len(text) <= maxText {
-		return text
-	}
-	n := 0
-	for i := range text {
-		if n++; n > maxText {
-			return text[:i] + "…"
-		}
-	}
-	return text
-}
+func cut(text string) string { return plain.Cut(text, maxText) }
 
 // place is host and path of a URL. Of a path segment that looks like a
 // credential, as those of incoming webhooks are, only the beginning stays.
@@ -170,7 +160,7 @@ func looksSecret(s string) bool {
 func (p *Page) advice() []string {
 	var all []string
 	add := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
-	for _, name := range sortedKeys(p.Health.Checks) {
+	for _, name := range slices.Sorted(maps.Keys(p.Health.Checks)) {
 		if why := p.Health.Checks[name]; why != "ok" {
 			add("Not ready: %s: %s", name, why)
 		}
@@ -198,7 +188,7 @@ func (p *Page) advice() []string {
 	}
 	all = append(all, p.Notices...)
 	if n := len(p.Faulty) + p.FaultyLeft; n > 0 {
-		add("%s cannot push because of %s configuration.", count(n, "bot"), map[bool]string{true: "its", false: "their"}[n == 1])
+		add("%s cannot push because of %s configuration.", plain.Count(n, "bot"), map[bool]string{true: "its", false: "their"}[n == 1])
 	}
 	if all, left := first(all, maxAdvice); left > 0 {
 		return append(all, fmt.Sprintf("And %d more below.", left))
@@ -228,19 +218,12 @@ func (l *Lane) sentence(now time.Time) string {
 		}
 	}
 	if l.Waiting > 0 {
-		parts = append(parts, count(l.Waiting, "call")+" waiting")
+		parts = append(parts, plain.Count(l.Waiting, "call")+" waiting")
 	}
 	if l.Deferrals > 0 {
-		parts = append(parts, count(l.Deferrals, "deferral"))
+		parts = append(parts, plain.Count(l.Deferrals, "deferral"))
 	}
 	return strings.Join(parts, ", ") + "."
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // clock is the time of day in UTC, with the date when that is another.
@@ -250,13 +233,4 @@ func clock(now, t time.Time) string {
 		return t.Format("2 Jan 15:04")
 	}
 	return t.Format("15:04:05")
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/cxbridge/watcher/internal/cluster"
+	"github.com/cxbridge/watcher/internal/dispatch"
 	"github.com/cxbridge/watcher/internal/plain"
 )
 
@@ -104,18 +105,7 @@ type Problem struct {
 }
 
 // Outcome is one of the last outcomes.
-type Outcome struct {
-	At          time.Time `json:"at"`
-	Bot         string    `json:"bot"` // its name, else its id
-	CallID      string    `json:"call_id"`
-	Destination string    `json:"destination,omitempty"`
-	Status      string    `json:"status"`
-	HTTPStatus  int       `json:"http_status,omitzero"`
-	Attempts    int       `json:"attempts"`
-	Elapsed     Span      `json:"elapsed_seconds"`
-	Why         string    `json:"why,omitempty"`
-	Next        time.Time `json:"next_attempt_at,omitzero"`
-}
+type Outcome = dispatch.Outcome
 
 // FaultyBot is a bot that cannot push.
 type FaultyBot struct {

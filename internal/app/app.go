@@ -6,11 +6,14 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -82,7 +85,7 @@ type App struct {
 	positions  *resume.Store
 	summary    *cluster.Reader
 	cluster    *cluster.Latest
-	notices    notices
+	notice     atomic.Pointer[string] // what an operator should look at, beside what the parts say
 
 	cleanups []func()
 }
@@ -140,9 +143,12 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 	a.recorder = calls.NewRecorder(callsColl, a.logger, a.registry)
 	held, conns := share(&cfg, deps.MemoryLimit, a.logger)
 	a.sender, err = push.NewClient(push.Options{
-		Allow:                cfg.AllowNetworks,
-		Deny:                 cfg.DenyNetworks,
-		MaxConnsPerHost:      connsPerHost(cfg),
+		Allow: cfg.AllowNetworks,
+		Deny:  cfg.DenyNetworks,
+		// Destinations may share a host, as the accounts of one CRM do, and one that
+		// hangs must not take the connections of the others: net/http would make them
+		// wait inside their own time limit. The lanes bound each destination already.
+		MaxConnsPerHost:      max(cfg.DestinationConcurrency, cfg.Concurrency),
 		MaxIdleConns:         min(conns.Idle, push.DefaultMaxIdleConns),
 		UserAgent:            userAgent(deps.Version),
 		ProxyFromEnvironment: cfg.ProxyFromEnvironment,
@@ -202,8 +208,8 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 	a.cluster = cluster.NewLatest(a.summary, a.logger)
 	tell := func(docs []bson.Raw) { a.holds.Tell(holdRecords.Decode(docs)) }
 	a.group, err = resume.NewGroup(resume.GroupConfig{
-		Store: a.positions.Beside(hold.Kind, tell), Partitions: cfg.Partitions, Owner: owner(deps), Gone: processGone, Version: deps.Version,
-		Logger: a.logger, Registerer: a.registry, Namespace: "watcher",
+		Store: a.positions.Beside(hold.Kind, tell), Partitions: cfg.Partitions, Version: deps.Version,
+		Owner: cmp.Or(deps.Owner, processName()), Gone: processGone, Logger: a.logger, Registerer: a.registry, Namespace: "watcher",
 	})
 	if err != nil {
 		return nil, err
@@ -248,14 +254,6 @@ func New(cfg config.Config, deps Deps) (_ *App, err error) {
 	return a, nil
 }
 
-// connsPerHost is how many connections one host may have. Several destinations
-// may share a host, as the accounts of one CRM do, and one that hangs must not
-// take the connections of the others: net/http would make them wait inside
-// their own time limit. The lanes bound each destination already.
-func connsPerHost(cfg config.Config) int {
-	return max(cfg.DestinationConcurrency, cfg.Concurrency)
-}
-
 // Logger is the log of the watcher, which takes every secret out that the
 // watcher knows. The process may make it the one of package log too.
 func (a *App) Logger() *slog.Logger { return a.logger }
@@ -269,8 +267,8 @@ func (a *App) Addr() string { return a.admin.Addr() }
 func (a *App) defers(f func()) { a.cleanups = append(a.cleanups, f) }
 
 func (a *App) cleanup() {
-	for i := len(a.cleanups) - 1; i >= 0; i-- {
-		a.cleanups[i]()
+	for _, clean := range slices.Backward(a.cleanups) {
+		clean()
 	}
 	a.cleanups = nil
 }
@@ -314,13 +312,6 @@ func userAgent(version string) string {
 		return "watcher"
 	}
 	return "watcher/" + version
-}
-
-func owner(deps Deps) string {
-	if deps.Owner != "" {
-		return deps.Owner
-	}
-	return processName()
 }
 
 // Run works until ctx ends, then stops reading, lets what was begun end within
@@ -426,26 +417,28 @@ func waitReady(ctx context.Context, ready func() error) bool {
 // ensureIndexes creates the index of the retrier. Without the right to,
 // everything works, only slower.
 func (a *App) ensureIndexes(ctx context.Context) {
+	a.once(ctx, a.store.EnsureIndexes, "an index could not be created; looking for due calls reads more without it")
+}
+
+// once does what is done once in MongoDB and is not needed: again while MongoDB is
+// away, and else it says without for what it is missed.
+func (a *App) once(ctx context.Context, do func(context.Context) error, without string) {
 	if !waitReady(ctx, a.bots.Ready) { // MongoDB answers
 		return
 	}
-	for {
-		err := a.store.EnsureIndexes(ctx)
-		if err == nil || ctx.Err() != nil {
-			return
-		}
+	for err := do(ctx); err != nil && ctx.Err() == nil; err = do(ctx) {
 		if !outage.Passing(err) || isRight(err) {
-			a.logger.Warn("an index could not be created; looking for due calls reads more without it", "error", err)
+			a.logger.Warn(without, "error", err) //nolint:sloglint // a constant of the caller
 			return
 		}
-		if backoff.Sleep(ctx, indexRetry) != nil {
+		if backoff.Sleep(ctx, onceAgain) != nil {
 			return
 		}
 	}
 }
 
-// indexRetry is the pause after MongoDB was away while an index was created.
-const indexRetry = 10 * time.Second
+// onceAgain is the pause of once while MongoDB is away.
+const onceAgain = 10 * time.Second
 
 // isRight reports whether an error is a missing right. It may be given later,
 // but the next start is soon enough for an index.

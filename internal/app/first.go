@@ -4,31 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/cxbridge/watcher/internal/cluster"
 	"github.com/cxbridge/watcher/pkg/stream"
 )
-
-// notices are what an operator should look at, beside what the parts say by themselves.
-type notices struct {
-	mu    sync.Mutex
-	texts []string
-}
-
-func (n *notices) add(text string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.texts = append(n.texts, text)
-}
-
-func (n *notices) all() []string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return slices.Clone(n.texts)
-}
 
 const (
 	// firstLook is how far before a first start it is looked for results without an outcome.
@@ -78,6 +58,7 @@ func (a *App) warnOfUnpushed(ctx context.Context) {
 	if n == cluster.MostUnpushed {
 		more = " and more"
 	}
-	a.notices.add(fmt.Sprintf("At the first start, %s, %d results%s of the hour before had no outcome, and the start at now passed over them: %s pushes them.",
-		now.Format(time.RFC3339), n, more, command))
+	notice := fmt.Sprintf("At the first start, %s, %d results%s of the hour before had no outcome, and the start at now passed over them: %s pushes them.",
+		now.Format(time.RFC3339), n, more, command)
+	a.notice.Store(&notice)
 }

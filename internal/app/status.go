@@ -36,7 +36,10 @@ func (a *App) Status() admin.Page {
 		Pending:    totals.Pending, Sending: totals.Sending, Slots: totals.Slots,
 		Ended: totals.Ended, Skipped: totals.Skipped,
 		Outcomes: a.lastOutcomes(),
-		Cluster:  a.cluster.Summary(), Notices: a.notices.all(),
+		Cluster:  a.cluster.Summary(),
+	}
+	if notice := a.notice.Load(); notice != nil {
+		page.Notices = []string{*notice}
 	}
 	fillFromCluster(&page)
 	a.addBots(&page)
@@ -126,14 +129,8 @@ func (a *App) addBots(page *admin.Page) {
 
 func (a *App) lastOutcomes() []admin.Outcome {
 	recent := a.dispatcher.Recent()
-	all := make([]admin.Outcome, 0, len(recent))
 	for i := range recent {
-		o := &recent[i]
-		all = append(all, admin.Outcome{
-			At: o.At, Bot: cmp.Or(o.BotName, o.BotID), CallID: o.CallID, Destination: o.URL,
-			Status: string(o.Status), HTTPStatus: o.HTTPStatus, Attempts: o.Attempts,
-			Elapsed: admin.Span(o.Elapsed), Why: a.secrets.Redact(o.Why), Next: o.Next,
-		})
+		recent[i].Why = a.secrets.Redact(recent[i].Why)
 	}
-	return all
+	return recent
 }

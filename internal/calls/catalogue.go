@@ -16,32 +16,13 @@ type Entry struct {
 	Text   string      `json:"text"`   // what it says, in a sentence without its full stop
 }
 
-// resultTexts say what the names under result are.
-var resultTexts = map[string]string{
-	"call_id":                "The session id of the call",
-	"call_duration_seconds":  "How long the call took, in seconds",
-	"disconnected_by":        "Who ended the call, or why it ended: customer, bot, timeout, error, voicemail, RNR",
-	"status":                 "The status of the call, as the platform has it",
-	"call_direction":         "inbound or outbound",
-	"from_number":            "The number that called",
-	"caller_id":              "The number that was shown to the one called",
-	"transcript":             "The whole transcript as JSON; {{result.transcript.0.content}} is one line of it",
-	"transfer_destination":   "Where the call was transferred to",
-	"transfer_target":        "Who it was transferred to",
-	"transfer_reason":        "Why it was transferred",
-	"transfer_method":        "How it was transferred",
-	"transfer_at":            "When it was transferred, in the bot's zone and time format",
-	"transfer_failed_reason": "Why a transfer failed",
-	"recording_url":          "A link to the recording, signed or by token; \"\" without a recording",
-	"disposition":            "Connected (ended by customer, bot or timeout), Failed (error), else Unknown; the one of the analysis is {{analysis.DISPOSITION}}",
-	"was_transferred":        "yes or no; \"\" where the document does not say",
-	"call_start_time":        "When the call began, in the bot's zone and time format",
-	"call_end_time":          "When it ended, in the bot's zone and time format",
-	"call_answer_time":       "When it was answered, in the bot's zone and time format; the start where the transport reports no answer",
-}
-
-// seedTexts say what the seeded names under analysis and qc are.
-var seedTexts = map[string]string{
+// fixedTexts say what the names under system are, whose time is that of the result,
+// and the seeded names under analysis and qc.
+var fixedTexts = map[string]string{
+	"current_date":                 "The day the result was stored, such as 05 June 2026, in the bot's zone",
+	"current_time":                 "The time of day, such as 03:45 PM IST",
+	"current_datetime":             "Both, such as 05 June 2026, 03:45 PM IST",
+	"timezone":                     "The bot's zone, such as Asia/Kolkata",
 	nameDisposition:                "What became of the call, by the analysis; by the auto disposition where it was skipped",
 	"SUB_DISPOSITION":              "Its finer kind, filled the same way",
 	"CALLING_REMARKS":              "A summary in words, filled the same way",
@@ -55,14 +36,6 @@ var seedTexts = map[string]string{
 	"remarks":                      "Words of the quality check",
 }
 
-// systemTexts say what the names under system are; their time is that of the result.
-var systemTexts = map[string]string{
-	"current_date":     "The day the result was stored, such as 05 June 2026, in the bot's zone",
-	"current_time":     "The time of day, such as 03:45 PM IST",
-	"current_datetime": "Both, such as 05 June 2026, 03:45 PM IST",
-	"timezone":         "The bot's zone, such as Asia/Kolkata",
-}
-
 // Catalogue lists the variables that exist for every call, in the order of the
 // namespaces and then by name. What a call brings besides stands in crm_data,
 // connected_event, sip_context, post_call_analysis and qc_analysis.
@@ -74,12 +47,9 @@ func Catalogue() []Entry {
 		slices.Sort(fields)
 		for _, field := range fields {
 			name := render.Name{Namespace: ns, Field: field}
-			text := seedTexts[field]
-			switch ns {
-			case NamespaceSystem:
-				text = systemTexts[field]
-			case NamespaceResult:
-				text = resultTexts[field]
+			text := fixedTexts[field]
+			if ns == NamespaceResult {
+				text = resultNames[field].text
 			}
 			all = append(all, Entry{Name: name, Source: source(name), Text: text})
 		}
@@ -89,28 +59,21 @@ func Catalogue() []Entry {
 
 // source is where the value of a name comes from, without a call.
 func source(name render.Name) string {
-	switch name.Namespace {
-	case NamespaceSystem:
+	if name.Namespace == NamespaceSystem {
 		return "the time of the result"
-	case NamespaceCRM:
-		return docFieldNames[docCRMData] + "." + name.Field
-	case NamespaceAnalysis:
-		return docFieldNames[docAnalysis] + "." + name.Field
-	case NamespaceQC:
-		return docFieldNames[docQC] + "." + name.Field
-	case NamespaceCall:
-		return docFieldNames[docConnectedEvent] + "." + name.Field
+	}
+	if object, ok := objects[name.Namespace]; ok {
+		return docFieldNames[object] + "." + name.Field
 	}
 	head, rest, nested := strings.Cut(name.Field, ".")
-	if f, ok := resultStored[head]; ok {
-		if nested {
-			rest = "." + rest
-		}
-		return docFieldNames[f] + rest
+	if nested {
+		rest = "." + rest
 	}
-	fields := make([]string, 0, 3)
-	for _, f := range resultMade[name.Field].fields {
-		fields = append(fields, docFieldNames[f])
+	var fields []string
+	if result := resultNames[head]; result.made == nil || !nested {
+		for _, f := range result.fields {
+			fields = append(fields, docFieldNames[f]+rest)
+		}
 	}
 	return strings.Join(fields, ", ")
 }
@@ -130,26 +93,28 @@ func (v *Variables) Origin(name render.Name) Origin {
 		o.Type = typeMade
 		return o
 	case NamespaceCall:
-		stored, o.Source = v.callOrigin(name.Field, o.Source)
-	case NamespaceCRM:
-		stored = v.fieldOf(docCRMData, name.Field)
-	case NamespaceQC:
-		stored = v.fieldOf(docQC, name.Field)
-	case NamespaceAnalysis:
-		stored = v.fieldOf(docAnalysis, name.Field)
-		if text := (Style{}).text(nil, stored); len(text) == 0 && slices.Contains(AutoFields, name.Field) && v.call.autoCase() != "" {
-			return Origin{Source: "auto disposition " + v.call.autoCase(), Type: typeMade}
+		var sip bool
+		if stored, sip = v.header(name.Field); sip {
+			o.Source = docFieldNames[docSIPContext]
+		} else {
+			stored = v.fieldOf(docConnectedEvent, name.Field)
 		}
 	case NamespaceResult:
 		head, path, nested := strings.Cut(name.Field, ".")
-		f, ok := resultStored[head]
-		if !ok {
+		result, ok := resultNames[head]
+		if !ok || result.made != nil {
 			o.Type = typeMade
 			return o
 		}
-		stored = v.call.value(f)
+		stored = v.call.value(result.fields[0])
 		if nested {
 			stored, _ = lookup(stored, path)
+		}
+	case NamespaceCRM, NamespaceAnalysis, NamespaceQC:
+		stored = v.fieldOf(objects[name.Namespace], name.Field)
+		auto := name.Namespace == NamespaceAnalysis && slices.Contains(AutoFields, name.Field)
+		if auto && len(Style{}.text(nil, stored)) == 0 && v.call.autoCase() != "" {
+			return Origin{Source: "auto disposition " + v.call.autoCase(), Type: typeMade}
 		}
 	}
 	o.Type = typeName(stored)
@@ -158,31 +123,6 @@ func (v *Variables) Origin(name render.Name) Origin {
 
 // typeMade stands for the type of a value that is worked out.
 const typeMade = "made"
-
-func (v *Variables) fieldOf(object docField, field string) value {
-	o := v.call.value(object)
-	if o.Type != typeDocument {
-		return value{}
-	}
-	found, _ := lookup(o, field)
-	return found
-}
-
-// callOrigin finds a SIP header, or else a field of connected_event.
-func (v *Variables) callOrigin(field, otherwise string) (value, string) {
-	headers := v.call.value(docSIPContext)
-	if headers.Type == typeDocument {
-		if field == sipJSON {
-			return headers, docFieldNames[docSIPContext]
-		}
-		if name, ok := strings.CutPrefix(field, sipPrefix); ok {
-			if header, ok := lookupHeader(headers, name); ok {
-				return header, docFieldNames[docSIPContext]
-			}
-		}
-	}
-	return v.fieldOf(docConnectedEvent, field), otherwise
-}
 
 // typeNames are the BSON types as people call them.
 var typeNames = map[bsoncore.Type]string{

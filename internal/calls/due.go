@@ -2,7 +2,6 @@ package calls
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -76,16 +75,13 @@ func (s *Store) Due(ctx context.Context, q DueQuery) ([]DueCall, error) {
 		SetLimit(int64(q.Limit)).
 		SetBatchSize(int32(min(q.Limit, 1000))). //nolint:gosec // bounded
 		SetProjection(bson.D{{Key: fieldBot, Value: 1}, {Key: fieldNextAttempt, Value: 1}}))
-	if err != nil {
-		return nil, fmt.Errorf("find due calls: %w", err)
-	}
-	defer closeCursor(ctx, cursor)
 	var due []DueCall
-	for cursor.Next(ctx) {
-		call := Decode(slices.Clone(cursor.Current))
+	err = each(ctx, cursor, err, func(raw bson.Raw) error {
+		call := Decode(slices.Clone(raw))
 		due = append(due, DueCall{ID: call.ID, Bot: call.Bot, At: call.Pushed.NextAttemptAt})
-	}
-	if err := cursor.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("find due calls: %w", err)
 	}
 	return due, nil
@@ -106,18 +102,12 @@ func (s *Store) CountDue(ctx context.Context, q DueQuery) (n int, oldest time.Ti
 			{Key: "oldest", Value: bson.D{{Key: "$min", Value: "$" + fieldNextAttempt}}},
 		}}},
 	})
-	if err != nil {
-		return 0, time.Time{}, fmt.Errorf("count due calls: %w", err)
-	}
-	defer closeCursor(ctx, cursor)
 	var found struct {
 		N      int       `bson:"n"`
 		Oldest time.Time `bson:"oldest"`
 	}
-	if cursor.Next(ctx) {
-		err = cursor.Decode(&found)
-	}
-	if err = errors.Join(err, cursor.Err()); err != nil {
+	err = each(ctx, cursor, err, func(raw bson.Raw) error { return bson.Unmarshal(raw, &found) })
+	if err != nil {
 		return 0, time.Time{}, fmt.Errorf("count due calls: %w", err)
 	}
 	return found.N, found.Oldest, nil // without due calls there is no group
@@ -126,9 +116,7 @@ func (s *Store) CountDue(ctx context.Context, q DueQuery) (n int, oldest time.Ti
 // EnsureIndexes creates the index that Due needs. A missing right is an error
 // like any other: the watcher works without the index, only slower.
 func (s *Store) EnsureIndexes(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, indexTimeout, errIndexTimeout)
-	defer cancel()
-	_, err := s.coll.Indexes().CreateOne(ctx, mongo.IndexModel{
+	return s.createIndex(ctx, dueIndex, mongo.IndexModel{
 		Keys: bson.D{
 			{Key: fieldReplay, Value: 1}, {Key: fieldBot, Value: 1},
 			{Key: fieldNextAttempt, Value: 1}, {Key: fieldSlot, Value: 1}, {Key: fieldAttempts, Value: 1},
@@ -136,8 +124,13 @@ func (s *Store) EnsureIndexes(ctx context.Context) error {
 		Options: options.Index().SetName(dueIndex).SetPartialFilterExpression(
 			bson.D{{Key: fieldNextAttempt, Value: bson.D{{Key: "$exists", Value: true}}}}),
 	})
-	if err != nil {
-		return fmt.Errorf("create index %s: %w", dueIndex, err)
+}
+
+func (s *Store) createIndex(ctx context.Context, name string, index mongo.IndexModel) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, indexTimeout, errIndexTimeout)
+	defer cancel()
+	if _, err := s.coll.Indexes().CreateOne(ctx, index); err != nil {
+		return fmt.Errorf("create index %s: %w", name, err)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package calls
 
 import (
+	"iter"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -27,23 +28,32 @@ func Fields(mappers ...*render.Mapper) []string {
 	p := paths{}
 	p.addAll(decisionFields)
 	for _, m := range mappers {
-		for token := range m.Tokens() {
-			for name := range token.Candidates {
-				p.addName(name)
-			}
+		for name := range candidates(m) {
+			p.addName(name)
 		}
 	}
 	return p.list()
 }
 
+// candidates are all names that a mapper can ask for; one may come twice.
+func candidates(m *render.Mapper) iter.Seq[render.Name] {
+	return func(yield func(render.Name) bool) {
+		for token := range m.Tokens() {
+			for name := range token.Candidates {
+				if !yield(name) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // NeedsRecording reports whether a mapper can ask for result.recording_url, so
 // that a link is made only then.
 func NeedsRecording(m *render.Mapper) bool {
-	for token := range m.Tokens() {
-		for name := range token.Candidates {
-			if name == (render.Name{Namespace: NamespaceResult, Field: "recording_url"}) {
-				return true
-			}
+	for name := range candidates(m) {
+		if name == (render.Name{Namespace: NamespaceResult, Field: "recording_url"}) {
+			return true
 		}
 	}
 	return false
@@ -52,11 +62,9 @@ func NeedsRecording(m *render.Mapper) bool {
 // NeedsAuto reports whether a mapper can ask for what an auto disposition fills, so
 // that the roles of the transcript are read only then.
 func NeedsAuto(m *render.Mapper) bool {
-	for token := range m.Tokens() {
-		for name := range token.Candidates {
-			if name.Namespace == NamespaceAnalysis && slices.Contains(AutoFields, name.Field) {
-				return true
-			}
+	for name := range candidates(m) {
+		if name.Namespace == NamespaceAnalysis && slices.Contains(AutoFields, name.Field) {
+			return true
 		}
 	}
 	return false
@@ -80,29 +88,24 @@ func (p paths) addAll(fields []docField) {
 }
 
 func (p paths) addName(name render.Name) {
+	if object, ok := objects[name.Namespace]; ok {
+		p.addSub(object, name.Field)
+	}
 	switch name.Namespace {
-	case NamespaceSystem: // nothing of the document
-	case NamespaceCRM:
-		p.addSub(docCRMData, name.Field)
-	case NamespaceQC:
-		p.addSub(docQC, name.Field)
 	case NamespaceCall:
-		p.addSub(docConnectedEvent, name.Field)
 		if strings.HasPrefix(name.Field, "sip_header") {
 			p.add(docSIPContext, "") // a normalised name does not say which header
 		}
 	case NamespaceAnalysis:
-		p.addSub(docAnalysis, name.Field)
 		if slices.Contains(AutoFields, name.Field) {
 			p.add(docAnalysis, nameDisposition)
 			p.add(docDisconnectedBy, "") // and RolesField, of the few calls that need it
 		}
 	case NamespaceResult:
-		head, _, _ := strings.Cut(name.Field, ".")
-		if f, ok := resultStored[head]; ok {
-			p.add(f, "")
+		head, _, nested := strings.Cut(name.Field, ".")
+		if result := resultNames[head]; result.made == nil || !nested {
+			p.addAll(result.fields)
 		}
-		p.addAll(resultMade[name.Field].fields)
 	}
 }
 

@@ -44,14 +44,17 @@ func (c *Call) Log() []Logged {
 }
 
 func decodeLogged(v value) Logged {
-	var l Logged
-	if v.Type != typeDocument {
+	p := decodePushed(v)
+	l := Logged{
+		Attempt:  Attempt{Status: p.Status, At: p.PushedAt},
+		Attempts: p.Attempts, DeliveryID: p.DeliveryID, CompletedAt: p.CompletedAt,
+		NextAttemptAt: p.NextAttemptAt, ReplayID: p.ReplayID,
+	}
+	if !p.Present {
 		return l
 	}
 	for key, v := range elements(v.Data) {
 		switch string(key) {
-		case "status":
-			l.Status = Status(bounded(stringOf(v)))
 		case "http_status":
 			l.HTTPStatus = countOf(v)
 		case "response_body":
@@ -64,18 +67,6 @@ func decodeLogged(v value) Logged {
 			l.URL = shown(v)
 		case "duration_ms":
 			l.Duration = time.Duration(countOf(v)) * time.Millisecond
-		case "pushed_at":
-			l.At = millis(v)
-		case "attempts":
-			l.Attempts = countOf(v)
-		case "delivery_id":
-			l.DeliveryID = bounded(stringOf(v))
-		case "completed_at":
-			l.CompletedAt = millis(v)
-		case "next_attempt_at":
-			l.NextAttemptAt, _ = timeOf(v)
-		case "replay_id":
-			l.ReplayID = bounded(stringOf(v))
 		}
 	}
 	return l

@@ -24,13 +24,18 @@ var Namespaces = render.Namespaces{
 	Fallback: []string{NamespaceSystem, NamespaceCRM, NamespaceCall},
 }
 
+// objects are the objects of the document whose fields make up a namespace.
+var objects = map[string]docField{
+	NamespaceCRM: docCRMData, NamespaceCall: docConnectedEvent, NamespaceAnalysis: docAnalysis, NamespaceQC: docQC,
+}
+
 // FixedNames lists the fields of the variables that exist for every call, by
 // namespace: system, result and the platform's seeds. For checking a mapper
 // without a call.
 func FixedNames() map[string][]string {
 	return map[string][]string{
 		NamespaceSystem:   slices.Clone(systemNames),
-		NamespaceResult:   slices.AppendSeq(slices.Collect(maps.Keys(resultStored)), maps.Keys(resultMade)),
+		NamespaceResult:   slices.Collect(maps.Keys(resultNames)),
 		NamespaceAnalysis: slices.Clone(analysisSeeds),
 		NamespaceQC:       slices.Clone(qcSeeds),
 	}
@@ -43,17 +48,16 @@ func FixedNames() map[string][]string {
 func (v *Variables) Names() map[string][]string {
 	names := FixedNames()
 	add := func(ns string, fields []string) { names[ns] = append(names[ns], fields...) }
-	add(NamespaceCRM, v.keys(docCRMData))
-	add(NamespaceCall, v.keys(docConnectedEvent))
+	for ns, object := range objects {
+		add(ns, v.keys(object))
+	}
 	for _, header := range v.keys(docSIPContext) {
 		add(NamespaceCall, []string{sipPrefix + header, sipPrefix + normalName(header)})
 	}
 	if v.call.value(docSIPContext).Type == typeDocument {
 		add(NamespaceCall, []string{sipJSON})
 	}
-	add(NamespaceAnalysis, v.keys(docAnalysis))
 	add(NamespaceAnalysis, v.env.AnalysisSeeds)
-	add(NamespaceQC, v.keys(docQC))
 	return names
 }
 

@@ -158,9 +158,9 @@ const maxText = 2000
 func (o *Outcome) logged() bson.D {
 	d := bson.D{
 		{Key: "status", Value: string(o.Status)},
-		{Key: "http_status", Value: orNull(o.HTTPStatus, o.HTTPStatus != 0)},
+		{Key: "http_status", Value: orNull(o.HTTPStatus)},
 		{Key: "response_body", Value: truncate(o.ResponseBody, maxText)},
-		{Key: "error", Value: orNull(truncate(o.Error, maxText), o.Error != "")},
+		{Key: "error", Value: orNull(truncate(o.Error, maxText))},
 		{Key: "method", Value: o.Method},
 		{Key: "url", Value: truncate(o.URL, maxText)},
 		{Key: "attempts", Value: int32(o.Attempts)}, //nolint:gosec // bounded by the schedule
@@ -186,11 +186,12 @@ func (o *Outcome) logged() bson.D {
 	return d
 }
 
-func orNull[T any](v T, ok bool) any {
-	if ok {
-		return v
+// orNull is a value, null for the zero value.
+func orNull[T comparable](v T) any {
+	if v == *new(T) {
+		return nil
 	}
-	return nil
+	return v
 }
 
 // detail is how much of an outcome an update writes. A document that is full,
@@ -303,7 +304,7 @@ func (o *Outcome) event() bson.D {
 		{Key: "type", Value: logType},
 		{Key: "timestamp", Value: o.SinceStart},
 		{Key: "status", Value: string(o.Status)},
-		{Key: "http_status", Value: orNull(o.HTTPStatus, o.HTTPStatus != 0)},
+		{Key: "http_status", Value: orNull(o.HTTPStatus)},
 	}
 }
 
@@ -316,7 +317,7 @@ func (o *Outcome) filter() bson.D {
 	case o.Transition == ToWithdrawn:
 		f = append(f, due)
 	case o.Transition == ToDeferred && o.Seen.Due(o.CompletedAt): // unless its replay was cancelled meanwhile
-		f = append(f, due, bson.E{Key: fieldReplay, Value: orNull(o.Seen.ReplayID, o.Seen.ReplayID != "")})
+		f = append(f, due, bson.E{Key: fieldReplay, Value: orNull(o.Seen.ReplayID)})
 	}
 	return f
 }

@@ -114,6 +114,21 @@ func withTypes(fields bson.D) bson.D {
 	return fields
 }
 
+// each hands over the documents that a question brought, each until fn returns, and
+// returns the first error; err is that of the question.
+func each(ctx context.Context, cursor *mongo.Cursor, err error, fn func(bson.Raw) error) error {
+	if err != nil {
+		return err
+	}
+	defer closeCursor(ctx, cursor)
+	for cursor.Next(ctx) {
+		if err := fn(cursor.Current); err != nil {
+			return err
+		}
+	}
+	return cursor.Err()
+}
+
 // closeCursor reaches the server even when ctx has ended, so that no cursor
 // stays open there.
 func closeCursor(ctx context.Context, cursor *mongo.Cursor) {

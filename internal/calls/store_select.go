@@ -202,15 +202,11 @@ func (s *Store) KnownSessions(ctx context.Context, sessions []string) (map[strin
 	for part := range slices.Chunk(sessions, selectBatch) {
 		cursor, err := s.coll.Find(ctx, bson.D{{Key: fieldSession, Value: bson.D{{Key: "$in", Value: part}}}},
 			options.Find().SetProjection(bson.D{{Key: "_id", Value: 0}, {Key: fieldSession, Value: 1}}))
-		if err != nil {
-			return nil, fmt.Errorf("look up session ids: %w", err)
-		}
-		for cursor.Next(ctx) {
-			id, _ := cursor.Current.Lookup(fieldSession).StringValueOK()
+		err = each(ctx, cursor, err, func(raw bson.Raw) error {
+			id, _ := raw.Lookup(fieldSession).StringValueOK()
 			known[id] = true
-		}
-		err = cursor.Err()
-		closeCursor(ctx, cursor)
+			return nil
+		})
 		if err != nil {
 			return nil, fmt.Errorf("look up session ids: %w", err)
 		}
@@ -232,12 +228,7 @@ func (s *Store) HasTimeIndex(ctx context.Context) (bool, error) {
 // EnsureTimeIndex creates TimeIndex. The watcher works without it, only slower, so it
 // does so only when an operator asks.
 func (s *Store) EnsureTimeIndex(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, indexTimeout, errIndexTimeout)
-	defer cancel()
-	if _, err := s.coll.Indexes().CreateOne(ctx, mongo.IndexModel{Keys: bson.D{{Key: fieldCompleted, Value: 1}}}); err != nil {
-		return fmt.Errorf("create index %s: %w", TimeIndex, err)
-	}
-	return nil
+	return s.createIndex(ctx, TimeIndex, mongo.IndexModel{Keys: bson.D{{Key: fieldCompleted, Value: 1}}})
 }
 
 // HasDueIndex reports whether the index that EnsureIndexes creates is there.

@@ -107,19 +107,9 @@ func directive(s string) (size int, err error) {
 		allowed = "z"
 	}
 	if strings.IndexByte(allowed, s[size]) < 0 {
-		return 0, fmt.Errorf("time format has an unknown directive %q", "%"+firstRunes(s, size+1))
+		return 0, fmt.Errorf("time format has an unknown directive %.*q", size+2, "%"+s)
 	}
 	return size + 1, nil
-}
-
-// firstRunes is s up to n bytes, and to the end of the character there.
-func firstRunes(s string, n int) string {
-	for i := range s {
-		if i >= n {
-			return s[:i]
-		}
-	}
-	return s
 }
 
 // Append appends t in its own location. A fraction of a second is dropped,

@@ -91,25 +91,23 @@ func parseISO(text []byte) (time.Time, bool) {
 		n, _ := strconv.Atoi(string(m[group])) // digits, or nothing
 		return n
 	}
-	month, day := number(2)+number(3), number(4)
-	date := time.Date(number(1), time.Month(month), day, number(5), number(6), number(7), 0, time.UTC)
-	if month < 1 || month > 12 || day < 1 || day > daysIn(number(1), month) {
+	month, day := time.Month(number(2)+number(3)), number(4)
+	date := time.Date(number(1), month, day, 0, 0, 0, 0, time.UTC)
+	if date.Month() != month || date.Day() != day { // there is no such day
 		return time.Time{}, false
 	}
 	var nanos int
 	if fraction := m[8]; len(fraction) > 0 {
 		nanos, _ = strconv.Atoi((string(fraction[1:]) + "00000000")[:9])
 	}
-	east := time.Duration(number(10))*time.Hour + time.Duration(number(11))*time.Minute
+	clock := func(hours, minutes, seconds int) time.Duration {
+		return time.Duration(hours)*time.Hour + time.Duration(minutes)*time.Minute + time.Duration(seconds)*time.Second
+	}
+	east := clock(number(10), number(11), 0)
 	if string(m[9]) == "-" {
 		east = -east
 	}
-	return date.Add(time.Duration(nanos) - east), true
-}
-
-// daysIn is the length of a month: the day before the first of the next.
-func daysIn(year, month int) int {
-	return time.Date(year, time.Month(month)+1, 0, 0, 0, 0, 0, time.UTC).Day()
+	return date.Add(clock(number(5), number(6), number(7)) + time.Duration(nanos) - east), true
 }
 
 func isDigit(b byte) bool { return '0' <= b && b <= '9' }

@@ -86,15 +86,20 @@ func (v *Variables) style(dst []byte) Style {
 	return s
 }
 
-// stored appends a field of an object of the document. What is no object has
-// no fields, arrays included.
+// stored appends a field of an object of the document.
 func (v *Variables) stored(dst []byte, object docField, field string) ([]byte, render.Found) {
+	return v.value(dst, v.fieldOf(object, field))
+}
+
+// fieldOf is a field of an object of the document. What is no object has no fields,
+// arrays included.
+func (v *Variables) fieldOf(object docField, field string) value {
 	o := v.call.value(object)
 	if o.Type != typeDocument {
-		return dst, render.Absent
+		return value{}
 	}
 	found, _ := lookup(o, field)
-	return v.value(dst, found)
+	return found
 }
 
 func (v *Variables) seeded(dst []byte, object docField, field string, seed bool) ([]byte, render.Found) {
@@ -127,21 +132,26 @@ const (
 
 // callField is a SIP header, or else a field of connected_event.
 func (v *Variables) callField(dst []byte, field string) ([]byte, render.Found) {
-	if !strings.HasPrefix(field, "sip_header") {
-		return v.stored(dst, docConnectedEvent, field)
-	}
-	headers := v.call.value(docSIPContext)
-	if headers.Type == typeDocument {
-		if field == sipJSON {
-			return v.value(dst, headers)
-		}
-		if name, ok := strings.CutPrefix(field, sipPrefix); ok {
-			if header, ok := lookupHeader(headers, name); ok {
-				return v.value(dst, header)
-			}
-		}
+	if header, ok := v.header(field); ok {
+		return v.value(dst, header)
 	}
 	return v.stored(dst, docConnectedEvent, field)
+}
+
+// header is a SIP header, or all of them, by its name under call.
+func (v *Variables) header(field string) (value, bool) {
+	name, named := strings.CutPrefix(field, sipPrefix)
+	if !named && field != sipJSON {
+		return value{}, false
+	}
+	headers := v.call.value(docSIPContext)
+	switch {
+	case headers.Type != typeDocument:
+		return value{}, false
+	case !named:
+		return headers, true
+	}
+	return lookupHeader(headers, name)
 }
 
 // lookupHeader finds a header by its name as stored, or by its normal name.

@@ -14,12 +14,12 @@ import (
 
 // Waiting is the calls of one bot that a next attempt is scheduled for.
 type Waiting struct {
-	Bot     bson.RawValue // bot_id as stored
-	Calls   int
-	Due     int       // of them, those whose time has come
-	Failing int       // of them, those of which an attempt has failed
-	Replay  int       // of them, those that a replay made due
-	First   time.Time // when the first is due, or was
+	Bot     bson.RawValue `bson:"_id"` // bot_id as stored
+	Calls   int           `bson:"calls"`
+	Due     int           `bson:"due"`     // of them, those whose time has come
+	Failing int           `bson:"failing"` // of them, those of which an attempt has failed
+	Replay  int           `bson:"replay"`  // of them, those that a replay made due
+	First   time.Time     `bson:"first"`   // when the first is due, or was
 }
 
 // ErrNoDueIndex says that the index which EnsureIndexes creates is not there.
@@ -50,33 +50,20 @@ func (s *Store) CountWaiting(ctx context.Context, now time.Time, most int) ([]Wa
 			{Key: "first", Value: bson.D{{Key: "$min", Value: "$" + fieldNextAttempt}}},
 		}}},
 	}, options.Aggregate().SetHint(dueIndex))
-	if err != nil {
-		if has, listErr := s.HasDueIndex(ctx); listErr == nil && !has {
-			return nil, ErrNoDueIndex
-		}
-		return nil, fmt.Errorf("count the calls with a next attempt: %w", err)
-	}
-	defer closeCursor(ctx, cursor)
 	var all []Waiting
-	for cursor.Next(ctx) {
-		var g struct {
-			Bot     bson.RawValue `bson:"_id"`
-			Calls   int           `bson:"calls"`
-			Due     int           `bson:"due"`
-			Failing int           `bson:"failing"`
-			Replay  int           `bson:"replay"`
-			First   time.Time     `bson:"first"`
-		}
-		if err := cursor.Decode(&g); err != nil {
-			return nil, fmt.Errorf("count the calls with a next attempt: %w", err)
-		}
-		g.Bot.Value = slices.Clone(g.Bot.Value) // it lies in the cursor's buffer
-		all = append(all, Waiting(g))
+	err = each(ctx, cursor, err, func(raw bson.Raw) error {
+		var w Waiting
+		err := bson.Unmarshal(slices.Clone(raw), &w)
+		all = append(all, w)
+		return err
+	})
+	if err == nil {
+		return all, nil
 	}
-	if err := cursor.Err(); err != nil {
-		return nil, fmt.Errorf("count the calls with a next attempt: %w", err)
+	if has, listErr := s.HasDueIndex(ctx); listErr == nil && !has {
+		return nil, ErrNoDueIndex
 	}
-	return all, nil
+	return nil, fmt.Errorf("count the calls with a next attempt: %w", err)
 }
 
 // LastAttempt is what the outcome of a call says of its last attempt.

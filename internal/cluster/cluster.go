@@ -11,7 +11,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -305,10 +304,3 @@ func span(d time.Duration) *plain.Span {
 
 // text is a text from outside as it may be printed.
 func text(s string) string { return plain.Line(s, maxText) }
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}

@@ -64,7 +64,7 @@ func (s *Summary) conclude(deployment []string) {
 	for i := range s.Waiting.Bots {
 		b := &s.Waiting.Bots[i]
 		if b.Due > 0 && s.At.Sub(b.First) > lateDue {
-			add(false, "Bot %s: %s due, the first for %s.", cmp.Or(b.Name, b.ID, "(none)"), count(b.Due, "call"), plain.Duration(s.At.Sub(b.First).Truncate(time.Second)))
+			add(false, "Bot %s: %s due, the first for %s.", cmp.Or(b.Name, b.ID, "(none)"), plain.Count(b.Due, "call"), plain.Duration(s.At.Sub(b.First).Truncate(time.Second)))
 		}
 	}
 	for _, text := range deployment {

@@ -200,7 +200,7 @@ func (c *Console) planPush(ctx context.Context, p *confirmPage) error {
 	case plan.Calls > maxPush:
 		p.Can = false
 		p.Text = fmt.Sprintf("%s are more than the %s that can be pushed from here: choose a shorter time, or use watcher replay.",
-			count(plan.Calls, "call"), number(maxPush))
+			count(plan.Calls, "call"), plain.Number(maxPush))
 	case plan.Takes >= time.Second:
 		p.Notes = append(p.Notes, "They become due over "+plain.Duration(plan.Takes)+".")
 	}

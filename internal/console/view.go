@@ -84,7 +84,7 @@ func functions() template.FuncMap {
 		"duration": plain.Duration,
 		"line":     func(text any, most int) string { return line(fmt.Sprint(text), most) },
 		"ms":       plain.Millis,
-		"number":   number,
+		"number":   plain.Number,
 		"shown":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
 		"since":    func(now, t time.Time) string { return plain.Duration(max(0, now.Sub(t))) },
 		"stamp":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
@@ -194,31 +194,13 @@ func lines(text string, most int) string {
 // bytes, and some of them are left out.
 func head(text string, most int) string { return text[:min(len(text), 8*most+8)] }
 
-func cut(text string, most int) string {
-	text = strings.ToValidUTF8(text, "\ufffd")
-	n := 0
-	for i := range text {
-		if n++; n > most {
-			return text[:i] + "…"
-		}
-	}
-	return text
-}
+func cut(text string, most int) string { return plain.Cut(strings.ToValidUTF8(text, "\ufffd"), most) }
 
 func count(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
-	return number(n) + " " + what + "s"
-}
-
-// number is a whole number with its thousands apart.
-func number(n int) string {
-	text := fmt.Sprint(n)
-	for i := len(text) - 3; i > 0 && text[i-1] != '-'; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return text
+	return plain.Number(n) + " " + what + "s"
 }
 
 // current is the aria-current of a link: "page" on its page, "true" on those below.

@@ -56,38 +56,42 @@ const (
 	reasonCount
 )
 
-// reasonTexts are the word of each reason and what stands on a call for it.
-var reasonTexts = [...][2]string{
-	{"", ""},
-	{"agent_call", "it is a record of the agent desk"},
-	{"no_result", "no result is stored"},
-	{"no_config", "the bot has no push configuration"},
-	{"disabled", "the push of the bot is switched off"},
-	{"skip_post_push", "the call is flagged skip_post_push"},
-	{"no_url", "the bot has no url"},
-	{"bad_config", "unusable configuration"},
-	{"already_logged", "its outcome is logged already"},
-	{"already_scheduled", "its next attempt is scheduled already"},
-	{"call_deleted", "the call is gone"},
-	{"call_unreadable", "the call cannot be read"},
-	{"call_takes_no_outcome", "the call takes no outcome"},
-	{"bot_gone", "the bot is gone"},
-	{"too_large", "the payload is larger than 8 MiB"},
-	{"busy", "the destination is busy"},
-	{"blocked", "the destination does not answer, or asked to wait"},
-	{"too_old", "due for too long, and the destination does not answer"},
-	{"held", "an operator holds it back"},
+// reasonTexts are the word of each reason, what stands on a call for it, and whether
+// a skip for it can be read nowhere on the call, so that it is worth keeping elsewhere.
+var reasonTexts = [...]struct {
+	word, text    string
+	leavesNoTrace bool
+}{
+	{"", "", false},
+	{"agent_call", "it is a record of the agent desk", true},
+	{"no_result", "no result is stored", true},
+	{"no_config", "the bot has no push configuration", true},
+	{"disabled", "the push of the bot is switched off", true},
+	{"skip_post_push", "the call is flagged skip_post_push", true},
+	{"no_url", "the bot has no url", false},
+	{"bad_config", "unusable configuration", false},
+	{"already_logged", "its outcome is logged already", false},
+	{"already_scheduled", "its next attempt is scheduled already", false},
+	{"call_deleted", "the call is gone", true},
+	{"call_unreadable", "the call cannot be read", false},
+	{"call_takes_no_outcome", "the call takes no outcome", false},
+	{"bot_gone", "the bot is gone", false},
+	{"too_large", "the payload is larger than 8 MiB", false},
+	{"busy", "the destination is busy", false},
+	{"blocked", "the destination does not answer, or asked to wait", false},
+	{"too_old", "due for too long, and the destination does not answer", false},
+	{"held", "an operator holds it back", false},
 }
 
 var _ [reasonCount]struct{} = [len(reasonTexts)]struct{}{}
 
-func (r Reason) String() string { return reasonTexts[r][0] }
+func (r Reason) String() string { return reasonTexts[r].word }
 
 // MarshalText implements encoding.TextMarshaler with the word of the reason.
 func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
 // Text is the reason in words.
-func (r Reason) Text() string { return reasonTexts[r][1] }
+func (r Reason) Text() string { return reasonTexts[r].text }
 
 // Decision is the one thing that is decided of a call that was loaded. Log,
 // metrics, outcomes and pages read this value.

@@ -165,7 +165,7 @@ func New(o Options) *Dispatcher {
 		Slots: o.Concurrency, PerLane: o.DestinationConcurrency, Unproven: unproven,
 		Room: limit / waitingPart, RoomCost: o.Memory / 100 * waitingBytePart, Registerer: o.Registerer,
 	})
-	o.Registerer.MustRegister(flowCollector{d})
+	o.Registerer.MustRegister(prometheus.CollectorFunc(d.collectFlow))
 	return d
 }
 

@@ -7,17 +7,6 @@ import (
 	"github.com/cxbridge/watcher/internal/calls"
 )
 
-// leavesNoTrace reports whether a skip for this reason can be read nowhere on the
-// call, so that it is worth keeping elsewhere.
-func (r Reason) leavesNoTrace() bool {
-	switch r {
-	case ReasonNoConfig, ReasonDisabled, ReasonSkipFlag, ReasonAgentCall, ReasonNoResult, ReasonDeleted:
-		return true
-	default:
-		return false
-	}
-}
-
 // Explain is the decision that would be made on a call now, if a watcher looked at
 // it: bot is nil when it has no document, maxAge is that of the schedule. What only
 // a running watcher knows, as whether the destination has room, is left out. A push
@@ -29,8 +18,8 @@ func Explain(call *calls.Call, bot *bots.Bot, maxAge time.Duration, now time.Tim
 // ReasonText is a reason in words by its word; "" for none.
 func ReasonText(word string) string {
 	for _, r := range reasonTexts {
-		if r[0] == word {
-			return r[1]
+		if r.word == word {
+			return r.text
 		}
 	}
 	return ""

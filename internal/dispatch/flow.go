@@ -87,20 +87,10 @@ var (
 		"Calls taken that have not left yet.", nil, nil)
 )
 
-// flowCollector reads the account under the dispatcher's lock, so that the sum
-// holds in every scrape.
-type flowCollector struct{ d *Dispatcher }
-
-// Describe implements prometheus.Collector.
-func (c flowCollector) Describe(ch chan<- *prometheus.Desc) {
-	ch <- takenDesc
-	ch <- settledDesc
-	ch <- pendingDesc
-}
-
-// Collect implements prometheus.Collector.
-func (c flowCollector) Collect(ch chan<- prometheus.Metric) {
-	f, pending := c.d.account()
+// collectFlow reads the account under the dispatcher's lock, so that the sum holds in
+// every scrape.
+func (d *Dispatcher) collectFlow(ch chan<- prometheus.Metric) {
+	f, pending := d.account()
 	for from := range sources {
 		ch <- prometheus.MustNewConstMetric(takenDesc, prometheus.CounterValue, float64(f.taken[from]), from.String())
 		for end := range endings {

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cxbridge/watcher/internal/calls"
+	shared "github.com/cxbridge/watcher/pkg/metrics"
 	"github.com/cxbridge/watcher/pkg/render"
 )
 
@@ -19,7 +20,7 @@ type metrics struct {
 	loadErrors   prometheus.Counter
 	misses       [2]prometheus.Counter // by render.Miss
 	bots         botMetrics
-	queueSeconds prometheus.Histogram
+	queueSeconds prometheus.Observer
 	sinceStored  prometheus.Histogram
 
 	sendingNow atomic.Int64
@@ -31,38 +32,23 @@ type outcomeCounters struct {
 }
 
 func newMetrics(reg prometheus.Registerer, topBots int) *metrics {
-	outcomes := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "watcher_dispatch_outcomes_total",
-		Help: "Outcomes written onto calls, by status and by whether another attempt is scheduled.",
-	}, []string{"status", "final"})
-	skips := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "watcher_dispatch_skips_total",
-		Help: "Calls for which there was nothing to do, by reason; the others of the closed set are reasons of other decisions.",
-	}, []string{"reason"})
-	unresolved := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "watcher_dispatch_unresolved_tokens_total",
-		Help: "Tokens of mappers that were sent as nothing: unknown names no variable of the call, empty one without a value.",
-	}, []string{"kind"})
-	replayed := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "watcher_dispatch_replayed_calls_total",
-		Help: "Final outcomes of calls that a replay had pushed again, by status; those still to come are due calls of class replay.",
-	}, []string{"status"})
+	r := shared.Registry{Registerer: reg}
+	outcomes := r.Counter("watcher_dispatch_outcomes_total",
+		"Outcomes written onto calls, by status and by whether another attempt is scheduled.", "status", "final")
+	skips := r.Counter("watcher_dispatch_skips_total",
+		"Calls for which there was nothing to do, by reason; the others of the closed set are reasons of other decisions.", "reason")
+	unresolved := r.Counter("watcher_dispatch_unresolved_tokens_total",
+		"Tokens of mappers that were sent as nothing: unknown names no variable of the call, empty one without a value.", "kind")
+	replayed := r.Counter("watcher_dispatch_replayed_calls_total",
+		"Final outcomes of calls that a replay had pushed again, by status; those still to come are due calls of class replay.", "status")
 	m := &metrics{
 		replayed: make(map[calls.Status]prometheus.Counter),
 		outcomes: make(map[calls.Status]outcomeCounters),
-		deferred: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "watcher_dispatch_deferred_total",
-			Help: "Calls deferred without an attempt because their destination was busy or down, their bot was gone, or an operator held it.",
-		}),
-		loadErrors: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "watcher_dispatch_load_errors_total",
-			Help: "Reads of calls that failed and were tried again.",
-		}),
-		queueSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "watcher_dispatch_queue_seconds",
-			Help:    "Time a loaded call waited for the turn of its destination.",
-			Buckets: []float64{.001, .005, .01, .05, .1, .5, 1, 2.5, 5, 10, 30},
-		}),
+		deferred: r.Counter("watcher_dispatch_deferred_total",
+			"Calls deferred without an attempt because their destination was busy or down, their bot was gone, or an operator held it.").WithLabelValues(),
+		loadErrors: r.Counter("watcher_dispatch_load_errors_total", "Reads of calls that failed and were tried again.").WithLabelValues(),
+		queueSeconds: r.Histogram("watcher_dispatch_queue_seconds", "Time a loaded call waited for the turn of its destination.",
+			[]float64{.001, .005, .01, .05, .1, .5, 1, 2.5, 5, 10, 30}).WithLabelValues(),
 		sinceStored: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "watcher_dispatch_stored_to_logged_seconds",
 			Help: "Time from the result being stored (completed_at) to its final outcome being written, replays left out.",
@@ -71,6 +57,7 @@ func newMetrics(reg prometheus.Registerer, topBots int) *metrics {
 			NativeHistogramBucketFactor:    1.1,
 			NativeHistogramMaxBucketNumber: 160,
 		}),
+		bots: newBotMetrics(reg, topBots),
 	}
 	for _, s := range calls.Statuses {
 		m.replayed[s] = replayed.WithLabelValues(string(s))
@@ -85,12 +72,12 @@ func newMetrics(reg prometheus.Registerer, topBots int) *metrics {
 	for _, miss := range render.Misses() {
 		m.misses[miss] = unresolved.WithLabelValues(miss.String())
 	}
-	m.bots = newBotMetrics(reg, topBots)
 	sending := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "watcher_dispatch_sending_calls",
 		Help: "Attempts under way.",
 	}, func() float64 { return float64(m.sendingNow.Load()) })
-	reg.MustRegister(outcomes, skips, replayed, m.deferred, m.loadErrors, unresolved, m.queueSeconds, m.sinceStored, sending)
+	reg.MustRegister(m.sinceStored, sending)
+	r.Must()
 	return m
 }
 

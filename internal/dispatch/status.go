@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"hash/fnv"
 	"log/slog"
@@ -34,17 +35,16 @@ func ProblemText(p queue.Problem) string {
 
 // Outcome is one of the last outcomes, for people.
 type Outcome struct {
-	At         time.Time
-	BotID      string
-	BotName    string
-	CallID     string
-	URL        string // without query and user information; "" when the bot has none
-	Status     calls.Status
-	HTTPStatus int
-	Attempts   int
-	Elapsed    time.Duration // of the attempt; 0 when nothing was sent
-	Why        string        // in words when it was no success; nothing that the receiver wrote
-	Next       time.Time     // of the next attempt; zero when it is final
+	At          time.Time  `json:"at"`
+	Bot         string     `json:"bot"` // its name, else its id
+	CallID      string     `json:"call_id"`
+	Destination string     `json:"destination,omitempty"` // without query and user information; "" when the bot has none
+	Status      string     `json:"status"`
+	HTTPStatus  int        `json:"http_status,omitzero"`
+	Attempts    int        `json:"attempts"`
+	Elapsed     plain.Span `json:"elapsed_seconds"`          // of the attempt; 0 when nothing was sent
+	Why         string     `json:"why,omitempty"`            // in words when it was no success; nothing that the receiver wrote
+	Next        time.Time  `json:"next_attempt_at,omitzero"` // zero when it is final
 }
 
 // keptOutcomes is how many of the last outcomes are kept.
@@ -135,7 +135,7 @@ func (d *Dispatcher) report(it *item, decision Decision, o *calls.Outcome) {
 	case Skip:
 		d.metrics.skips[decision.Reason].Inc()
 		d.skipped[decision.Reason].Add(1)
-		if d.o.Skips != nil && decision.Reason.leavesNoTrace() {
+		if d.o.Skips != nil && reasonTexts[decision.Reason].leavesNoTrace {
 			d.o.Skips.Add(call, decision.Reason.String())
 		}
 		d.logger.Debug("not pushed", "bot_id", call.BotID, "call_id", call.Name(), "reason", decision.Reason.String())
@@ -178,14 +178,14 @@ func (d *Dispatcher) reportDelivery(call *calls.Call, bot *bots.Bot, o *calls.Ou
 		attrs = append(attrs, slog.Time("next_attempt_at", o.NextAttemptAt))
 	}
 	d.logger.LogAttrs(context.Background(), level, "delivery", attrs...)
-	name := ""
+	name := call.BotID
 	if bot != nil {
-		name = bot.Name
+		name = cmp.Or(bot.Name, name)
 	}
 	d.recent.add(kept{
 		outcome: Outcome{
-			At: o.At, BotID: call.BotID, BotName: name, CallID: call.Name(), URL: o.URL,
-			Status: o.Status, HTTPStatus: o.HTTPStatus, Attempts: o.Attempts, Elapsed: o.Duration, Next: o.NextAttemptAt,
+			At: o.At, Bot: name, CallID: call.Name(), Destination: o.URL, Status: string(o.Status),
+			HTTPStatus: o.HTTPStatus, Attempts: o.Attempts, Elapsed: plain.Span(o.Duration), Next: o.NextAttemptAt,
 		},
 		err: o.Error,
 	})

@@ -14,7 +14,6 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
-	"github.com/cxbridge/watcher/internal/calls"
 	"github.com/cxbridge/watcher/internal/queue"
 	"github.com/cxbridge/watcher/pkg/push"
 )
@@ -89,8 +88,8 @@ func TestRecentKeepsTheLastOutcomes(t *testing.T) {
 			t.Fatalf("%d outcomes, the oldest %+v", len(got), got[len(got)-1])
 		}
 		want := Outcome{
-			At: time.Now(), BotID: "bot", BotName: "Sales", CallID: "c69", URL: "https://crm.example.com/hook",
-			Status: calls.StatusRejected, HTTPStatus: 422, Attempts: 1, Why: "CRM answered answered 422",
+			At: time.Now(), Bot: "Sales", CallID: "c69", Destination: "https://crm.example.com/hook",
+			Status: "rejected", HTTPStatus: 422, Attempts: 1, Why: "CRM answered answered 422",
 		}
 		if got[0] != want {
 			t.Errorf("%+v\nwant %+v", got[0], want)

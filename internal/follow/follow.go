@@ -26,29 +26,12 @@ import (
 	"github.com/cxbridge/watcher/pkg/stream"
 )
 
-// Store is what a sweep needs of the calls.
-type Store interface {
-	Select(ctx context.Context, q calls.Stored, fn func(calls.Call) error) error
-	Load(ctx context.Context, q calls.Read, fn func(calls.Call) bool) error
-	HasTimeIndex(ctx context.Context) (bool, error)
-}
-
-// Road takes the calls of a partition.
-type Road interface {
-	Open(ctx context.Context, share dispatch.Share, alive func() bool) *dispatch.Intake
-}
-
-// Leases say who holds which partition.
-type Leases interface {
-	Status() resume.GroupStatus
-}
-
 // Options are what Partitions are made of.
 type Options struct {
 	Calls  *mongo.Collection
-	Store  Store
-	Road   Road
-	Leases Leases
+	Store  *calls.Store         // of the same collection
+	Road   *dispatch.Dispatcher // takes the calls of a partition
+	Leases *resume.Group        // says who holds which partition
 
 	// Start is where a stream without a saved position begins, from the time at
 	// which this process began; zero is where the stream is now.

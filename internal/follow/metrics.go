@@ -1,6 +1,10 @@
 package follow
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	shared "github.com/cxbridge/watcher/pkg/metrics"
+)
 
 // sweepOutcome is how a sweep ended; one that failed is made again.
 type sweepOutcome uint8
@@ -37,15 +41,13 @@ type metrics struct {
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
-	sweeps := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "watcher_app_sweeps_total",
-		Help: "Sweeps of the calls of a gap in the stream, by outcome; a failed one is made again.",
-	}, []string{"outcome"})
-	found := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "watcher_app_swept_calls_total",
-		Help: "Calls that sweeps found, by what became of them: pushed now, due (attempted now, and again later), " +
-			"already_pushed before, not_pushed (there was nothing to do).",
-	}, []string{"result"})
+	r := shared.Registry{Registerer: reg}
+	sweeps := r.Counter("watcher_app_sweeps_total",
+		"Sweeps of the calls of a gap in the stream, by outcome; a failed one is made again.", "outcome")
+	found := r.Counter("watcher_app_swept_calls_total",
+		"Calls that sweeps found, by what became of them: pushed now, due (attempted now, and again later), "+
+			"already_pushed before, not_pushed (there was nothing to do).", "result")
+	r.Must()
 	m := &metrics{}
 	for i, name := range sweepOutcomeNames {
 		m.sweeps[i] = sweeps.WithLabelValues(name)
@@ -53,6 +55,5 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for i, name := range sweptNames {
 		m.swept[i] = found.WithLabelValues(name)
 	}
-	reg.MustRegister(sweeps, found)
 	return m
 }

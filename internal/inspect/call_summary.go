@@ -34,9 +34,9 @@ func (c *subject) summary() string {
 	case o.Status == calls.StatusOK:
 		return fmt.Sprintf("Pushed: the CRM answered %d at %s, on attempt %d.", o.HTTPStatus, stamp(o.PushedAt), o.Attempts)
 	case o.Status == calls.StatusRejected:
-		return fmt.Sprintf("The CRM did not accept it, after %s: %s. No other follows.", times(o.Attempts), c.why(o))
+		return fmt.Sprintf("The CRM did not accept it, after %s: %s. No other follows.", plain.Count(o.Attempts, "attempt"), c.why(o))
 	default:
-		return fmt.Sprintf("It failed, after %s: %s. No other follows.", times(o.Attempts), c.why(o))
+		return fmt.Sprintf("It failed, after %s: %s. No other follows.", plain.Count(o.Attempts, "attempt"), c.why(o))
 	}
 }
 
@@ -98,13 +98,6 @@ func (c *subject) positionText() string {
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-
-func times(n int) string {
-	if n == 1 {
-		return "1 attempt"
-	}
-	return fmt.Sprintf("%d attempts", n)
-}
 
 // mostWarnings is how many warnings a report has.
 const mostWarnings = 20

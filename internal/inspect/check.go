@@ -127,7 +127,7 @@ func (c *subject) checkVisible() Check {
 	}
 	for i := range c.r.Attempts {
 		if a := &c.r.Attempts[i]; a.DeliveryID == o.DeliveryID {
-			return verdict(CheckVisible, yes(true), "integration_log holds %s", times(len(c.r.Attempts)))
+			return verdict(CheckVisible, yes(true), "integration_log holds %s", plain.Count(len(c.r.Attempts), "attempt"))
 		}
 	}
 	return verdict(CheckVisible, yes(false), "integration_log holds no attempt of it")

@@ -13,7 +13,7 @@ func Line(text string, n int) string {
 	kept := 0
 	for _, r := range text { // what is no UTF-8 comes as a replacement
 		if kept == n {
-			return cutLast(out.String()) + "…"
+			return Cut(out.String(), n-1)
 		}
 		if !unicode.IsGraphic(r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r) {
 			r = ' '
@@ -22,10 +22,4 @@ func Line(text string, n int) string {
 		kept++
 	}
 	return out.String()
-}
-
-// cutLast is a text without its last character.
-func cutLast(text string) string {
-	runes := []rune(text)
-	return string(runes[:len(runes)-1])
 }

@@ -28,14 +28,6 @@ const (
 	breakIdle = time.Minute
 )
 
-// openUntil returns the end of the open state; in the past when a probe may go.
-func (b *breaker) openUntil() time.Time {
-	if !b.open {
-		return time.Time{}
-	}
-	return b.until
-}
-
 // probing reports whether the breaker is half open.
 func (b *breaker) probing(now time.Time) bool { return b.open && !b.until.After(now) }
 

@@ -59,10 +59,11 @@ func (p *Problem) note(what any, now time.Time) {
 
 // The bounds of what waits in memory. What does not fit is deferred.
 const (
-	maxQueued  = 1024            // jobs in one lane
-	maxWait    = 5 * time.Second // in one lane, expected and in fact
-	firstQueue = 512             // jobs in a lane whose speed is not known yet
-	probeQueue = 4               // jobs in a lane whose breaker is half open
+	maxQueued = 1024            // jobs in one lane
+	maxWait   = 5 * time.Second // in one lane, expected and in fact
+	// FirstRoom is how many jobs may wait in a lane whose speed is not known, or that does not exist yet.
+	FirstRoom  = 512
+	probeQueue = 4 // jobs in a lane whose breaker is half open
 	// oneIn is the least share of the starts that due and replayed jobs get
 	// while live ones wait.
 	oneIn = 4
@@ -137,7 +138,7 @@ func (l *lane) perSecond() float64 {
 // none of the room of more urgent ones, but for a small part of their own, so
 // that they do get a turn while more urgent ones never end.
 func (l *lane) room(c Class) int {
-	most, perSecond := firstQueue, firstQueue/maxWait.Seconds()
+	most, perSecond := FirstRoom, FirstRoom/maxWait.Seconds()
 	if l.limit.latency > 0 {
 		most, perSecond = maxQueued, l.perSecond()
 	}
@@ -174,9 +175,9 @@ func (l *lane) isProven(now time.Time) bool {
 
 // blockedUntil returns when the lane takes jobs again, or zero when it does.
 func (l *lane) blockedUntil(now time.Time) time.Time {
-	until := l.breaker.openUntil()
-	if l.waitUntil.After(until) {
-		until = l.waitUntil
+	until := l.waitUntil
+	if l.breaker.open && l.breaker.until.After(until) {
+		until = l.breaker.until
 	}
 	if !until.After(now) {
 		return time.Time{}

@@ -31,26 +31,16 @@ func newMetrics(reg prometheus.Registerer, q *Queue) *metrics {
 		Name: "watcher_dispatch_throttled_seconds_total",
 		Help: "Time for which calls waited in memory because of the rate limit of their destination alone.",
 	})}
-	reg.MustRegister(m.throttled, collector{q})
+	reg.MustRegister(m.throttled, prometheus.CollectorFunc(q.collect))
 	return m
 }
 
-// collector looks at the lanes when it is asked, so that jobs cost nothing.
-type collector struct{ q *Queue }
-
-// Describe implements prometheus.Collector.
-func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{lanesDesc, usedDesc, allowedDesc, slotsDesc, queuedDesc} {
-		ch <- d
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (c collector) Collect(ch chan<- prometheus.Metric) {
+// collect looks at the lanes when it is asked, so that jobs cost nothing.
+func (q *Queue) collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v int, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
 	}
-	t := c.q.tally(time.Now())
+	t := q.tally(time.Now())
 	for s, n := range t.states {
 		gauge(lanesDesc, n, State(s).String()) //nolint:gosec // an index of the closed set
 	}
@@ -59,7 +49,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(usedDesc, t.used)
 	gauge(allowedDesc, t.allowed)
-	gauge(slotsDesc, c.q.o.Slots)
+	gauge(slotsDesc, q.o.Slots)
 }
 
 // tally is all lanes summed up.

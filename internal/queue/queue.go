@@ -229,10 +229,7 @@ func (q *Queue) Offer(j *Job) (until time.Time, ok bool) {
 		l.queue[j.Class].push(j)
 		l.cost += j.Cost
 	})
-	q.list(l)
-	starts := q.startable(now)
-	q.mu.Unlock()
-	startAll(starts)
+	q.unlockAndStart(l, now)
 	return time.Time{}, true
 }
 
@@ -269,10 +266,7 @@ func (q *Queue) Done(j *Job, r Report) {
 		late = q.remove(l, func(*Job) bool { return true })
 		q.throttled(l, now) // nothing waits in memory any more
 	}
-	q.list(l)
-	starts := q.startable(now)
-	q.mu.Unlock()
-	startAll(starts)
+	q.unlockAndStart(l, now)
 	q.deferAll(late, until)
 }
 
@@ -338,7 +332,8 @@ func (q *Queue) startable(now time.Time) []*Job {
 		class, wait := l.next(now, q.sums.replays < max(1, int(replayShare*float64(q.o.Slots))))
 		switch {
 		case class < classCount:
-			starts = append(starts, q.begin(l, class, now))
+			q.throttled(l, now)
+			q.change(l, func() { starts = append(starts, l.begin(class, now)) })
 			q.list(l)
 		case wait > 0:
 			q.wakeIn(l, wait)
@@ -352,14 +347,12 @@ func (q *Queue) startable(now time.Time) []*Job {
 	return starts
 }
 
-// begin takes the next job of a class out of its lane's queue.
-func (q *Queue) begin(l *lane, class Class, now time.Time) (j *Job) {
-	q.throttled(l, now)
-	q.change(l, func() { j = l.begin(class, now) })
-	return j
-}
-
-func startAll(starts []*Job) {
+// unlockAndStart puts a lane in line, gives out the free slots, and starts their jobs
+// outside of the lock.
+func (q *Queue) unlockAndStart(l *lane, now time.Time) {
+	q.list(l)
+	starts := q.startable(now)
+	q.mu.Unlock()
 	for _, j := range starts {
 		j.Owner.Start()
 	}
@@ -379,10 +372,7 @@ func (q *Queue) wakeIn(l *lane, wait time.Duration) {
 		if l.waiting() == 0 {
 			q.throttled(l, now)
 		}
-		q.list(l)
-		starts := q.startable(now)
-		q.mu.Unlock()
-		startAll(starts)
+		q.unlockAndStart(l, now)
 	})
 }
 

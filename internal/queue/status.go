@@ -43,7 +43,6 @@ type Status struct {
 	Limit     int       // of them at most ever
 	Waiting   int       // jobs that wait here for their turn
 	Deferrals int       // since it last went well; a job that comes back and is deferred once more is two
-	Used      time.Time // by the last job
 	Problem   Problem
 }
 
@@ -57,14 +56,11 @@ func (q *Queue) Lanes() []Status {
 		all = append(all, Status{
 			Key: key, Label: l.label, State: l.state(now), Until: l.blockedUntil(now),
 			Active: l.active, Allowed: l.allowed(now), Limit: l.limit.max,
-			Waiting: l.waiting(), Deferrals: l.deferrals, Used: l.used, Problem: l.problem,
+			Waiting: l.waiting(), Deferrals: l.deferrals, Problem: l.problem,
 		})
 	}
 	return all
 }
-
-// FirstRoom is how many jobs may wait in a lane that does not exist yet.
-const FirstRoom = firstQueue
 
 // Room is what a lane has left for jobs of a class.
 type Room struct {

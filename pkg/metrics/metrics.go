@@ -1,5 +1,5 @@
-// Package metrics makes the Prometheus metrics of parts that come and go while
-// their metrics stay, such as those of a partition.
+// Package metrics makes Prometheus metrics and registers them, also those of parts
+// that come and go while their metrics stay, such as those of a partition.
 //
 // It does not own what is measured.
 package metrics
@@ -31,8 +31,21 @@ func (r *Registry) Gauge(name, help string, labels ...string) *prometheus.GaugeV
 		Namespace: r.Namespace, Subsystem: r.Subsystem, Name: name, Help: help}, labels))
 }
 
+// Histogram makes histograms by labels.
+func (r *Registry) Histogram(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	return register(r, prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: r.Namespace, Subsystem: r.Subsystem, Name: name, Help: help, Buckets: buckets}, labels))
+}
+
 // Err is why some of the metrics could not be registered, nil when all were.
 func (r *Registry) Err() error { return r.err }
+
+// Must panics when Err is not nil: a name that stands twice is a fault of the program.
+func (r *Registry) Must() {
+	if r.err != nil {
+		panic(r.err)
+	}
+}
 
 func register[C prometheus.Collector](r *Registry, c C) C {
 	if r.Registerer == nil {

@@ -114,22 +114,12 @@ var errTooLong = errors.New("answer is longer than what is read of it")
 // more. What was read is returned with every error.
 func readBounded(r io.Reader, expected int64) ([]byte, error) {
 	if expected < 0 || expected > maxBody {
-		expected = 512
+		expected = 0
 	}
-	buf := make([]byte, 0, expected+1) // one more, to see the end without growing
-	for {
-		n, err := r.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		switch {
-		case len(buf) > maxBody:
-			return buf[:maxBody], errTooLong
-		case errors.Is(err, io.EOF):
-			return buf, nil
-		case err != nil:
-			return buf, err
-		}
-		if len(buf) == cap(buf) {
-			buf = append(buf, 0)[:len(buf)]
-		}
+	buf := bytes.NewBuffer(make([]byte, 0, expected+bytes.MinRead)) // so that its end shows without growing
+	_, err := buf.ReadFrom(io.LimitReader(r, maxBody+1))
+	if buf.Len() > maxBody {
+		return buf.Bytes()[:maxBody], errTooLong
 	}
+	return buf.Bytes(), err
 }

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 
+	"golang.org/x/net/http/httpguts"
+
 	"github.com/cxbridge/watcher/pkg/secret"
 )
 
@@ -157,7 +159,7 @@ func (a *Auth) Validate() error {
 		if a.ClientID == "" || !a.ClientSecret.IsSet() {
 			return errAuthOAuth
 		}
-		if a.Scheme != "" && !isToken(a.Scheme) {
+		if a.Scheme != "" && !httpguts.ValidHeaderFieldName(a.Scheme) {
 			return errScheme2
 		}
 	default:

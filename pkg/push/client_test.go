@@ -196,7 +196,7 @@ func TestMetrics(t *testing.T) {
 	if n := testutil.ToFloat64(c.metrics.sends); n != 3 {
 		t.Errorf("%v sends", n)
 	}
-	if fresh, reused := testutil.ToFloat64(c.metrics.fresh), testutil.ToFloat64(c.metrics.reused); fresh != 1 || reused != 2 {
+	if fresh, reused := testutil.ToFloat64(c.metrics.conns[false]), testutil.ToFloat64(c.metrics.conns[true]); fresh != 1 || reused != 2 {
 		t.Errorf("%v new and %v kept connections", fresh, reused)
 	}
 	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // errHeader is behind every refusal of a header.
@@ -16,11 +18,11 @@ var errHeader = errors.New("cannot be sent")
 // the connection or to the framing of the message: the sender alone sets those.
 func CheckHeader(name, value string) error {
 	switch {
-	case !isToken(name):
+	case !httpguts.ValidHeaderFieldName(name):
 		return fmt.Errorf("header name %q: %w", sayable(name), errHeader)
 	case reserved[http.CanonicalHeaderKey(name)]:
 		return fmt.Errorf("header %s is the sender's to set: %w", name, errHeader)
-	case !isFieldValue(value):
+	case !httpguts.ValidHeaderFieldValue(value):
 		return fmt.Errorf("value of header %s: %w", name, errHeader)
 	}
 	return nil
@@ -31,7 +33,7 @@ func CheckHeader(name, value string) error {
 func sayable(name string) string {
 	const most = 40
 	for i := range len(name) {
-		if i == most || !isToken(name[i:i+1]) {
+		if i == most || !httpguts.ValidHeaderFieldName(name[i:i+1]) {
 			return name[:i] + "…"
 		}
 	}
@@ -44,28 +46,6 @@ var reserved = map[string]bool{
 	"Connection": true, "Content-Length": true, "Expect": true, "Host": true, "Http2-Settings": true,
 	"Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true, "Proxy-Connection": true,
 	"Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
-}
-
-// isToken is the grammar of a field name (RFC 9110 section 5.6.2).
-func isToken(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		alnum := '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
-		if !alnum && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
-			return false
-		}
-	}
-	return s != ""
-}
-
-// isFieldValue is the grammar of a field value: no control character but a tab.
-func isFieldValue(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
-			return false
-		}
-	}
-	return true
 }
 
 func checkHeader(h http.Header) error {

@@ -15,10 +15,8 @@ type metrics struct {
 	attempts [classes]prometheus.Counter
 	sends    prometheus.Counter
 	phase    [len(phases)]prometheus.Observer
-	reused   prometheus.Counter
-	fresh    prometheus.Counter
-	tokenOK  prometheus.Counter
-	tokenBad prometheus.Counter
+	conns    map[bool]prometheus.Counter // by whether they had served before
+	tokens   map[bool]prometheus.Counter // by whether there was one
 }
 
 func newMetrics(reg prometheus.Registerer, namespace string) (*metrics, error) {
@@ -37,11 +35,9 @@ func newMetrics(reg prometheus.Registerer, namespace string) (*metrics, error) {
 	}, []string{"phase"})
 
 	m := &metrics{
-		sends:    sends.WithLabelValues(),
-		reused:   conns.WithLabelValues("true"),
-		fresh:    conns.WithLabelValues("false"),
-		tokenOK:  tokens.WithLabelValues("ok"),
-		tokenBad: tokens.WithLabelValues("failed"),
+		sends:  sends.WithLabelValues(),
+		conns:  map[bool]prometheus.Counter{true: conns.WithLabelValues("true"), false: conns.WithLabelValues("false")},
+		tokens: map[bool]prometheus.Counter{true: tokens.WithLabelValues("ok"), false: tokens.WithLabelValues("failed")},
 	}
 	for _, c := range Classes() {
 		m.attempts[c] = attempts.WithLabelValues(c.String())
@@ -72,23 +68,11 @@ func (m *metrics) attempt(r *Result) {
 func (m *metrics) wire(f fate) {
 	m.sends.Add(float64(f.sends))
 	if f.connected {
-		if f.reused {
-			m.reused.Inc()
-		} else {
-			m.fresh.Inc()
-		}
+		m.conns[f.reused].Inc()
 	}
 	for i, d := range [...]time.Duration{f.dns, f.connect, f.tls, f.firstByte} {
 		if d > 0 {
 			m.phase[i].Observe(d.Seconds())
 		}
-	}
-}
-
-func (m *metrics) token(ok bool) {
-	if ok {
-		m.tokenOK.Inc()
-	} else {
-		m.tokenBad.Inc()
 	}
 }

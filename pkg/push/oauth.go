@@ -16,6 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/net/http/httpguts"
+
 	"github.com/cxbridge/watcher/pkg/backoff"
 	"github.com/cxbridge/watcher/pkg/secret"
 )
@@ -147,22 +149,18 @@ func (a *account) heard(place string, refused bool) {
 	a.refusals[place] = refusal{times: r.times + 1, until: time.Now().Add(renewPause.Pause(r.times))}
 }
 
-// token returns a valid token, from the cache or from the token endpoint, or the
-// Result of an attempt that got none.
-func (c *Client) token(ctx context.Context, a *account, t *attempt) (token, *Result) {
-	return c.tokenBut(ctx, a, t, "")
-}
-
 // renewed returns another token than the one that the receiver refused.
 func (c *Client) renewed(ctx context.Context, a *account, t *attempt, refused token) (token, bool) {
 	if a.refusedNew(t.place()) {
 		return token{}, false
 	}
-	fresh, fault := c.tokenBut(ctx, a, t, refused.value)
+	fresh, fault := c.token(ctx, a, t, refused.value)
 	return fresh, fault == nil && fresh.value != refused.value
 }
 
-func (c *Client) tokenBut(ctx context.Context, a *account, t *attempt, refused secret.Text) (token, *Result) {
+// token returns a valid token other than refused, from the cache or from the token
+// endpoint, or the Result of an attempt that got none. refused is "" for none.
+func (c *Client) token(ctx context.Context, a *account, t *attempt, refused secret.Text) (token, *Result) {
 	select {
 	case <-a.turn:
 		defer func() { a.turn <- struct{}{} }()
@@ -182,7 +180,7 @@ func (c *Client) tokenBut(ctx context.Context, a *account, t *attempt, refused s
 		return token{}, &a.fault
 	}
 	fetched, fault := c.fetch(ctx, a, t)
-	c.metrics.token(fault == nil)
+	c.metrics.tokens[fault == nil].Inc()
 	if fault != nil {
 		fault.HTTPStatus = 0  // the receiver itself gave no answer
 		if ctx.Err() == nil { // else it says something of this attempt alone
@@ -286,7 +284,7 @@ func readToken(ctx context.Context, t *attempt, a *answer) (token, *Result) {
 		return token{}, t.noToken(ctx, res, text)
 	case a.cut != whole:
 		return token{}, t.noToken(ctx, Result{Class: ClassUnreached}, "the answer did not arrive in full")
-	case err != nil, !form.Token.IsSet(), !isFieldValue(form.Token.Reveal()):
+	case err != nil, !form.Token.IsSet(), !httpguts.ValidHeaderFieldValue(form.Token.Reveal()):
 		return token{}, t.noToken(ctx, Result{Class: ClassUnreached}, "no access_token in the answer")
 	}
 	got := token{scheme: cmp.Or(t.Auth.Scheme, scheme(form.Type)), value: form.Token}
@@ -298,7 +296,7 @@ func readToken(ctx context.Context, t *attempt, a *answer) (token, *Result) {
 
 // scheme is what stands before a token of a type: "bearer" is Bearer.
 func scheme(tokenType string) string {
-	if strings.EqualFold(tokenType, "bearer") || !isToken(tokenType) {
+	if strings.EqualFold(tokenType, "bearer") || !httpguts.ValidHeaderFieldName(tokenType) {
 		return "Bearer"
 	}
 	return tokenType

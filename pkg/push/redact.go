@@ -10,25 +10,19 @@ import (
 
 // redact takes out what the request's own redactor knows, or what looks like a
 // credential in the request, and what was added to this attempt.
-func (t *attempt) redact(text string) string {
-	if text == "" {
-		return text
-	}
-	if t.Redact != nil {
-		text = t.Redact.Redact(text)
-	}
-	return t.known().Redact(text)
-}
+func (t *attempt) redact(text string) string { return t.redactBy(Redactor.Redact, text) }
 
 // redactCut is redact for the beginning of a text that was cut off.
-func (t *attempt) redactCut(text string) string {
+func (t *attempt) redactCut(text string) string { return t.redactBy(Redactor.RedactCut, text) }
+
+func (t *attempt) redactBy(redact func(Redactor, string) string, text string) string {
 	if text == "" {
 		return text
 	}
 	if t.Redact != nil {
-		text = t.Redact.RedactCut(text)
+		text = redact(t.Redact, text)
 	}
-	return t.known().RedactCut(text)
+	return redact(t.known(), text)
 }
 
 // known is the redactor of this attempt. Of a request with its own redactor it knows

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strconv"
 )
 
@@ -217,56 +218,34 @@ func below(path, key string) (string, bool) {
 func equalJSON(a, b []byte) bool {
 	x, errX := decodeNumbers(a)
 	y, errY := decodeNumbers(b)
-	return errX == nil && errY == nil && equalValues(x, y)
+	return errX == nil && errY == nil && reflect.DeepEqual(x, y)
 }
 
+// decodeNumbers decodes a JSON text; a number is a float64 where that tells it from
+// all others, and else what is written.
 func decodeNumbers(text []byte) (any, error) {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.UseNumber()
 	var v any
 	err := dec.Decode(&v)
-	return v, err
+	return numbers(v), err
 }
 
-func equalValues(x, y any) bool {
-	switch x := x.(type) {
-	case json.Number:
-		y, ok := y.(json.Number)
-		return ok && equalNumbers(x, y)
-	case []any:
-		y, ok := y.([]any)
-		if !ok || len(x) != len(y) {
-			return false
-		}
-		for i := range x {
-			if !equalValues(x[i], y[i]) {
-				return false
-			}
-		}
-		return true
-	case map[string]any:
-		y, ok := y.(map[string]any)
-		if !ok || len(x) != len(y) {
-			return false
-		}
-		for k := range x {
-			other, ok := y[k]
-			if !ok || !equalValues(x[k], other) {
-				return false
-			}
-		}
-		return true
-	default: // string, bool, nil
-		return x == y
-	}
-}
-
-func equalNumbers(x, y json.Number) bool {
-	if x == y {
-		return true
-	}
+func numbers(v any) any {
 	const exact = 1 << 53 // beyond it a float64 no longer tells integers apart
-	a, errA := x.Float64()
-	b, errB := y.Float64()
-	return errA == nil && errB == nil && a == b && a < exact && a > -exact
+	switch v := v.(type) {
+	case json.Number:
+		if f, err := v.Float64(); err == nil && f < exact && f > -exact {
+			return f
+		}
+	case []any:
+		for i := range v {
+			v[i] = numbers(v[i])
+		}
+	case map[string]any:
+		for k := range v {
+			v[k] = numbers(v[k])
+		}
+	}
+	return v
 }

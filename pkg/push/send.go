@@ -67,7 +67,7 @@ func (c *Client) send(ctx, parent context.Context, r *Request, timeout time.Dura
 		return c.exchange(ctx, t)
 	}
 	account := c.tokens.account(r.Auth)
-	token, fault := c.token(ctx, account, t)
+	token, fault := c.token(ctx, account, t, "")
 	if fault != nil {
 		return *fault
 	}
