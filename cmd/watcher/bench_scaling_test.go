@@ -31,9 +31,9 @@ const (
 	outcomeInOplog          = 1000
 
 	processMemory = 30e6
-	botMemory     = 20e3
+	botMemory     = 10e3
 	botRead       = 2650   // from MongoDB, once
-	botStart      = 260e-6 // seconds
+	botStart      = 110e-6 // seconds
 	slotMemory    = 64e3   // of the calls that are in a slot or wait for one
 
 	idleConnections = 4096
@@ -41,7 +41,7 @@ const (
 	mostSlots       = 10_000
 	fewestSlots     = 256
 	coresOfReplica  = 8
-	quietCommands   = 9 // of a replica that works, a second, whatever there is to do
+	quietCommands   = 3 // of a replica that works, a second, whatever there is to do
 )
 
 // workload is what a deployment has to do.
@@ -187,7 +187,7 @@ func tableOfChecks() string {
 		{"backlog of 6,000, 20 bots", 6000, workload{2098, 42e3, 20, 20, 0, full}, measured{0.0595, 1494, 910, 49, 158}},
 		{"`--rate 1000`, 20 bots", 20_000, workload{873, 42e3, 20, 20, 0, quick}, measured{2.72, 2978, 3053, 26, 0}},
 		{"`--rate 300 --bots 1000 --crm-latency 100ms`", 20_000, workload{290, 42e3, 1000, 1000, 100 * time.Millisecond, quick}, measured{3.86, 3413, 3991, 52, 0}},
-		{"backlog of 6,000, 10,000 bots, 10 KB", 6000, workload{2743, 10e3, 10_000, 10_000, 0, full}, measured{0.0626, 5916, 929, 232, 0}},
+		{"backlog of 6,000, 10,000 bots, 10 KB", 6000, workload{4141, 10e3, 10_000, 10_000, 0, full}, measured{0.0552, 5913, 928, 139, 0}},
 	} {
 		c := capacityFor(check.load)
 		cpu := "-"
