@@ -34,7 +34,11 @@ func (l *projecting) Load(_ context.Context, q calls.Read, fn func(calls.Call) b
 	}
 	if roles {
 		l.asked = append(l.asked, len(q.IDs))
-		delete(l.docs, l.gone)
+		for _, id := range q.IDs {
+			if id.StringValue() == l.gone {
+				delete(l.docs, l.gone)
+			}
+		}
 	}
 	for _, id := range q.IDs {
 		doc := maps.Clone(l.docs[id.StringValue()])
@@ -91,7 +95,9 @@ func TestRolesAreReadForTheCallsThatNeedThem(t *testing.T) {
 		defer r.stop()
 		bodies := make(map[string]string)
 		r.answer = func(req *push.Request, _ int) push.Result {
-			bodies[req.DeliveryID] = string(req.Body) // under the road's lock
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			bodies[req.DeliveryID] = string(req.Body)
 			return answered(200)
 		}
 		spoke := bson.M{"transcript": bson.A{bson.M{"role": "Customer", "content": "hello"}}}

@@ -42,7 +42,7 @@ type Config struct {
 	Sharded bool
 
 	Start    Start
-	MaxAwait time.Duration // how long the server waits in an empty poll; default 1 s
+	MaxAwait time.Duration // how long the server waits in an empty poll; default 1 s, at most half of Frozen
 
 	// Frozen is how long one poll may take before the cursor is given up and
 	// opened again. It doubles each time that this does not help, up to 16
@@ -128,6 +128,7 @@ func New(cfg Config, sink Sink) (*Follower, error) {
 	if cfg.Frozen <= 0 {
 		cfg.Frozen = DefaultFrozen
 	}
+	cfg.MaxAwait = min(cfg.MaxAwait, cfg.Frozen/2) // a poll without events is not frozen
 	if cfg.ReopenEvery <= 0 {
 		cfg.ReopenEvery = DefaultReopenEvery
 	}
