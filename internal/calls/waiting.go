@@ -60,6 +60,12 @@ func (s *Store) CountWaiting(ctx context.Context, now time.Time, most int) ([]Wa
 	if err == nil {
 		return all, nil
 	}
+	// The server refuses a hint to an index that is not there, or is there under another
+	// name, or was not there a moment ago.
+	const badValue = 2
+	if failed := mongo.ServerError(nil); errors.As(err, &failed) && failed.HasErrorCode(badValue) {
+		return nil, ErrNoDueIndex
+	}
 	if has, listErr := s.HasDueIndex(ctx); listErr == nil && !has {
 		return nil, ErrNoDueIndex
 	}
