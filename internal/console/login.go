@@ -130,7 +130,8 @@ func local(next string) string {
 	}
 	for _, l := range Links() {
 		if u.Path == l.Path || strings.HasPrefix(u.Path, l.Path+"/") {
-			return u.RequestURI()
+			// Written anew: nothing in it is left to how a browser reads it.
+			return (&url.URL{Path: u.Path, RawPath: u.RawPath, RawQuery: u.Query().Encode()}).RequestURI()
 		}
 	}
 	return "/calls"
