@@ -59,14 +59,9 @@ func (a AutoDispositions) text(name, field string) string {
 // bytes of all others, and few calls need it.
 const RolesField = "transcript.role"
 
-// WithRoles are paths of Fields and RolesField; false when these read the whole
-// transcript already: MongoDB refuses a projection of a field and of a part of it.
-func WithRoles(fields []string) ([]string, bool) {
-	if slices.Contains(fields, docFieldNames[docTranscript]) {
-		return fields, false
-	}
-	return append(slices.Clone(fields), RolesField), true
-}
+// ReadRoles reports whether these paths of Fields read the whole transcript, and its
+// roles with it: MongoDB refuses a projection of a field and of a part of it.
+func ReadRoles(fields []string) bool { return slices.Contains(fields, docFieldNames[docTranscript]) }
 
 // NeedsRoles reports whether only RolesField, or a transcript that was loaded with
 // the call, tells which auto disposition applies.

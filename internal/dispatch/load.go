@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -177,11 +178,10 @@ func (l *loading) keep(c calls.Call) bool {
 // who spoke: a transcript's roles take more of the server and of the network than
 // all other fields, and few calls need them.
 func (l *loading) readRoles(ctx context.Context, q calls.Read) error {
-	fields, more := calls.WithRoles(q.Fields)
-	if l.whole || !more {
+	if l.whole || calls.ReadRoles(q.Fields) {
 		return nil
 	}
-	q.IDs, q.Fields = nil, fields
+	q.IDs = nil
 	for key, c := range l.found {
 		if bot := l.set.Bot(c.Bot); bot == nil || bot.Push == nil || !bot.Push.NeedsAuto || !c.NeedsRoles() {
 			continue
@@ -194,6 +194,7 @@ func (l *loading) readRoles(ctx context.Context, q calls.Read) error {
 	if len(q.IDs) == 0 {
 		return nil
 	}
+	q.Fields = append(slices.Clone(q.Fields), calls.RolesField)
 	return l.d.o.Loader.Load(ctx, q, l.keep)
 }
 

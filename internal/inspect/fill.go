@@ -91,7 +91,10 @@ func NewestOf(b *bots.Bot) calls.Stored {
 
 // FieldsOf are the fields that the mappers of some bots name, and who spoke in the call.
 func FieldsOf(all ...*bots.Bot) []string {
-	fields, _ := calls.WithRoles(bots.Fields(all))
+	fields := bots.Fields(all)
+	if !calls.ReadRoles(fields) {
+		fields = append(fields, calls.RolesField)
+	}
 	return fields
 }
 

@@ -1,6 +1,6 @@
 // Package records keeps small documents beside the saved positions, in one
-// collection with them: their ids are "NAME/KIND/ID", and package resume does not
-// read them.
+// collection with them: their ids are "NAME/KIND/ID". Package resume hands them over
+// unread where it is asked to (Store.Beside).
 //
 // It owns the form of the ids, and that they are read and written by a majority.
 // What stands in a document is its owner's.
