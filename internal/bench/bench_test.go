@@ -55,6 +55,9 @@ func TestBacklog(t *testing.T) {
 		if r.Sent != 80 || r.PerSec <= 0 || r.CPU <= 0 || r.PeakMemory == 0 || r.BytesIn <= 0 || r.BytesOut <= 0 || r.P50 != 0 {
 			t.Errorf("%+v", r)
 		}
+		if r.Returned < 1 || r.Updated < 1 { // each call came to the process, and got an outcome
+			t.Errorf("%s: %v documents a call came, %v were updated", r.Road, r.Returned, r.Updated)
+		}
 		if many := r.PerWrite > 1; many == (r.Road == bench.Naive) {
 			t.Errorf("%s: %v outcomes a write", r.Road, r.PerWrite)
 		}

@@ -26,6 +26,8 @@ type meter struct {
 	loads, loaded  int           // finds of calls, and what they found
 	bulks, changed int           // updates of calls, and what they changed
 	final          int           // final outcomes among that
+	returned       int           // documents and events in all answers
+	updated        int           // documents that all updates matched, of whichever collection
 
 	begunAt, endedAt   time.Time
 	begunCPU, endedCPU time.Duration
@@ -100,8 +102,12 @@ func finals(update bson.Raw) (count int) {
 func (m *meter) succeeded(_ context.Context, e *event.CommandSucceededEvent) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	cursor, _ := e.Reply.Lookup("cursor").DocumentOK()
+	m.returned += length(cursor.Lookup("firstBatch")) + length(cursor.Lookup("nextBatch"))
 	switch e.CommandName {
 	case "update":
+		matched, _ := e.Reply.Lookup("n").AsInt64OK()
+		m.updated += int(matched)
 		if final, ok := m.writing[e.RequestID]; ok {
 			delete(m.writing, e.RequestID)
 			n, _ := e.Reply.Lookup("nModified").AsInt64OK()
@@ -110,15 +116,20 @@ func (m *meter) succeeded(_ context.Context, e *event.CommandSucceededEvent) {
 			m.final += final
 		}
 	case "find":
-		cursor, _ := e.Reply.Lookup("cursor").DocumentOK()
 		namespace, _ := cursor.Lookup("ns").StringValueOK()
-		batch, _ := cursor.Lookup("firstBatch").ArrayOK()
-		docs, _ := bson.Raw(batch).Elements()
-		if collection(namespace) == callsName && len(docs) > 0 { // those that look for due calls find none
+		docs := length(cursor.Lookup("firstBatch"))
+		if collection(namespace) == callsName && docs > 0 { // those that look for due calls find none
 			m.loads++
-			m.loaded += len(docs)
+			m.loaded += docs
 		}
 	}
+}
+
+// length is that of an array; 0 of anything else.
+func length(v bson.RawValue) int {
+	array, _ := v.ArrayOK()
+	values, _ := array.Values()
+	return len(values)
 }
 
 // collection is the second part of a namespace.
@@ -163,6 +174,8 @@ type Result struct {
 
 	BytesIn  float64            `json:"bytes_from_mongodb_per_call"`
 	BytesOut float64            `json:"bytes_to_mongodb_per_call"`
+	Returned float64            `json:"documents_from_mongodb_per_call"` // events included
+	Updated  float64            `json:"documents_updated_per_call"`
 	Commands map[string]float64 `json:"commands_per_call"`
 	PerFind  float64            `json:"calls_per_find"`
 	PerWrite float64            `json:"outcomes_per_write"`
@@ -179,6 +192,7 @@ func (m *meter) result(road string, p *platform, peak uint64) *Result {
 		Seconds: m.endedAt.Sub(m.begunAt).Seconds(),
 		CPU:     float64((m.endedCPU - m.begunCPU).Microseconds()) / calls,
 		BytesIn: float64(m.read.Load()) / calls, BytesOut: float64(m.wrote.Load()) / calls,
+		Returned: float64(m.returned) / calls, Updated: float64(m.updated) / calls,
 		Commands: make(map[string]float64, len(m.commands)),
 		PerFind:  float64(m.loaded) / float64(max(m.loads, 1)),
 		PerWrite: float64(m.changed) / float64(max(m.bulks, 1)),

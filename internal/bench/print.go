@@ -34,6 +34,8 @@ func (r *Report) Print(w io.Writer) error {
 	row("peak memory (MB)", number("%.0f", func(r *Result) float64 { return float64(r.PeakMemory) / 1e6 }))
 	row("bytes from MongoDB/call", number("%.0f", func(r *Result) float64 { return r.BytesIn }))
 	row("bytes to MongoDB/call", number("%.0f", func(r *Result) float64 { return r.BytesOut }))
+	row("documents from MongoDB/call", number("%.2f", func(r *Result) float64 { return r.Returned }))
+	row("documents updated/call", number("%.2f", func(r *Result) float64 { return r.Updated }))
 	row("calls/find", number("%.1f", func(r *Result) float64 { return r.PerFind }))
 	row("outcomes/write", number("%.1f", func(r *Result) float64 { return r.PerWrite }))
 	names := make(map[string]bool)
