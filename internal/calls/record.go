@@ -17,9 +17,8 @@ import (
 	"github.com/cxbridge/watcher/pkg/backoff"
 )
 
-// Recorder writes outcomes onto the calls, many calls in one bulk write. An
-// outcome that arrives while no write is under way is written at once. While one
-// is, others gather, see mayWrite: what a write costs the server falls with its size.
+// Recorder writes outcomes onto the calls, many calls in one bulk write; when one
+// begins is said at writeQueue.
 //
 // An error that passes (outage.Passing) puts an outcome back into the queue. Any
 // other error concerns its one document: it is written with less and less of the
@@ -29,25 +28,7 @@ type Recorder struct {
 	logger  *slog.Logger
 	outage  *outage.Log
 	metrics *recordMetrics
-
-	mu      sync.Mutex
-	wake    *sync.Cond
-	queue   []entry
-	waiting int         // entries that come back to the queue after a pause
-	writing int         // writers at work
-	since   time.Time   // when the oldest entry of the queue came, or the last batch left it
-	timer   *time.Timer // ends the wait of those that gather
-	closed  bool
-	stopped bool
-}
-
-// entry is an outcome on its way into its document.
-type entry struct {
-	outcome  Outcome
-	done     func(written bool)
-	failures int    // so far
-	unknown  int    // of these, such as neither pass nor concern the document for sure
-	level    detail // of the next write
+	queue   *writeQueue
 }
 
 // maxUnknown is how often a write is made again that the server refuses as a
@@ -71,11 +52,9 @@ const (
 	maxBulk      = 256
 	bulkWriters  = 4
 	writeTimeout = 30 * time.Second
-	// While a write is under way, the next one begins with so many outcomes, or when
-	// the first of them has waited for so long. Nobody waits for an outcome but the
-	// saved position.
-	fullBulk   = maxBulk / 2
-	gatherTime = 20 * time.Millisecond
+	// gatherTime is how long after the begin of a write the next one begins. Nobody waits
+	// for an outcome but the saved position. A kill repeats what was sent within it.
+	gatherTime = 50 * time.Millisecond
 )
 
 var (
@@ -85,113 +64,37 @@ var (
 
 // NewRecorder returns a recorder on a calls collection.
 func NewRecorder(coll *mongo.Collection, logger *slog.Logger, reg prometheus.Registerer) *Recorder {
-	r := &Recorder{
-		coll: coll, logger: logger, metrics: newRecordMetrics(reg),
+	return &Recorder{
+		coll: coll, logger: logger, metrics: newRecordMetrics(reg), queue: newWriteQueue(),
 		outage: outage.New(logger, "outcomes cannot be written, trying again", "outcomes can be written again"),
 	}
-	r.wake = sync.NewCond(&r.mu)
-	return r
 }
 
 // Record takes an outcome. done is called once: with true after its write was
 // acknowledged, with false when its document takes nothing of it. The queue is
 // as long as the caller's own limit of pending calls.
 func (r *Recorder) Record(o Outcome, done func(written bool)) {
-	r.mu.Lock()
-	r.add(entry{outcome: o, done: done})
-	r.mu.Unlock()
-	r.wake.Signal()
-}
-
-func (r *Recorder) add(entries ...entry) {
-	if len(r.queue) == 0 {
-		r.since = time.Now()
-	}
-	r.queue = append(r.queue, entries...)
+	r.queue.add(entry{outcome: &o, done: done})
 }
 
 // Close lets Run return once all is written. Nothing is recorded after it.
-func (r *Recorder) Close() {
-	r.mu.Lock()
-	r.closed = true
-	r.mu.Unlock()
-	r.wake.Broadcast()
-}
+func (r *Recorder) Close() { r.queue.close() }
 
 // Run writes until Close was called and all is written. When ctx ends before
 // that, what is not acknowledged stays undone.
 func (r *Recorder) Run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() {
-		r.mu.Lock()
-		r.stopped = true
-		r.mu.Unlock()
-		r.wake.Broadcast()
-	})
-	defer stop()
+	forget := context.AfterFunc(ctx, r.queue.stop)
+	defer forget()
 	var writers sync.WaitGroup
 	for range bulkWriters {
 		writers.Go(func() {
-			for batch := r.next(); batch != nil; batch = r.next() {
+			for batch := r.queue.next(); batch != nil; batch = r.queue.next() {
 				r.write(ctx, batch)
-				r.written()
 			}
 		})
 	}
 	writers.Wait()
 	return nil
-}
-
-// next waits for outcomes; nil means that there will be no more.
-func (r *Recorder) next() []entry {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for r.stopped || !r.mayWrite() {
-		if r.stopped || r.closed && r.waiting == 0 && len(r.queue) == 0 {
-			return nil
-		}
-		r.wake.Wait()
-	}
-	r.writing++
-	n := min(len(r.queue), maxBulk)
-	batch := make([]entry, n)
-	copy(batch, r.queue)
-	clear(r.queue[:n]) // the array outlives the entries
-	r.queue, r.since = r.queue[n:], time.Now()
-	if len(r.queue) == 0 {
-		r.queue = nil
-		if r.closed && r.waiting == 0 {
-			r.wake.Broadcast() // the other writers may end
-		}
-	}
-	return batch
-}
-
-// mayWrite reports whether the next write may begin. While outcomes gather, the
-// timer wakes a writer.
-func (r *Recorder) mayWrite() bool {
-	gathered := time.Since(r.since)
-	switch {
-	case len(r.queue) == 0:
-		return false
-	case r.writing == 0, len(r.queue) >= fullBulk, gathered >= gatherTime, r.closed:
-		return true
-	case r.timer == nil:
-		r.timer = time.AfterFunc(gatherTime-gathered, func() {
-			r.mu.Lock()
-			r.timer = nil
-			r.mu.Unlock()
-			r.wake.Signal()
-		})
-	}
-	return false
-}
-
-// written ends a write, so that what gathered meanwhile may be written.
-func (r *Recorder) written() {
-	r.mu.Lock()
-	r.writing--
-	r.mu.Unlock()
-	r.wake.Signal()
 }
 
 // write writes a batch. Each of its entries is done then, or in the queue again.
@@ -237,7 +140,7 @@ func updateByID() *mongo.UpdateOneModel {
 func (r *Recorder) bulk(ctx context.Context, batch []entry) (map[int]error, error) {
 	models := make([]mongo.WriteModel, len(batch))
 	for i := range batch {
-		o := &batch[i].outcome
+		o := batch[i].outcome
 		models[i] = updateByID().SetFilter(o.filter()).SetUpdate(o.update(batch[i].level))
 	}
 	writing, cancel := context.WithTimeoutCause(ctx, writeTimeout, errWriteTimeout)
@@ -286,16 +189,7 @@ func (r *Recorder) later(ctx context.Context, batch []entry, err error) {
 		e.failures++
 		retries[i] = e
 	}
-	r.mu.Lock()
-	r.waiting += len(retries)
-	r.mu.Unlock()
-	time.AfterFunc(writePause.Pause(failures), func() {
-		r.mu.Lock()
-		r.waiting -= len(retries)
-		r.add(retries...)
-		r.mu.Unlock()
-		r.wake.Broadcast()
-	})
+	r.queue.addLater(writePause.Pause(failures), retries)
 }
 
 // writeLess writes as much of an outcome as its document takes, after it
@@ -335,7 +229,7 @@ func (r *Recorder) writeLess(ctx context.Context, e entry, refused error) {
 func (r *Recorder) writeLate(ctx context.Context, batch []entry, failed map[int]error) error {
 	var truths, logs []mongo.WriteModel
 	for i := range batch {
-		o := &batch[i].outcome
+		o := batch[i].outcome
 		if !o.attempted() || failed[i] != nil {
 			continue
 		}
