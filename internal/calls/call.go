@@ -171,19 +171,6 @@ func (c *Call) array(f docField) arrayState {
 	return arrayOther
 }
 
-// unchanged is a filter for calls on which p still stands, with a view to the
-// outcome of the result of completed.
-func (p *Pushed) unchanged(completed time.Time) bson.D {
-	if p.CompletedAt.IsZero() { // nothing, or what the platform wrote, of whatever shape: no array is null
-		return bson.D{{Key: fieldResult + ".completed_at", Value: bson.D{{Key: "$exists", Value: false}}}}
-	}
-	f := bson.D{{Key: fieldResult + ".completed_at", Value: bson.NewDateTimeFromTime(p.CompletedAt)}}
-	if p.CompletedAt.Equal(completed) && !p.PushedAt.IsZero() {
-		f = append(f, bson.E{Key: fieldResult + ".pushed_at", Value: bson.NewDateTimeFromTime(p.PushedAt)})
-	}
-	return f
-}
-
 // millis is a time as a document keeps it; zero for what is none.
 func millis(v value) time.Time {
 	t, ok := timeOf(v)

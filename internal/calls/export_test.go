@@ -10,8 +10,8 @@ import (
 func ParseTime(v bson.RawValue) (time.Time, bool) { return timeOf(valueOf(v)) }
 
 // Updates are all updates that may write an outcome.
-func (o *Outcome) Updates() []bson.D {
-	all := []bson.D{o.late()}
+func (o *Outcome) Updates() []bson.Raw {
+	all := []bson.Raw{o.late()}
 	for level := range detailNone {
 		all = append(all, o.update(level))
 	}

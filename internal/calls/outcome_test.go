@@ -19,15 +19,14 @@ const mostUpdate = 64 << 10
 
 func checkUpdates(t *testing.T, o calls.Outcome) {
 	t.Helper()
-	for _, update := range o.Updates() {
-		raw, err := bson.Marshal(update)
-		if err != nil {
-			t.Fatalf("%v: %.500v", err, update)
+	for _, raw := range o.Updates() {
+		if err := raw.Validate(); err != nil {
+			t.Fatalf("%v: %.500v", err, raw)
 		}
 		if len(raw) > mostUpdate || checkTexts(bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: raw}) != nil {
-			t.Errorf("an update of %d bytes, %v: %.500s", len(raw), checkTexts(bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: raw}), bson.Raw(raw))
+			t.Errorf("an update of %d bytes, %v: %.500s", len(raw), checkTexts(bson.RawValue{Type: bson.TypeEmbeddedDocument, Value: raw}), raw)
 		}
-		if attempts, ok := bson.Raw(raw).Lookup("$set", "post_call_push_result", "attempts").Int32OK(); ok && attempts < 0 {
+		if attempts, ok := raw.Lookup("$set", "post_call_push_result", "attempts").Int32OK(); ok && attempts < 0 {
 			t.Errorf("%d attempts", attempts)
 		}
 	}
@@ -109,12 +108,8 @@ func TestAHoldOnACall(t *testing.T) {
 	if due.Pushed.HoldID != "old" {
 		t.Errorf("%+v", due.Pushed)
 	}
-	field := func(update bson.D, path ...string) (any, bool) {
-		raw, err := bson.Marshal(update)
-		if err != nil {
-			t.Fatal(err)
-		}
-		v, err := bson.Raw(raw).LookupErr(path...)
+	field := func(update bson.Raw, path ...string) (any, bool) {
+		v, err := update.LookupErr(path...)
 		return v, err == nil
 	}
 	a := calls.Attempt{Status: calls.StatusFailed, At: now}

@@ -12,6 +12,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
 
 	"github.com/cxbridge/watcher/internal/outage"
 	"github.com/cxbridge/watcher/pkg/backoff"
@@ -129,11 +130,12 @@ func (r *Recorder) write(ctx context.Context, batch []entry) {
 	}
 }
 
+// byID is the index on _id, as a hint.
+var byID = bsoncore.BuildDocumentValue(bsoncore.AppendInt32Element(nil, "_id", 1))
+
 // updateByID is an update whose filter names the _id and more. Without the hint a
 // server plans each of them anew, which costs as much as the write itself.
-func updateByID() *mongo.UpdateOneModel {
-	return mongo.NewUpdateOneModel().SetHint(bson.D{{Key: "_id", Value: 1}})
-}
+func updateByID() *mongo.UpdateOneModel { return mongo.NewUpdateOneModel().SetHint(byID) }
 
 // bulk writes a batch. It returns the errors of single entries by their place,
 // or the one of all.

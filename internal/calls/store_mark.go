@@ -175,6 +175,6 @@ func (m *Mark) model() mongo.WriteModel {
 		CompletedAt: m.CompletedAt, DeliveryID: DeliveryID(m.ID, m.CompletedAt),
 		NextAttemptAt: m.At, Slot: m.Slot, ReplayID: m.ReplayID,
 	}
-	result := append(fresh.logged(), bson.E{Key: "replaces", Value: m.replaces})
-	return update.SetUpdate(bson.D{{Key: "$set", Value: bson.D{{Key: fieldResult, Value: result}}}})
+	result := bsoncore.BuildDocumentElement(nil, fieldResult, fresh.fields(), bsoncore.AppendDocumentElement(nil, "replaces", m.replaces))
+	return update.SetUpdate((&change{set: result}).update())
 }
