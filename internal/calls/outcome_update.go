@@ -1,6 +1,7 @@
 package calls
 
 import (
+	"slices"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -181,7 +182,7 @@ func (c *change) update() bson.Raw {
 func (c *change) add(field string, state arrayState, entry []byte) {
 	switch state {
 	case arrayFine:
-		c.push = bsoncore.BuildDocumentElement(c.push, field, entry)
+		c.push = bsoncore.BuildDocumentElement(slices.Grow(c.push, len(entry)+64), field, entry)
 	case arrayNull:
 		c.set = bsoncore.BuildArrayElement(c.set, field, bsoncore.BuildDocumentValue(entry))
 	case arrayOther:
@@ -192,12 +193,12 @@ func (c *change) add(field string, state arrayState, entry []byte) {
 func (c *change) addToLog(state arrayState, fields []byte) {
 	entry := bsoncore.AppendStringElement(make([]byte, 0, len(fields)+64), "type", logType)
 	entry = append(entry, fields...)
-	if state != arrayFine {
-		c.add(fieldLog, state, entry)
-		return
+	if state == arrayFine {
+		each := make([]byte, 0, len(entry)+64)
+		each = bsoncore.BuildArrayElement(each, "$each", bsoncore.BuildDocumentValue(entry))
+		entry = bsoncore.AppendInt32Element(each, "$slice", -keepInLog)
 	}
-	each := bsoncore.BuildArrayElement(nil, "$each", bsoncore.BuildDocumentValue(entry))
-	c.add(fieldLog, state, bsoncore.AppendInt32Element(each, "$slice", -keepInLog))
+	c.add(fieldLog, state, entry)
 }
 
 // filter finds the call while it still says what was seen, so that a write that

@@ -131,7 +131,7 @@ func (r *Recorder) write(ctx context.Context, batch []entry) {
 }
 
 // byID is the index on _id, as a hint.
-var byID = bsoncore.BuildDocumentValue(bsoncore.AppendInt32Element(nil, "_id", 1))
+var byID any = bsoncore.BuildDocumentValue(bsoncore.AppendInt32Element(nil, "_id", 1))
 
 // updateByID is an update whose filter names the _id and more. Without the hint a
 // server plans each of them anew, which costs as much as the write itself.
@@ -141,9 +141,8 @@ func updateByID() *mongo.UpdateOneModel { return mongo.NewUpdateOneModel().SetHi
 // or the one of all.
 func (r *Recorder) bulk(ctx context.Context, batch []entry) (map[int]error, error) {
 	models := make([]mongo.WriteModel, len(batch))
-	for i := range batch {
-		o := batch[i].outcome
-		models[i] = updateByID().SetFilter(o.filter()).SetUpdate(o.update(batch[i].level))
+	for i, e := range batch {
+		models[i] = updateByID().SetFilter(e.outcome.filter()).SetUpdate(e.outcome.update(e.level))
 	}
 	writing, cancel := context.WithTimeoutCause(ctx, writeTimeout, errWriteTimeout)
 	defer cancel()

@@ -176,5 +176,5 @@ func (d *Dispatcher) loadLater(it *item, pause time.Duration) {
 
 // idKey makes a map key of an id; the type keeps "x" and ObjectId apart.
 func idKey(id bson.RawValue) string {
-	return string(append([]byte{byte(id.Type)}, id.Value...))
+	return string([]byte{byte(id.Type)}) + string(id.Value)
 }

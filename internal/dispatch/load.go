@@ -61,7 +61,7 @@ func (d *Dispatcher) load(ctx context.Context, batch []*item, whole bool) bool {
 	for failures := 0; len(batch) > 0; {
 		// A bot that changes with each read names other fields each time.
 		whole = whole || batch[0].reloads > 3
-		l := &loading{d: d, whole: whole, found: make(map[string]*calls.Call, len(batch))}
+		l := &loading{d: d, whole: whole, found: make(map[string]*found, len(batch))}
 		err := l.read(ctx, batch)
 		if err == nil {
 			d.loading.Worked(ctx)
@@ -123,10 +123,16 @@ type loading struct {
 	d     *Dispatcher
 	whole bool
 	set   *bots.Set // before the find: the fields that its mappers name were read
-	found map[string]*calls.Call
+	found map[string]*found
 	left  int64 // bytes that were taken for the reply and are not used
 	held  int64 // bytes that the calls found hold
 	full  bool  // it ended early: there is no room for more
+}
+
+// found is a call that was read.
+type found struct {
+	call calls.Call
+	bot  *bots.Bot // as it was before the find
 }
 
 // read makes the find, and then reads the bots of what was found, so that no bot
@@ -170,7 +176,7 @@ func (l *loading) keep(c calls.Call) bool {
 		return false
 	}
 	l.held += size
-	l.found[idKey(c.ID)] = &c
+	l.found[idKey(c.ID)] = &found{c, l.set.Bot(c.Bot)}
 	return true
 }
 
@@ -182,13 +188,13 @@ func (l *loading) readRoles(ctx context.Context, q calls.Read) error {
 		return nil
 	}
 	q.IDs = nil
-	for key, c := range l.found {
-		if bot := l.set.Bot(c.Bot); bot == nil || bot.Push == nil || !bot.Push.NeedsAuto || !c.NeedsRoles() {
+	for key, f := range l.found {
+		if f.bot == nil || f.bot.Push == nil || !f.bot.Push.NeedsAuto || !f.call.NeedsRoles() {
 			continue
 		}
-		q.IDs = append(q.IDs, c.ID)
-		l.held -= int64(c.Size())
-		l.left += int64(c.Size())
+		q.IDs = append(q.IDs, f.call.ID)
+		l.held -= int64(f.call.Size())
+		l.left += int64(f.call.Size())
 		delete(l.found, key) // gone by now, or without room: as if the first read had not found it
 	}
 	if len(q.IDs) == 0 {
@@ -201,10 +207,11 @@ func (l *loading) readRoles(ctx context.Context, q calls.Read) error {
 func (l *loading) refresh(ctx context.Context) error {
 	var ids []bson.RawValue
 	named := make(map[string]bool, len(l.found))
-	for _, c := range l.found {
-		if key := idKey(c.Bot); c.Bot.Type != 0 && !named[key] {
+	for _, f := range l.found {
+		id := f.call.Bot
+		if key := idKey(id); id.Type != 0 && !named[key] {
 			named[key] = true
-			ids = append(ids, c.Bot)
+			ids = append(ids, id)
 		}
 	}
 	if len(ids) == 0 {
@@ -229,8 +236,15 @@ func (l *loading) unload() {
 func (l *loading) decide(ctx context.Context, batch []*item) (rest []*item) {
 	d, set := l.d, l.d.o.Bots.Set()
 	for _, it := range batch {
-		call := l.found[it.key]
-		if call != nil {
+		var call *calls.Call
+		var bot *bots.Bot
+		changed := false
+		if f := l.found[it.key]; f != nil {
+			call, bot = &f.call, f.bot
+			if set != l.set {
+				bot = set.Bot(call.Bot)
+				changed = bot != f.bot
+			}
 			it.bytes, it.call = int64(call.Size()), call
 		}
 		switch {
@@ -245,12 +259,12 @@ func (l *loading) decide(ctx context.Context, batch []*item) (rest []*item) {
 			d.loadLater(it, pause)
 		case call == nil:
 			d.settle(it, Decision{Action: Skip, Reason: ReasonDeleted}, nil)
-		case !l.whole && set.Bot(call.Bot) != l.set.Bot(call.Bot):
+		case !l.whole && changed:
 			d.unload(it)
 			it.reloads++
 			rest = append(rest, it)
 		default:
-			it.bot = set.Bot(call.Bot)
+			it.bot = bot
 			d.decide(it)
 		}
 	}
