@@ -46,11 +46,36 @@ type item struct {
 
 // Start implements queue.Owner.
 func (it *item) Start() {
-	it.d.metrics.sendingNow.Add(1)
-	it.d.work.Go(func() {
-		defer it.d.metrics.sendingNow.Add(-1)
-		it.d.send(it)
-	})
+	d := it.d
+	d.metrics.sendingNow.Add(1)
+	select {
+	case d.toSend <- it: // there is an idle sender
+	default:
+		d.work.Go(func() { d.sender(it) })
+	}
+}
+
+// senderIdle is how long a sender waits for its next call. So there are at most as
+// many idle ones as calls are sent in this time.
+const senderIdle = 100 * time.Millisecond
+
+// sender sends one call after the other until none comes. A goroutine for each call
+// costs more: its stack grows and is copied several times before the request is sent.
+func (d *Dispatcher) sender(it *item) {
+	idle := time.NewTimer(senderIdle)
+	defer idle.Stop()
+	for {
+		d.send(it)
+		d.metrics.sendingNow.Add(-1)
+		idle.Reset(senderIdle)
+		select {
+		case it = <-d.toSend:
+		case <-idle.C:
+			return
+		case <-d.ended:
+			return
+		}
+	}
 }
 
 // Defer implements queue.Owner.
