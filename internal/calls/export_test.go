@@ -17,3 +17,6 @@ func (o *Outcome) Updates() []bson.Raw {
 	}
 	return all
 }
+
+// Write is the update of an outcome as its owner sends it.
+func (o *Outcome) Write() (filter, update bson.Raw) { return o.filter(), o.update(detailAll) }

@@ -73,8 +73,8 @@ type Outcome struct {
 	SinceStart float64
 	// Seen is what stood on the call when it was read. If something else stands
 	// there by now, another replica answers for the call, and this outcome is only
-	// added to the log: it was held back while this replica was cut off. The one
-	// exception is an ok, which is the truth about its result whoever else wrote.
+	// added to the log: it was held back while this replica was cut off. What gives
+	// way all the same is said at overruled.
 	Seen Pushed
 
 	log, events arrayState

@@ -96,6 +96,9 @@ func (d detail) String() string { return detailNames[d] }
 // shortText is how many characters of an error detailShort keeps.
 const shortText = 200
 
+// moves reports whether only the next attempt moves, of a delivery that is due.
+func (o *Outcome) moves() bool { return o.Transition == ToDeferred && o.Seen.Due(o.CompletedAt) }
+
 // update is the one update of an outcome.
 func (o *Outcome) update(level detail) bson.Raw {
 	var c change
@@ -108,7 +111,7 @@ func (o *Outcome) update(level detail) bson.Raw {
 		if level == detailAll {
 			c.add(fieldEvents, o.events, o.event())
 		}
-	case o.Transition == ToDeferred && o.Seen.Due(o.CompletedAt): // only its next attempt moves
+	case o.moves():
 		c.set = appendTime(nil, fieldNextAttempt, o.NextAttemptAt)
 		switch {
 		case o.HoldID == "":
@@ -201,21 +204,32 @@ func (c *change) addToLog(state arrayState, fields []byte) {
 	c.add(fieldLog, state, entry)
 }
 
-// filter finds the call while it still says what was seen, so that a write that
-// was applied already is not applied again.
+// filter finds the call while it still says what its owner read. A write that is cut
+// off may be applied later, when a successor has the call, and then replaces nothing:
+//   - MongoDB looks at the filter and updates in one step, so two writes of a call come
+//     one after the other, however they are sent.
+//   - A call that was read without an outcome has no completed_at in its result, and every
+//     outcome and every mark of a replay puts one there. So the first of two is applied,
+//     and the other finds nothing.
+//   - A call that was read with an outcome of this result is known by that and by when it
+//     was written, to the millisecond, and every outcome after it says another time.
+//   - A write that is applied twice fails the second time, for the first changed both.
+//
+// What finds nothing goes to Recorder.writeLate. The _id alone would cost the server
+// half, but keeps none of this: a write may arrive at any time, also when its owner's
+// lease is over, and then the successor's outcome would be gone.
 func (o *Outcome) filter() bson.Raw {
 	dst := make([]byte, 0, 192+len(o.ID.Value))
 	start, dst := bsoncore.AppendDocumentStart(dst)
 	dst = bsoncore.AppendValueElement(dst, "_id", valueOf(o.ID))
 	dst = o.Seen.appendUnchanged(dst, o.CompletedAt)
-	moves := o.Transition == ToDeferred && o.Seen.Due(o.CompletedAt)
-	if moves || o.Transition == ToWithdrawn {
+	if o.moves() || o.Transition == ToWithdrawn {
 		dst = bsoncore.BuildDocumentElement(dst, fieldNextAttempt, bsoncore.AppendBooleanElement(nil, "$exists", true))
 	}
 	switch {
-	case moves && o.Seen.ReplayID == "":
+	case o.moves() && o.Seen.ReplayID == "":
 		dst = bsoncore.AppendNullElement(dst, fieldReplay)
-	case moves: // unless its replay was cancelled meanwhile
+	case o.moves(): // unless its replay was cancelled meanwhile
 		dst = bsoncore.AppendStringElement(dst, fieldReplay, o.Seen.ReplayID)
 	}
 	dst, _ = bsoncore.AppendDocumentEnd(dst, start) // fails for more than 2 GiB
@@ -235,12 +249,18 @@ func (p *Pushed) appendUnchanged(dst []byte, completed time.Time) []byte {
 	return dst
 }
 
-// untold finds the call while the same result stands on it as anything but ok, or
-// nothing does any more: the replay that asked for the push was cancelled.
-func (o *Outcome) untold() bson.D {
-	same := bson.D{
-		{Key: fieldResult + ".completed_at", Value: bson.NewDateTimeFromTime(o.CompletedAt)},
-		{Key: fieldResult + ".status", Value: bson.D{{Key: "$ne", Value: string(StatusOK)}}},
+// overruled finds the call while what stands there has to give way, whoever wrote it:
+// an outcome of an older result, or no outcome would tell of this one. An ok is the
+// truth about its result, so it also replaces another outcome of the same, and stands
+// where nothing does any more: the replay that asked for the push was cancelled.
+func (o *Outcome) overruled() bson.D {
+	completed := bson.NewDateTimeFromTime(o.CompletedAt)
+	stands := bson.A{bson.D{{Key: fieldResult + ".completed_at", Value: bson.D{{Key: "$lt", Value: completed}}}}}
+	if o.Status == StatusOK {
+		stands = append(stands, bson.D{
+			{Key: fieldResult + ".completed_at", Value: completed},
+			{Key: fieldResult + ".status", Value: bson.D{{Key: "$ne", Value: string(StatusOK)}}},
+		}, bson.D{{Key: fieldResult, Value: nil}})
 	}
-	return bson.D{{Key: "_id", Value: o.ID}, {Key: "$or", Value: bson.A{same, bson.D{{Key: fieldResult, Value: nil}}}}}
+	return bson.D{{Key: "_id", Value: o.ID}, {Key: "$or", Value: stands}}
 }

@@ -223,26 +223,26 @@ func (r *Recorder) writeLess(ctx context.Context, e entry, refused error) {
 	e.done(false)
 }
 
-// writeLate cares for those of a batch whose calls say something else by now,
-// see Outcome.Seen: an ok is written all the same, the other attempts are added
-// to the logs of the calls. Those that were written, now or before, stand in the
+// writeLate cares for those of a batch whose calls say something else by now, see
+// Outcome.Seen: what overrules that is written all the same, the other attempts are
+// added to the logs of the calls. Those that were written, now or before, stand in the
 // log and are found by that; those that failed are written with less.
 func (r *Recorder) writeLate(ctx context.Context, batch []entry, failed map[int]error) error {
-	var truths, logs []mongo.WriteModel
-	for i := range batch {
-		o := batch[i].outcome
-		if !o.attempted() || failed[i] != nil {
+	var results, logs []mongo.WriteModel
+	for i, e := range batch {
+		o := e.outcome
+		if failed[i] != nil {
 			continue
 		}
 		missing := bson.E{Key: fieldLog + ".pushed_at", Value: bson.D{{Key: "$ne", Value: bson.NewDateTimeFromTime(o.At)}}}
-		if o.Status == StatusOK {
-			truths = append(truths, updateByID().
-				SetFilter(append(o.untold(), missing)).SetUpdate(o.update(batch[i].level)))
+		if o.Transition != ToWithdrawn && !o.moves() {
+			results = append(results, updateByID().SetFilter(append(o.overruled(), missing)).SetUpdate(o.update(e.level)))
 		}
-		logs = append(logs, updateByID().
-			SetFilter(bson.D{{Key: "_id", Value: o.ID}, missing}).SetUpdate(o.late()))
+		if o.attempted() {
+			logs = append(logs, updateByID().SetFilter(bson.D{{Key: "_id", Value: o.ID}, missing}).SetUpdate(o.late()))
+		}
 	}
-	for _, models := range [][]mongo.WriteModel{truths, logs} {
+	for _, models := range [][]mongo.WriteModel{results, logs} {
 		if len(models) == 0 {
 			continue
 		}
