@@ -21,8 +21,8 @@ import (
 // are never pushed.
 const CallTypeAgent = "agent"
 
-// Call is a view on a stored call. It keeps the document and an index of it, no
-// copies. Decode makes one of any bytes: a field of the wrong type counts as
+// Call is a view on a stored call, for one goroutine at a time. It keeps the document
+// and an index of it, no copies. Decode makes one of any bytes: a field of the wrong type counts as
 // missing, and nothing here fails or panics on what a document holds.
 type Call struct {
 	Raw bson.Raw // the document, or the part of it that was loaded
@@ -41,7 +41,8 @@ type Call struct {
 	StartedAt time.Time
 	Pushed    Pushed
 
-	index index
+	index    index
+	delivery string // the delivery id, once it was asked for
 }
 
 // Pushed is what an earlier push left in post_call_push_result. The zero value
@@ -196,10 +197,10 @@ func DeliveryID(id bson.RawValue, completedAt time.Time) string {
 
 // DeliveryID is the delivery id of the call's present result, "" without one.
 func (c *Call) DeliveryID() string {
-	if c.CompletedAt.IsZero() {
-		return ""
+	if c.delivery == "" && !c.CompletedAt.IsZero() {
+		c.delivery = DeliveryID(c.ID, c.CompletedAt)
 	}
-	return DeliveryID(c.ID, c.CompletedAt)
+	return c.delivery
 }
 
 // Recording is what a call says of its recording, each "" where it says nothing.
