@@ -189,8 +189,12 @@ func TestAnOutcomeOfAnOlderResultGivesWay(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
 	for id, how := range map[string]func(*calls.Call, calls.Attempt) calls.Outcome{
-		"retry":    func(c *calls.Call, a calls.Attempt) calls.Outcome { return calls.Retry(c, a, recordedAt.Add(time.Hour)) },
-		"deferred": func(c *calls.Call, a calls.Attempt) calls.Outcome { return calls.Deferred(c, a, recordedAt.Add(time.Hour)) },
+		"retry": func(c *calls.Call, a calls.Attempt) calls.Outcome {
+			return calls.Retry(c, a, recordedAt.Add(time.Hour))
+		},
+		"deferred": func(c *calls.Call, a calls.Attempt) calls.Outcome {
+			return calls.Deferred(c, a, recordedAt.Add(time.Hour))
+		},
 		"final":    calls.Delivered,
 		"finished": calls.Finished,
 	} {

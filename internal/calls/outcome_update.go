@@ -125,7 +125,7 @@ func (o *Outcome) update(level detail) bson.Raw {
 		c.set = bsoncore.BuildDocumentElement(nil, fieldResult, short.fields())
 	default:
 		fields := o.fields()
-		c.set = bsoncore.BuildDocumentElement(nil, fieldResult, fields)
+		c.set = bsoncore.BuildDocumentElement(make([]byte, 0, len(fields)+64), fieldResult, fields)
 		if o.Transition == ToDeferred || level >= detailResult {
 			break
 		}
@@ -148,7 +148,7 @@ func (o *Outcome) late() bson.Raw {
 
 // event are the elements of an entry of the call's events.
 func (o *Outcome) event() []byte {
-	dst := bsoncore.AppendStringElement(make([]byte, 0, 128), "type", logType)
+	dst := append(make([]byte, 0, 128), ofPush...)
 	dst = bsoncore.AppendDoubleElement(dst, "timestamp", o.SinceStart)
 	dst = bsoncore.AppendStringElement(dst, "status", string(o.Status))
 	return appendStatus(dst, o.HTTPStatus)
@@ -176,32 +176,41 @@ func (c *change) update() bson.Raw {
 			dst = bsoncore.BuildDocumentElement(dst, o.operator, o.elements)
 		}
 	}
-	dst, _ = bsoncore.AppendDocumentEnd(dst, start) // fails for more than 2 GiB
-	return dst
+	return end(dst, start)
 }
 
 // add adds the elements of an entry to an array. One that is null is set; what is no
 // array is left as it is.
-func (c *change) add(field string, state arrayState, entry []byte) {
+func (c *change) add(field string, state arrayState, entry ...[]byte) {
 	switch state {
 	case arrayFine:
-		c.push = bsoncore.BuildDocumentElement(slices.Grow(c.push, len(entry)+64), field, entry)
+		c.push = bsoncore.BuildDocumentElement(c.push, field, entry...)
 	case arrayNull:
-		c.set = bsoncore.BuildArrayElement(c.set, field, bsoncore.BuildDocumentValue(entry))
+		c.set = bsoncore.BuildArrayElement(c.set, field, bsoncore.BuildDocumentValue(entry...))
 	case arrayOther:
 	}
 }
 
+// ofPush is the element that tells a push from what others add to the log.
+var ofPush = bsoncore.AppendStringElement(nil, "type", logType)
+
 // addToLog adds an attempt to the log, of which the newest entries are kept.
 func (c *change) addToLog(state arrayState, fields []byte) {
-	entry := bsoncore.AppendStringElement(make([]byte, 0, len(fields)+64), "type", logType)
-	entry = append(entry, fields...)
-	if state == arrayFine {
-		each := make([]byte, 0, len(entry)+64)
-		each = bsoncore.BuildArrayElement(each, "$each", bsoncore.BuildDocumentValue(entry))
-		entry = bsoncore.AppendInt32Element(each, "$slice", -keepInLog)
+	if state != arrayFine {
+		c.add(fieldLog, state, ofPush, fields)
+		return
 	}
-	c.add(fieldLog, state, entry)
+	c.push = slices.Grow(c.push, len(fields)+256) // the event of the call too
+	log, dst := bsoncore.AppendDocumentElementStart(c.push, fieldLog)
+	each, dst := bsoncore.AppendArrayElementStart(dst, "$each")
+	dst = end(bsoncore.BuildDocumentElement(dst, "0", ofPush, fields), each)
+	c.push = end(bsoncore.AppendInt32Element(dst, "$slice", -keepInLog), log)
+}
+
+// end ends a document or an array that began at a place.
+func end(dst []byte, start int32) []byte {
+	dst, _ = bsoncore.AppendDocumentEnd(dst, start) // fails where nothing began
+	return dst
 }
 
 // filter finds the call while it still says what its owner read. A write that is cut
@@ -232,8 +241,7 @@ func (o *Outcome) filter() bson.Raw {
 	case o.moves(): // unless its replay was cancelled meanwhile
 		dst = bsoncore.AppendStringElement(dst, fieldReplay, o.Seen.ReplayID)
 	}
-	dst, _ = bsoncore.AppendDocumentEnd(dst, start) // fails for more than 2 GiB
-	return dst
+	return end(dst, start)
 }
 
 // appendUnchanged appends conditions that hold for calls on which p still stands,
