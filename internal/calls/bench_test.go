@@ -99,3 +99,16 @@ func BenchmarkFields(b *testing.B) {
 		_ = calls.Fields(mapper)
 	}
 }
+
+// BenchmarkOutcome is what is made of an outcome for its write.
+func BenchmarkOutcome(b *testing.B) {
+	call := calls.Decode(bigCall(b))
+	o := calls.Delivered(&call, calls.Attempt{
+		Status: calls.StatusOK, HTTPStatus: 200, ResponseBody: `{"ok":true}`, Method: "POST",
+		URL: "https://crm.example.com/leads", At: time.Now(), Duration: 80 * time.Millisecond,
+	})
+	b.ReportAllocs()
+	for b.Loop() {
+		o.Write()
+	}
+}
