@@ -38,6 +38,11 @@ type Config struct {
 	Pipeline   mongo.Pipeline
 	Source     Source
 
+	// Filter is a condition on events that holds for all that the Sink wants. It
+	// only saves the way of the others: they may still come, and when the server
+	// refuses it the stream is opened without, for as long as the Follower lives.
+	Filter bson.D
+
 	// Sharded says that the router of a sharded cluster answers, see Hello.
 	Sharded bool
 
@@ -85,6 +90,7 @@ type Follower struct {
 	// Only Run's goroutine touches these.
 	position    resume.Position // everything up to here was handed over
 	mode        openMode        // of the next cursor
+	filtered    bool            // it has the filter
 	gap         *Gap            // to be handed over once the stream is open again
 	frozenPolls int             // in a row
 	unknown     int             // errors that are not known to pass, in a row
@@ -117,7 +123,7 @@ func New(cfg Config, sink Sink) (*Follower, error) {
 		return nil, errors.New("a follower needs a collection or a source")
 	}
 	if cfg.Source == nil {
-		cfg.Source = FromCollection(cfg.Collection, cfg.Pipeline)
+		cfg.Source = FromCollection(cfg.Collection, cfg.Pipeline, cfg.Filter)
 	}
 	if sink == nil {
 		return nil, errors.New("a follower needs a sink")
@@ -145,6 +151,7 @@ func New(cfg Config, sink Sink) (*Follower, error) {
 		pace:     pace{every: cfg.ReopenEvery},
 		position: cfg.Start.Position,
 		mode:     modeOf(cfg.Start.Position),
+		filtered: cfg.Filter != nil,
 	}
 	if cfg.Start.Lost != "" {
 		f.declareGap(cfg.Start.Lost)
@@ -260,7 +267,7 @@ func (f *Follower) open(ctx context.Context) (Cursor, Batch, error) {
 }
 
 func (f *Follower) opening() Opening {
-	o := Opening{MaxAwait: f.cfg.MaxAwait}
+	o := Opening{MaxAwait: f.cfg.MaxAwait, Filtered: f.filtered}
 	switch f.mode {
 	case modeToken:
 		o.After = f.position.Token
