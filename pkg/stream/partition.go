@@ -15,8 +15,8 @@ import (
 // called from one goroutine, in stream order; the done they are given may be
 // called from any, later, and until then no position at or after it is saved.
 type Handler interface {
-	// Event takes one event. It may block when too much is pending; nothing is
-	// read meanwhile. An error ends the partition.
+	// Event takes one event. It may block when too much is pending; one more batch
+	// is read meanwhile. An error ends the partition.
 	Event(ctx context.Context, e Event, done func()) error
 	// Gap takes a span in which events may have been missed; done means that it
 	// was swept, or that the sweep can be found again after a restart.

@@ -50,6 +50,19 @@ type Batch struct {
 	CursorID   int64          // 0: the server closed the cursor
 }
 
+// after is the position that the token of the batch says, if it is not before p.
+func (b Batch) after(p resume.Position) (resume.Position, bool) {
+	idle := positionOf(b.Token)
+	return idle, len(b.Token) > 0 && !idle.ClusterTime.IsZero() && !idle.ClusterTime.Before(p.ClusterTime)
+}
+
+func (b Batch) size() (bytes int) {
+	for _, e := range b.Events {
+		bytes += len(e)
+	}
+	return bytes
+}
+
 // manyEvents is the batch to ask for: 3 MB of small events, copied once.
 const manyEvents = 10_000
 
