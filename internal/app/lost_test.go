@@ -65,7 +65,7 @@ func TestSilentHoleLosesNoCall(t *testing.T) {
 	// The server itself says nothing: a stream at the saved token opens and is empty.
 	record, _, err := r.positions().Record(t.Context(), partitionOf(0, 1))
 	must(t, err)
-	cursor, _, err := stream.FromCollection(r.Calls, nil).Open(t.Context(), stream.Opening{After: record.Position.Token, MaxAwait: 10 * time.Millisecond})
+	cursor, _, err := stream.FromCollection(r.Calls, nil, nil).Open(t.Context(), stream.Opening{After: record.Position.Token, MaxAwait: 10 * time.Millisecond})
 	must(t, err)
 	batch, err := cursor.Poll(t.Context())
 	if err != nil || len(batch.Events) != 0 {

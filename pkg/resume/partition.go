@@ -2,7 +2,6 @@ package resume
 
 import (
 	"fmt"
-	"hash/fnv"
 	"strconv"
 	"strings"
 
@@ -30,26 +29,6 @@ func (p Partition) ID(name string) string {
 // Whole says whether the partition is the only one. It has every document then,
 // also one beside which no slot is stored.
 func (p Partition) Whole() bool { return p.Of <= 1 }
-
-// Slots is the number of slots that documents fall into. A partition is a range
-// of them, so what is stored beside a document stays right when the number of
-// partitions changes.
-const Slots = 4096
-
-// Slot is the slot of a document, from 0 to Slots-1, by its _id: the type and
-// the value are hashed (64-bit FNV-1a, its bits mixed once more because the ids
-// of documents differ in few). The rule must never change: two versions that
-// differ would both, or neither, take a document.
-func Slot(id bson.RawValue) int {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte{byte(id.Type)})
-	_, _ = h.Write(id.Value)
-	sum := h.Sum64()
-	sum ^= sum >> 33
-	sum *= 0xff51afd7ed558ccd // the first step of MurmurHash3's finalizer
-	sum ^= sum >> 33
-	return int(sum % Slots)
-}
 
 // Owns says whether a document with this _id belongs to the partition.
 func (p Partition) Owns(id bson.RawValue) bool {

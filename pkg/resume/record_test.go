@@ -2,7 +2,6 @@ package resume
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"testing"
 	"time"
@@ -129,55 +128,4 @@ func rawValue(t testing.TB, v any) bson.RawValue {
 		t.Fatal(err)
 	}
 	return bson.RawValue{Type: kind, Value: data}
-}
-
-func TestEachDocumentHasOnePartition(t *testing.T) {
-	const documents = 8000
-	for _, of := range []int{1, 2, 3, 4, 7} {
-		count := make([]int, of)
-		for n := range documents {
-			id := rawValue(t, bson.NewObjectID())
-			if n%2 == 0 {
-				id = rawValue(t, fmt.Sprint("session-", n))
-			}
-			owners := 0
-			for i := range of {
-				if (Partition{i, of}).Owns(id) {
-					owners++
-					count[i]++
-				}
-			}
-			if owners != 1 {
-				t.Fatalf("%d partitions of %d own %v", owners, of, id)
-			}
-		}
-		for i, n := range count {
-			if even := documents / of; n < even*8/10 || n > even*12/10 {
-				t.Errorf("partition %d of %d owns %d of %d documents", i, of, n, documents)
-			}
-		}
-	}
-}
-
-// What is stored depends on these; they may not change.
-func TestOwnersAreFixed(t *testing.T) {
-	id, err := bson.ObjectIDFromHex("66b0c2d1e4b0a1a2b3c4d5e6")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		id   any
-		of   int
-		want int
-	}{{id, 4, 1}, {id, 7, 3}, {"call-1", 4, 0}, {"call-2", 4, 0}, {"call-1", 7, 0}, {"", 3, 2}} {
-		got := -1
-		for i := range c.of {
-			if (Partition{i, c.of}).Owns(rawValue(t, c.id)) {
-				got = i
-			}
-		}
-		if got != c.want {
-			t.Errorf("%v among %d: %d, want %d", c.id, c.of, got, c.want)
-		}
-	}
 }

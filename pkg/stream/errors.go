@@ -70,9 +70,24 @@ func classify(err error) class {
 	return classRetry
 }
 
+// mayBeFilter says whether an error may be the fault of the filter: it is the server's,
+// it is not known to pass, and it does not only concern the position.
+func (f *Follower) mayBeFilter(err error) bool {
+	server, ok := errors.AsType[mongo.ServerError](err)
+	if !ok || server.HasErrorLabel(resumable) || f.cfg.Passing != nil && f.cfg.Passing(err) {
+		return false
+	}
+	class := classify(err)
+	return class == classRetry ||
+		class == classToken && slices.ContainsFunc([]int{codeFailedToParse, codeTypeMismatch, codeBadValue}, server.HasErrorCode)
+}
+
+// resumable is the label of errors after which a server expects the stream again.
+const resumable = "ResumableChangeStreamError"
+
 // passes says whether the same again may work. All errors that no server sent
 // pass, and those that a server calls resumable.
 func (f *Follower) passes(err error) bool {
 	server, ok := errors.AsType[mongo.ServerError](err)
-	return !ok || f.cfg.Passing == nil || server.HasErrorLabel("ResumableChangeStreamError") || f.cfg.Passing(err)
+	return !ok || f.cfg.Passing == nil || server.HasErrorLabel(resumable) || f.cfg.Passing(err)
 }

@@ -15,8 +15,8 @@ import (
 // called from one goroutine, in stream order; the done they are given may be
 // called from any, later, and until then no position at or after it is saved.
 type Handler interface {
-	// Event takes one event. It may block when too much is pending; nothing is
-	// read meanwhile. An error ends the partition.
+	// Event takes one event. It may block when too much is pending; one more batch
+	// is read meanwhile. An error ends the partition.
 	Event(ctx context.Context, e Event, done func()) error
 	// Gap takes a span in which events may have been missed; done means that it
 	// was swept, or that the sweep can be found again after a restart.
@@ -32,7 +32,7 @@ type Handler interface {
 // PartitionConfig is what RunPartition needs.
 type PartitionConfig struct {
 	Lease   *resume.Lease
-	Stream  Config // without Start, which comes from the record and First, and Sharded
+	Stream  Config // without Start, which comes from the record and First, Sharded and Filter
 	Handler Handler
 
 	First      Start  // without a stored position
@@ -51,7 +51,12 @@ func RunPartition(ctx context.Context, cfg PartitionConfig) error {
 		cfg.Stream.Logger = slog.New(slog.DiscardHandler)
 	}
 	log := cfg.Stream.Logger.With("partition", cfg.Lease.Partition().String())
-	origin := resume.Origin{ReplicaSet: cfg.ReplicaSet, Pipeline: PipelineHash(cfg.Stream.Pipeline)}
+	if p := cfg.Lease.Partition(); !p.Whole() {
+		cfg.Stream.Filter = p.Match("documentKey._id")
+	}
+	// Servers from 6.0 on look for the event of a token behind the filters, and do not
+	// find one of another partition: so a token is of this filter too.
+	origin := resume.Origin{ReplicaSet: cfg.ReplicaSet, Pipeline: PipelineHash(withFilter(cfg.Stream.Pipeline, cfg.Stream.Filter))}
 	record := cfg.Lease.Record()
 	start, how, err := Decide(record, origin, cfg.First)
 	if err != nil {

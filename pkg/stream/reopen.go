@@ -37,7 +37,7 @@ func (r *repeats) count(reason string, now time.Time) (times int, due bool) {
 
 // reopenReasons is the closed set that recoverFrom returns, and "driver" for an open
 // that the driver made by itself.
-var reopenReasons = []string{"error", "denied", "history_lost", "token", "oversized", "invalidate", "closed", "frozen", "unverified", "driver"}
+var reopenReasons = []string{"error", "denied", "history_lost", "token", "oversized", "invalidate", "closed", "frozen", "unverified", "filter", "driver"}
 
 func (f *Follower) recoverFrom(err error) (reason string) {
 	switch {
@@ -56,6 +56,11 @@ func (f *Follower) recoverFrom(err error) (reason string) {
 		f.frozenPolls = min(f.frozenPolls+1, maxFrozenPolls)
 		f.pace.fail()
 		return "frozen"
+	}
+	if f.filtered && f.mayBeFilter(err) {
+		f.filtered = false
+		f.pace.fail()
+		return "filter"
 	}
 	switch classify(err) {
 	case classLost:

@@ -41,6 +41,7 @@ type entry struct {
 	big       bool // too large to be returned
 	bigBare   bool // only without the pipeline
 	hidden    bool
+	padding   int // bytes of the event beside its envelope
 }
 
 func newScript() *script { return &script{news: make(chan struct{})} }
@@ -107,6 +108,9 @@ func (e entry) body() bson.Raw {
 	}
 	if e.key != 0 {
 		doc = append(doc, bson.E{Key: "documentKey", Value: bson.D{{Key: "_id", Value: e.key}}})
+	}
+	if e.padding > 0 {
+		doc = append(doc, bson.E{Key: "padding", Value: make([]byte, e.padding)})
 	}
 	raw, err := bson.Marshal(doc)
 	if err != nil {

@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,6 +39,7 @@ type Opening struct {
 	BatchSize int32          // events in a batch at most; 0: 10,000
 	MaxAwait  time.Duration  // how long the server waits for an event
 	Bare      bool           // every event of the collection, its token alone, in the pipeline's stead
+	Filtered  bool           // with Config.Filter
 }
 
 // Batch is the answer to one poll. All its parts are copies.
@@ -48,12 +50,26 @@ type Batch struct {
 	CursorID   int64          // 0: the server closed the cursor
 }
 
+// after is the position that the token of the batch says, if it is not before p.
+func (b Batch) after(p resume.Position) (resume.Position, bool) {
+	idle := positionOf(b.Token)
+	return idle, len(b.Token) > 0 && !idle.ClusterTime.IsZero() && !idle.ClusterTime.Before(p.ClusterTime)
+}
+
+func (b Batch) size() (bytes int) {
+	for _, e := range b.Events {
+		bytes += len(e)
+	}
+	return bytes
+}
+
 // manyEvents is the batch to ask for: 3 MB of small events, copied once.
 const manyEvents = 10_000
 
 type collectionSource struct {
 	coll     *mongo.Collection
 	pipeline mongo.Pipeline
+	filtered mongo.Pipeline // pipeline with Config.Filter
 
 	mu       sync.Mutex
 	unclosed []int64 // cursors that could not be closed while the server was silent
@@ -64,12 +80,26 @@ type collectionSource struct {
 const maxUnclosed = 16
 
 // FromCollection is the Source of a collection's events that pass a pipeline.
-// The pipeline must keep _id and must let invalidate through.
-func FromCollection(coll *mongo.Collection, pipeline mongo.Pipeline) Source {
+// The pipeline must keep _id and must let invalidate through. The filter may be nil,
+// see Config.
+func FromCollection(coll *mongo.Collection, pipeline mongo.Pipeline, filter bson.D) Source {
 	if pipeline == nil {
 		pipeline = mongo.Pipeline{}
 	}
-	return &collectionSource{coll: coll, pipeline: pipeline}
+	return &collectionSource{coll: coll, pipeline: pipeline, filtered: withFilter(pipeline, filter)}
+}
+
+// withFilter puts a filter behind the stages with which a pipeline begins to drop
+// events, so that it is computed for what is left, and before those that change them.
+func withFilter(pipeline mongo.Pipeline, filter bson.D) mongo.Pipeline {
+	if filter == nil {
+		return pipeline
+	}
+	at := 0
+	for at < len(pipeline) && len(pipeline[at]) == 1 && pipeline[at][0].Key == "$match" {
+		at++
+	}
+	return slices.Insert(slices.Clone(pipeline), at, bson.D{{Key: "$match", Value: filter}})
 }
 
 func (s *collectionSource) Open(ctx context.Context, o Opening) (Cursor, Batch, error) {
@@ -80,6 +110,9 @@ func (s *collectionSource) Open(ctx context.Context, o Opening) (Cursor, Batch, 
 		return nil, Batch{}, err
 	}
 	pipeline := s.pipeline
+	if o.Filtered {
+		pipeline = s.filtered
+	}
 	if o.Bare {
 		pipeline = mongo.Pipeline{{{Key: "$project", Value: bson.D{{Key: "_id", Value: 1}}}}}
 	}

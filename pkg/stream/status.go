@@ -47,8 +47,8 @@ func (f *Follower) Status() Status {
 	return f.status
 }
 
-// polled notes a poll that succeeded.
-func (f *Follower) polled(b Batch, took time.Duration) {
+// polled notes a poll from a position that succeeded.
+func (f *Follower) polled(b Batch, from resume.Position, took time.Duration) {
 	f.pace.succeed()
 	f.frozenPolls = 0
 	now := time.Now()
@@ -59,7 +59,7 @@ func (f *Follower) polled(b Batch, took time.Duration) {
 		s.Opens++
 	}
 	s.Open, s.Err, s.LastPoll = true, nil, now
-	s.Position = f.position
+	s.Position = from
 	if len(b.Token) > 0 {
 		s.Position = positionOf(b.Token)
 	}

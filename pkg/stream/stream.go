@@ -80,7 +80,7 @@ const (
 var gapReasons = []GapReason{GapHistoryLost, GapUnverified, GapClosed, GapOversized, GapUnreadable, GapUnusable}
 
 // Sink takes what a Follower reads. All methods are called from the goroutine
-// of Follower.Run, in stream order; while one of them blocks, nothing is read.
+// of Follower.Run, in stream order; while one of them blocks, one more batch is read.
 // An error from Event or Gap ends the Follower and comes back from Run.
 type Sink interface {
 	// Event takes one event.

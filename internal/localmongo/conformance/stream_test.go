@@ -87,7 +87,7 @@ func TestTriggers(t *testing.T) {
 	onEach(t, func(t *testing.T, db *mongo.Database) {
 		coll := db.Collection("calls")
 		insert(t, coll, `{"_id": "before"}`)
-		r := open(t, stream.FromCollection(coll, calls.Pipeline()), stream.Opening{})
+		r := open(t, stream.FromCollection(coll, calls.Pipeline(), nil), stream.Opening{})
 		insert(t, coll, `{"_id": "a", "session_id": "s1"}`, `{"_id": "agent", "call_type": "agent", "completed_at": {"$date": "2026-06-05T12:00:00Z"}}`)
 		update(t, coll, "a", `{"$set": {"cdr": {"x": 1}}}`)
 		update(t, coll, "a", `{"$set": {"completed_at": {"$date": "2026-06-05T12:00:00Z"}, "status": "completed"}}`)
@@ -105,7 +105,7 @@ func TestTriggers(t *testing.T) {
 func TestResume(t *testing.T) {
 	onEach(t, func(t *testing.T, db *mongo.Database) {
 		coll := db.Collection("calls")
-		source := stream.FromCollection(coll, nil)
+		source := stream.FromCollection(coll, nil, nil)
 		insert(t, coll, `{"_id": "before"}`)
 		r := open(t, source, stream.Opening{})
 		start := r.token
@@ -137,7 +137,7 @@ func TestResume(t *testing.T) {
 func TestDropAndAgain(t *testing.T) {
 	onEach(t, func(t *testing.T, db *mongo.Database) {
 		coll := db.Collection("calls")
-		source := stream.FromCollection(coll, nil)
+		source := stream.FromCollection(coll, nil, nil)
 		insert(t, coll, `{"_id": "a"}`)
 		r := open(t, source, stream.Opening{})
 		start := r.token
@@ -161,7 +161,7 @@ func TestBadOpenings(t *testing.T) {
 			`{"_data": "DEADBEEF"}`: 50811,
 			`{}`:                    40647,
 		} {
-			c, _, err := stream.FromCollection(coll, nil).Open(t.Context(), stream.Opening{After: mustMarshal(t, doc(t, text))})
+			c, _, err := stream.FromCollection(coll, nil, nil).Open(t.Context(), stream.Opening{After: mustMarshal(t, doc(t, text))})
 			if err == nil {
 				_, err = c.Poll(t.Context())
 				_ = c.Close(t.Context())
@@ -179,7 +179,7 @@ func TestBadOpenings(t *testing.T) {
 // dropped its first entries refuses it.
 func checkBeforeTheHistory(t *testing.T, coll *mongo.Collection) {
 	t.Helper()
-	c, _, err := stream.FromCollection(coll, nil).Open(t.Context(), stream.Opening{At: bson.Timestamp{T: 1, I: 1}, MaxAwait: time.Millisecond})
+	c, _, err := stream.FromCollection(coll, nil, nil).Open(t.Context(), stream.Opening{At: bson.Timestamp{T: 1, I: 1}, MaxAwait: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

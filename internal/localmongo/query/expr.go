@@ -15,19 +15,40 @@ import (
 // missing is the value of a field that is not there.
 var missing = bsonkit.Missing
 
-// evalFunc computes a value from a document.
-type evalFunc func(doc kit.D) (any, error)
+// evalFunc computes a value from a document and the variables around the expression.
+type evalFunc func(in scope) (any, error)
+
+// scope is what an expression can see.
+type scope struct {
+	doc kit.D
+	let *binding
+}
+
+// binding is one variable of a $let; outer has those that were there before it.
+type binding struct {
+	name  string
+	value any
+	outer *binding
+}
+
+func (b *binding) find(name string) *binding {
+	for b != nil && b.name != name {
+		b = b.outer
+	}
+	return b
+}
 
 // Expr is a compiled aggregation expression.
 type Expr struct {
 	eval  evalFunc
 	paths []string
 	whole bool
+	known *binding // the variables of the $let around what is compiled, without values
 }
 
 // Eval computes the expression on a document of which the needed fields are decoded. The
 // result is bsonkit.Missing when there is no value.
-func (e *Expr) Eval(doc kit.D) (any, error) { return e.eval(doc) }
+func (e *Expr) Eval(doc kit.D) (any, error) { return e.eval(scope{doc: doc}) }
 
 // addNeeds adds the fields that the expression reads.
 func (e *Expr) addNeeds(n *value.Need) {
@@ -48,7 +69,7 @@ func CompileExpr(v any) (*Expr, error) {
 	return e, err
 }
 
-func constant(v any) evalFunc { return func(kit.D) (any, error) { return v, nil } }
+func constant(v any) evalFunc { return func(scope) (any, error) { return v, nil } }
 
 func (e *Expr) compile(v any) (evalFunc, error) {
 	switch v := v.(type) {
@@ -80,7 +101,7 @@ func (e *Expr) compilePath(s string) (evalFunc, error) {
 			return nil, mongoerr.New(16872, "'%s' by itself is not a valid FieldPath", s)
 		}
 		e.paths = append(e.paths, path)
-		return func(doc kit.D) (any, error) { return walk(doc, path), nil }, nil
+		return func(in scope) (any, error) { return walk(in.doc, path), nil }, nil
 	}
 	name, path, deep := strings.Cut(s[2:], ".")
 	switch {
@@ -88,11 +109,15 @@ func (e *Expr) compilePath(s string) (evalFunc, error) {
 		return e.compilePath("$" + path)
 	case name == "ROOT" || name == "CURRENT":
 		e.whole = true
-		return func(doc kit.D) (any, error) { return doc, nil }, nil
+		return func(in scope) (any, error) { return in.doc, nil }, nil
 	case name == "REMOVE" && !deep:
 		return constant(missing), nil
 	case name == "NOW" && !deep:
 		return constant(primitive.NewDateTimeFromTime(time.Now())), nil
+	case e.known.find(name) != nil && deep:
+		return func(in scope) (any, error) { return walk(in.let.find(name).value, path), nil }, nil
+	case e.known.find(name) != nil:
+		return func(in scope) (any, error) { return in.let.find(name).value, nil }, nil
 	}
 	return nil, mongoerr.New(17276, "Use of undefined variable: %s", name)
 }
@@ -135,10 +160,10 @@ func (e *Expr) compileObject(d kit.D) (evalFunc, error) {
 		}
 		evals[i] = eval
 	}
-	return func(doc kit.D) (any, error) {
+	return func(in scope) (any, error) {
 		out := kit.D{}
 		for i, eval := range evals {
-			v, err := eval(doc)
+			v, err := eval(in)
 			if err != nil {
 				return nil, err
 			}
@@ -155,10 +180,10 @@ func (e *Expr) compileList(a kit.A) (evalFunc, error) {
 	if err != nil {
 		return nil, err
 	}
-	return func(doc kit.D) (any, error) {
+	return func(in scope) (any, error) {
 		out := make(kit.A, len(evals))
 		for i, eval := range evals {
-			v, err := eval(doc)
+			v, err := eval(in)
 			if err != nil {
 				return nil, err
 			}

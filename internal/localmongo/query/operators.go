@@ -45,6 +45,10 @@ var operators = map[string]operator{
 	"$concatArrays":  {1, math.MaxInt, opConcatArrays},
 	"$objectToArray": {1, 1, opObjectToArray},
 	"$strcasecmp":    {2, 2, opStrcasecmp},
+	"$strLenBytes":   {1, 1, opStrLenBytes},
+	"$strLenCP":      {1, 1, opStrLenCP},
+	"$substrBytes":   {3, 3, opSubstrBytes},
+	"$indexOfBytes":  {2, 4, opIndexOfBytes},
 	"$toLower":       {1, 1, stringOp(strings.ToLower)},
 	"$toUpper":       {1, 1, stringOp(strings.ToUpper)},
 	"$max":           {1, math.MaxInt, extreme(1)},
@@ -64,6 +68,8 @@ func (e *Expr) compileOperator(name string, v any) (evalFunc, error) {
 		return e.compileIfNull(v)
 	case "$cond":
 		return e.compileCond(v)
+	case "$let":
+		return e.compileLet(v)
 	}
 	op, ok := operators[name]
 	if !ok {
@@ -73,18 +79,21 @@ func (e *Expr) compileOperator(name string, v any) (evalFunc, error) {
 	if !isList {
 		list = kit.A{v}
 	}
-	if len(list) < op.least || len(list) > op.most {
-		return nil, mongoerr.New(16020, "Expression %s takes %d to %d arguments. %d were passed in.", name, op.least, op.most, len(list))
+	if n := len(list); n < op.least || n > op.most {
+		if op.least == op.most {
+			return nil, mongoerr.New(16020, "Expression %s takes exactly %d arguments. %d were passed in.", name, op.most, n)
+		}
+		return nil, mongoerr.New(28667, "Expression %s takes at least %d arguments, and at most %d, but %d were passed in.", name, op.least, op.most, n)
 	}
 	evals, err := e.compileAll(list)
 	if err != nil {
 		return nil, err
 	}
-	return func(doc kit.D) (any, error) {
+	return func(in scope) (any, error) {
 		args := make([]any, len(evals))
 		for i, eval := range evals {
 			var err error
-			if args[i], err = eval(doc); err != nil {
+			if args[i], err = eval(in); err != nil {
 				return nil, err
 			}
 		}
@@ -102,9 +111,9 @@ func (e *Expr) compileLogic(name string, v any) (evalFunc, error) {
 		return nil, err
 	}
 	stop := name == "$or"
-	return func(doc kit.D) (any, error) {
+	return func(in scope) (any, error) {
 		for _, eval := range evals {
-			got, err := eval(doc)
+			got, err := eval(in)
 			if err != nil {
 				return nil, err
 			}
@@ -125,13 +134,13 @@ func (e *Expr) compileIfNull(v any) (evalFunc, error) {
 	if err != nil {
 		return nil, err
 	}
-	return func(doc kit.D) (any, error) {
+	return func(in scope) (any, error) {
 		for _, eval := range evals[:len(evals)-1] {
-			if got, err := eval(doc); err != nil || !nullish(got) {
+			if got, err := eval(in); err != nil || !nullish(got) {
 				return got, err
 			}
 		}
-		return evals[len(evals)-1](doc)
+		return evals[len(evals)-1](in)
 	}, nil
 }
 
@@ -159,15 +168,15 @@ func (e *Expr) compileCond(v any) (evalFunc, error) {
 	if err != nil {
 		return nil, err
 	}
-	return func(doc kit.D) (any, error) {
-		got, err := evals[0](doc)
+	return func(in scope) (any, error) {
+		got, err := evals[0](in)
 		if err != nil {
 			return nil, err
 		}
 		if truthy(got) {
-			return evals[1](doc)
+			return evals[1](in)
 		}
-		return evals[2](doc)
+		return evals[2](in)
 	}, nil
 }
 

@@ -355,9 +355,25 @@ func TestExpressions(t *testing.T) {
 		`{"$max": ["$n", 9, null]}`:                                int32(9),
 		`{"$mergeObjects": ["$o", {"r": 2}]}`:                      kit.D{{Key: "p", Value: kit.D{{Key: "q", Value: int32(1)}}}, {Key: "r", Value: int32(2)}},
 		`{"$isArray": "$l"}`:                                       true,
-		`{"a": "$n", "b": "$zz"}`:                                  kit.D{{Key: "a", Value: int32(5)}},
-		`["$n", "$zz"]`:                                            kit.A{int32(5), nil},
-		`"$$ROOT.n"`:                                               int32(5),
+		`{"$strLenBytes": "aé"}`:                                   int32(3),
+		`{"$strLenCP": "aé"}`:                                      int32(2),
+		`{"$substrBytes": ["$s", 1, 3]}`:                           "ell",
+		`{"$substrBytes": ["$s", 1, -1]}`:                          "ello",
+		`{"$substrBytes": ["$s", 9, 1]}`:                           "",
+		`{"$substrBytes": ["$n", 0, 9]}`:                           "5",
+		`{"$substrBytes": ["$zz", 0, 9]}`:                          "",
+		`{"$indexOfBytes": ["éll", "l"]}`:                          int32(2),
+		`{"$indexOfBytes": ["$s", "l", 3]}`:                        int32(3),
+		`{"$indexOfBytes": ["$s", "l", 0, 2]}`:                     int32(-1),
+		`{"$indexOfBytes": ["$s", ""]}`:                            int32(0),
+		`{"$indexOfBytes": ["$s", "", 9]}`:                         int32(-1),
+		`{"$indexOfBytes": ["$zz", "l"]}`:                          nil,
+		`{"$let": {"vars": {"a": "$n", "b": 2}, "in": {"$add": ["$$a", "$$b", "$n"]}}}`:                                            int32(12),
+		`{"$let": {"vars": {"a": 1}, "in": {"$let": {"vars": {"a": 2, "b": "$$a"}, "in": ["$$a", "$$b"]}}}}`:                       kit.A{int32(2), int32(1)},
+		`[{"$let": {"vars": {"a": "$o"}, "in": "$$a.p.q"}}, {"$let": {"vars": {"a": "$zz"}, "in": {"$ifNull": ["$$a", "none"]}}}]`: kit.A{int32(1), "none"},
+		`{"a": "$n", "b": "$zz"}`: kit.D{{Key: "a", Value: int32(5)}},
+		`["$n", "$zz"]`:           kit.A{int32(5), nil},
+		`"$$ROOT.n"`:              int32(5),
 	} {
 		operand, err := value.DecodeValue(value.Lookup(raw(t, `{"e": `+expr+`}`), "e"))
 		if err != nil {
@@ -380,6 +396,50 @@ func TestExpressions(t *testing.T) {
 		}
 		if errA != nil || errB != nil || !a.Equal(b) {
 			t.Errorf("%s is %#v, want %#v", expr, got, want)
+		}
+	}
+}
+
+func TestExpressionsFail(t *testing.T) {
+	doc, err := value.Decode(raw(t, sample), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for expr, code := range map[string]int32{
+		`{"$strLenBytes": "$zz"}`:                               34473,
+		`{"$strLenCP": null}`:                                   34471,
+		`{"$substrBytes": ["é", 1, 1]}`:                         28656,
+		`{"$substrBytes": ["é", 0, 1]}`:                         28657,
+		`{"$substrBytes": ["$s", "1", 1]}`:                      16034,
+		`{"$substrBytes": ["$s", 1, null]}`:                     16035,
+		`{"$substrBytes": ["$s", -1, 1]}`:                       50752,
+		`{"$substrBytes": ["$o", 0, 1]}`:                        16007,
+		`{"$substrBytes": ["$s", 1]}`:                           16020,
+		`{"$indexOfBytes": [5, "$s"]}`:                          40091,
+		`{"$indexOfBytes": ["$s", null]}`:                       40092,
+		`{"$indexOfBytes": ["$s", "l", 0.5]}`:                   40096,
+		`{"$indexOfBytes": ["$s", "l", 0, -1]}`:                 40097,
+		`{"$indexOfBytes": ["$s"]}`:                             28667,
+		`{"$let": 5}`:                                           16874,
+		`{"$let": {"vars": {}, "in": 1, "x": 1}}`:               16875,
+		`{"$let": {"in": 1}}`:                                   16876,
+		`{"$let": {"vars": {}}}`:                                16877,
+		`{"$let": {"vars": 5, "in": 1}}`:                        10065,
+		`{"$let": {"vars": {"A": 1}, "in": 1}}`:                 9,
+		`{"$let": {"vars": {"a-b": 1}, "in": 1}}`:               9,
+		`{"$let": {"vars": {"a": 1, "b": "$$a"}, "in": "$$b"}}`: 17276,
+		`[{"$let": {"vars": {"a": 1}, "in": "$$a"}}, "$$a"]`:    17276,
+	} {
+		operand, err := value.DecodeValue(value.Lookup(raw(t, `{"e": `+expr+`}`), "e"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := query.CompileExpr(operand)
+		if err == nil {
+			_, err = e.Eval(doc)
+		}
+		if e, ok := errors.AsType[*mongoerr.Error](err); !ok || e.Code != code {
+			t.Errorf("%s: %v, want code %d", expr, err, code)
 		}
 	}
 }
