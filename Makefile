@@ -54,7 +54,7 @@ bench-run: ## benchmarks alone
 
 bench-road: build ## what a call costs, beside two roads by hand; BENCH_FLAGS='--rate 200'
 	@go build -o bin/localmongo ./cmd/localmongo
-	@bin/localmongo --listen 127.0.0.1:0 --log-level error > bin/localmongo.out & server=$$!; \
+	@bin/localmongo --listen 127.0.0.1:0 --history-size 4GiB --log-level error > bin/localmongo.out & server=$$!; \
 	  trap "kill $$server" EXIT; \
 	  until uri=$$(sed -n 's/.*connect with //p' bin/localmongo.out) && test -n "$$uri"; do sleep 0.1; done; \
 	  bin/watcher bench --mongo-uri "$$uri" --yes $(BENCH_FLAGS)
