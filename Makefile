@@ -54,7 +54,7 @@ bench-run: ## benchmarks alone
 
 bench-road: build ## what a call costs, beside two roads by hand; BENCH_FLAGS='--rate 200'
 	@go build -o bin/localmongo ./cmd/localmongo
-	@bin/localmongo --listen 127.0.0.1:0 --log-level error > bin/localmongo.out & server=$$!; \
+	@bin/localmongo --listen 127.0.0.1:0 --history-size 4GiB --log-level error > bin/localmongo.out & server=$$!; \
 	  trap "kill $$server" EXIT; \
 	  until uri=$$(sed -n 's/.*connect with //p' bin/localmongo.out) && test -n "$$uri"; do sleep 0.1; done; \
 	  bin/watcher bench --mongo-uri "$$uri" --yes $(BENCH_FLAGS)
@@ -66,8 +66,8 @@ chaos: ## random faults on real processes for CHAOS_SECONDS (600); CHAOS_SEED re
 abuse: ## tenants and CRMs at their worst beside a neighbour, each for ABUSE_SECONDS (30)
 	WATCHER_ABUSE_SECONDS=$(ABUSE_SECONDS) go test -count=1 -timeout 0 -v ./internal/abuse
 
-soak: ## SOAK_CALLS (1000000) calls through one process, whose memory, goroutines and files stay flat
-	WATCHER_SOAK_CALLS=$(SOAK_CALLS) go test -count=1 -timeout 0 -v ./internal/soak
+soak: ## SOAK_CALLS (1000000) calls through one process, whose memory, goroutines and files stay flat; idle memory
+	WATCHER_SOAK_CALLS=$(SOAK_CALLS) WATCHER_SOAK_QUIET=1m go test -count=1 -timeout 0 -v ./internal/soak
 
 # go test takes one fuzz target at a time.
 fuzz: ## every fuzz target for FUZZTIME (60s)

@@ -13,18 +13,20 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/cxbridge/watcher/internal/cli"
+	"github.com/cxbridge/watcher/internal/config"
 	"github.com/cxbridge/watcher/internal/localmongo"
 )
 
 // server is the command line.
 type server struct {
-	Listen        string     `default:"127.0.0.1:27017" placeholder:"ADDR" help:"Address to listen on; port 0 takes a free one."`
-	AllowRemote   bool       `help:"Listen on an address that other machines reach too. There is no password and no encryption: whoever reaches it may read and change everything."`
-	Data          string     `placeholder:"DIR" help:"Keep documents and history in this directory over a restart. Default: in memory."`
-	ReplicaSet    string     `default:"rs0" placeholder:"NAME" help:"Name of the replica set to present."`
-	HistoryEvents int        `default:"200000" placeholder:"N" help:"How many changes a stream can resume over."`
-	LaxResume     bool       `help:"Accept resume tokens older than the history in silence, as MongoDB 4.2 does."`
-	LogLevel      slog.Level `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error."`
+	Listen        string       `default:"127.0.0.1:27017" placeholder:"ADDR" help:"Address to listen on; port 0 takes a free one."`
+	AllowRemote   bool         `help:"Listen on an address that other machines reach too. There is no password and no encryption: whoever reaches it may read and change everything."`
+	Data          string       `placeholder:"DIR" help:"Keep documents and history in this directory over a restart. Default: in memory."`
+	ReplicaSet    string       `default:"rs0" placeholder:"NAME" help:"Name of the replica set to present."`
+	HistoryEvents int          `default:"200000" placeholder:"N" help:"How many changes a stream can resume over."`
+	HistorySize   config.Bytes `default:"256MiB" placeholder:"SIZE" help:"How large the documents of these changes may be; the oldest go first."`
+	LaxResume     bool         `help:"Accept resume tokens older than the history in silence, as MongoDB 4.2 does."`
+	LogLevel      slog.Level   `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error."`
 }
 
 // Run serves until it is interrupted. The first line that it prints ends in the
@@ -43,6 +45,7 @@ func (s *server) Run(ctx context.Context, std cli.Streams) error {
 		DataDir:       s.Data,
 		ReplicaSet:    s.ReplicaSet,
 		HistoryEvents: s.HistoryEvents,
+		HistoryBytes:  int64(s.HistorySize),
 		LaxResume:     s.LaxResume,
 		Logger:        logger,
 	})

@@ -54,7 +54,8 @@ func (b *benchCmd) Run(ctx context.Context, std cli.Streams) error {
 		Progress: func(text string) { fmt.Fprintln(std.Err, text) },
 		NewWatcher: func(cfg config.Config, client func(*options.ClientOptions)) (bench.Runner, error) {
 			logger := cli.NewLogger(std.Err, cli.LogText, slog.LevelWarn)
-			return app.New(cfg, app.Deps{Logger: logger, Version: version, Client: client})
+			watcher, err := app.New(cfg, app.Deps{Logger: logger, Version: version, Client: client})
+			return paced{watcher}, err
 		},
 	})
 	if err != nil {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"sync"
 
 	"github.com/cxbridge/watcher/internal/admin"
 	"github.com/cxbridge/watcher/internal/app"
@@ -43,8 +45,23 @@ func (r *runCmd) Run(ctx context.Context, std cli.Streams) error {
 	for _, note := range r.notes {
 		watcher.Logger().WarnContext(ctx, "the environment has a variable that is not known", "what", note)
 	}
-	return watcher.Run(ctx)
+	return paced{watcher}.Run(ctx)
 }
+
+// paced is a watcher that has a process to itself.
+type paced struct{ *app.App }
+
+// Run keeps the pace of the garbage collection while the watcher runs.
+func (p paced) Run(ctx context.Context) error {
+	pacing, stop := context.WithCancelCause(ctx)
+	var pace sync.WaitGroup
+	pace.Go(func() { resources.PaceGarbage(pacing) })
+	defer pace.Wait()
+	defer stop(errStopped)
+	return p.App.Run(ctx)
+}
+
+var errStopped = errors.New("the watcher has stopped")
 
 // runFaults are those of the settings that package admin looks at.
 func runFaults(c *config.Config) (bad faults) {

@@ -28,13 +28,23 @@ import (
 
 // Load is what each road has to do. Its tags are flags.
 type Load struct {
-	Calls      int           `json:"calls" default:"4000" placeholder:"N" help:"Calls with a result."`
-	Bots       int           `json:"bots" default:"20" placeholder:"N" help:"Bots of 25 keys, each with a destination of its own."`
-	Rate       float64       `json:"rate" default:"0" placeholder:"R" help:"Results stored in a second while a road runs; 0: all are stored before it starts."`
-	CRMLatency time.Duration `json:"crm_latency_ns" name:"crm-latency" default:"0" placeholder:"DURATION" help:"How long a CRM takes to answer."`
-	Size       int           `json:"size" default:"42000" placeholder:"BYTES" help:"Size of a call with its result."`
-	Skipped    float64       `json:"skipped" default:"0" placeholder:"SHARE" help:"Share of the calls that are not pushed (skip_post_push), from 0 to 0.9."`
-	Roads      []string      `json:"roads" default:"naive,ideal,watcher" placeholder:"ROAD" help:"What is measured, in this order: naive, ideal, watcher."`
+	Calls int `json:"calls" default:"4000" placeholder:"N" help:"Calls with a result."`
+	Bots  int `json:"bots" default:"20" placeholder:"N" help:"Bots of 25 keys."`
+	// Destinations is how many of them there are: bot n pushes to number n modulo this.
+	Destinations int           `json:"destinations" default:"0" placeholder:"N" help:"Destinations, which the bots share evenly; 0: each bot has one of its own."`
+	Rate         float64       `json:"rate" default:"0" placeholder:"R" help:"Results stored in a second while a road runs; 0: all are stored before it starts."`
+	CRMLatency   time.Duration `json:"crm_latency_ns" name:"crm-latency" default:"0" placeholder:"DURATION" help:"How long a CRM takes to answer."`
+	Size         int           `json:"size" default:"42000" placeholder:"BYTES" help:"Size of a call with its result."`
+	Skipped      float64       `json:"skipped" default:"0" placeholder:"SHARE" help:"Share of the calls that are not pushed (skip_post_push), from 0 to 0.9."`
+	Roads        []string      `json:"roads" default:"naive,ideal,watcher" placeholder:"ROAD" help:"What is measured, in this order: naive, ideal, watcher."`
+}
+
+// destination is where a bot pushes to.
+func (l *Load) destination(bot int) int {
+	if l.Destinations == 0 {
+		return bot
+	}
+	return bot % l.Destinations
 }
 
 // The names of the roads.
@@ -54,6 +64,7 @@ func (l *Load) Check() error {
 	}
 	bad(l.Calls < 10 || l.Calls > 10_000_000, "calls", "is not from 10 to 10,000,000")
 	bad(l.Bots < 1 || l.Bots > 100_000, "bots", "is not from 1 to 100,000")
+	bad(l.Destinations < 0 || l.Destinations > l.Bots, "destinations", "is not from 0 to the number of bots")
 	bad(!(l.Rate >= 0 && l.Rate <= 100_000), "rate", "is not from 0 to 100,000")
 	bad(l.CRMLatency < 0 || l.CRMLatency > 9*time.Second, "crm-latency", "is not from 0 to 9s")
 	bad(l.Size < minSize || l.Size > 8<<20, "size", fmt.Sprintf("is not from %d to 8 MiB", minSize))

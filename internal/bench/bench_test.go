@@ -130,13 +130,14 @@ func TestCheck(t *testing.T) {
 		t.Error(err)
 	}
 	for setting, spoil := range map[string]func(*bench.Load){
-		"calls":       func(l *bench.Load) { l.Calls = 0 },
-		"bots":        func(l *bench.Load) { l.Bots = -1 },
-		"rate":        func(l *bench.Load) { l.Rate = math.NaN() },
-		"crm-latency": func(l *bench.Load) { l.CRMLatency = time.Minute },
-		"size":        func(l *bench.Load) { l.Size = 16 << 20 },
-		"skipped":     func(l *bench.Load) { l.Skipped = 1 },
-		"roads":       func(l *bench.Load) { l.Roads = []string{"best"} },
+		"calls":        func(l *bench.Load) { l.Calls = 0 },
+		"bots":         func(l *bench.Load) { l.Bots = -1 },
+		"destinations": func(l *bench.Load) { l.Destinations = 2 },
+		"rate":         func(l *bench.Load) { l.Rate = math.NaN() },
+		"crm-latency":  func(l *bench.Load) { l.CRMLatency = time.Minute },
+		"size":         func(l *bench.Load) { l.Size = 16 << 20 },
+		"skipped":      func(l *bench.Load) { l.Skipped = 1 },
+		"roads":        func(l *bench.Load) { l.Roads = []string{"best"} },
 	} {
 		bad := good
 		spoil(&bad)

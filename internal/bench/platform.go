@@ -87,10 +87,11 @@ func (p *platform) prepare(ctx context.Context) error {
 	err := inBatches(0, p.load.Bots, func(from, to int) error {
 		var docs []any
 		for n := from; n < to; n++ {
+			to := p.load.destination(n)
 			docs = append(docs, bson.D{
 				{Key: "_id", Value: botID(n)}, {Key: "name", Value: fmt.Sprint("Bench ", n)}, {Key: "timezone", Value: "Asia/Kolkata"},
 				{Key: "post_call_push", Value: bson.D{
-					{Key: "url", Value: p.crm.url(n)}, {Key: "token", Value: fmt.Sprintf("Bearer 4f3c9a71%08d", n)}, {Key: "key_mapper", Value: keys},
+					{Key: "url", Value: p.crm.url(to)}, {Key: "token", Value: fmt.Sprintf("Bearer 4f3c9a71%08d", to)}, {Key: "key_mapper", Value: keys},
 				}},
 			})
 		}

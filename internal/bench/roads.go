@@ -86,7 +86,7 @@ func (b *byHand) post(ctx context.Context, bot string, payload []byte) error {
 	if _, err := fmt.Sscanf(bot, "bot-%d", &n); err != nil {
 		return fmt.Errorf("bot %q: %w", bot, err)
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, b.crm.url(n), bytes.NewReader(payload))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, b.crm.url(b.load.destination(n)), bytes.NewReader(payload))
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ func (m *mapperCompiler) checkSyntax(text, rest, path string) {
 		m.warn(path, CodeOtherSyntax, single[0]+" is sent as text", braces(single[1]))
 	case nameForm.MatchString(bare) && slices.Contains(calls.Namespaces.Names, namespace):
 		m.warn(path, CodeOtherSyntax, "a name without braces is sent as text", braces(namespace+"."+field))
-	case strings.Contains(bare, "_") || bare == strings.ToUpper(bare):
+	case rest == text && (strings.Contains(bare, "_") || bare == strings.ToUpper(bare)):
 		if ns := m.fixed(bare); ns != "" {
 			m.warn(path, CodeOtherSyntax, "a name without braces is sent as text", braces(ns+"."+bare))
 		}

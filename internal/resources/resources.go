@@ -1,6 +1,6 @@
 // Package resources says what the process may use, memory and file descriptors, and
-// shares it out. It changes two things, and only when asked to: the memory limit of the
-// Go runtime, and what it keeps of memory that is free.
+// shares it out. It changes three things, and only when asked to: the memory limit of the
+// Go runtime, how often that collects garbage, and what it keeps of memory that is free.
 package resources
 
 import (

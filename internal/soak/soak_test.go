@@ -1,21 +1,17 @@
 package soak
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
-	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,7 +19,6 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/cxbridge/watcher/internal/demo/apptest"
-	"github.com/cxbridge/watcher/internal/demo/world"
 	"github.com/cxbridge/watcher/internal/localmongo"
 )
 
@@ -37,9 +32,6 @@ const (
 	mostFiles      = 64
 )
 
-// sample is what the process holds at the end of a round.
-type sample struct{ memory, goroutines, files float64 }
-
 // Calls of many bots, some of which fail, hang, are refused, skipped or change their
 // destination, come and are forgotten by the database.
 func TestNothingGrowsWithTheCalls(t *testing.T) {
@@ -52,14 +44,16 @@ func TestNothingGrowsWithTheCalls(t *testing.T) {
 		total = n
 	}
 	batch := max(200, total/rounds/20) // calls that are stored and then waited for
-	s := newSoak(t)
+	s, begun := newSoak(t), time.Now()
 	var samples []sample
 	for i := range rounds {
 		for n := 0; n < total/rounds; n += batch {
 			s.push(i, min(batch, total/rounds-n))
 		}
-		samples = append(samples, s.sample())
-		t.Logf("%d calls: %.0f MB, %.0f goroutines, %.0f files", s.stored, samples[i].memory/(1<<20), samples[i].goroutines, samples[i].files)
+		got := s.watcher.sample()
+		samples = append(samples, got)
+		t.Logf("%d calls, %v: %.0f MB, %.0f on the heap, %.0f goroutines, %.0f files; database and CRM: %.0f MB on the heap",
+			s.stored, time.Since(begun).Round(time.Second), got.memory/1e6, got.heap/1e6, got.goroutines, got.files, heapHere()/1e6)
 	}
 	s.compare(samples)
 	if pushed := s.pushed.Load(); pushed < int64(s.stored)*9/10 {
@@ -69,15 +63,14 @@ func TestNothingGrowsWithTheCalls(t *testing.T) {
 
 type soak struct {
 	*apptest.Platform
-	t      *testing.T
-	crm    *httptest.Server
-	addr   string // of the watcher's listener
-	stored int
-	pushed atomic.Int64
+	t       *testing.T
+	crm     *httptest.Server
+	watcher *process
+	stored  int
+	pushed  atomic.Int64
 }
 
-// newSoak starts a database, a CRM and the watcher as a process of its own, built
-// without the race detector: its memory is measured.
+// newSoak starts a database, a CRM and the watcher.
 func newSoak(t *testing.T) *soak {
 	t.Helper()
 	server := apptest.NewServer(t, localmongo.Options{HistoryEvents: 50_000, HistoryBytes: 64 << 20})
@@ -87,49 +80,8 @@ func newSoak(t *testing.T) *soak {
 	for i := range botCount {
 		s.putBot(i, 0)
 	}
-	path := filepath.Join(t.TempDir(), "watcher")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", path, "github.com/cxbridge/watcher/cmd/watcher")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), path, "run",
-		"--mongo-uri="+server.URI, "--database="+server.Database, "--allow-network=127.0.0.0/8",
-		"--listen=127.0.0.1:0", "--log-format=json", "--retry-schedule=100ms,200ms,300ms")
-	log, err := cmd.StderrPipe()
-	must(t, err)
-	must(t, cmd.Start())
-	addr, read := make(chan string, 1), make(chan struct{})
-	go func() {
-		defer close(read)
-		s.read(log, addr)
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGKILL)
-		<-read
-		_ = cmd.Wait()
-	})
-	select {
-	case s.addr = <-addr:
-	case <-read:
-		t.Fatal("the watcher has ended")
-	}
-	must(t, world.WaitReady(t.Context(), s.addr))
+	s.watcher = startWatcher(t, server, "--retry-schedule=100ms,200ms,300ms")
 	return s
-}
-
-// read looks for the address in a log, and then only for what is worse than a warning.
-func (s *soak) read(log io.Reader, addr chan<- string) {
-	lines := bufio.NewScanner(log)
-	for lines.Scan() {
-		if _, rest, ok := strings.Cut(lines.Text(), `"metrics":"`); ok {
-			text, _, _ := strings.Cut(rest, `"`)
-			addr <- text
-		}
-		if strings.Contains(lines.Text(), `"level":"ERROR"`) {
-			s.t.Error(lines.Text())
-		}
-	}
 }
 
 // putBot stores a bot, whose destination is another in each generation.
@@ -188,25 +140,11 @@ func (s *soak) push(round, n int) {
 	must(s.t, err)
 }
 
-// sample reads what the process says of itself.
-func (s *soak) sample() sample {
-	s.t.Helper()
-	r, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "http://"+s.addr+"/metrics", http.NoBody)
-	must(s.t, err)
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Do(r)
-	must(s.t, err)
-	defer resp.Body.Close()
-	values := make(map[string]float64)
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		name, value, _ := strings.Cut(lines.Text(), " ")
-		values[name], _ = strconv.ParseFloat(value, 64)
-	}
-	got := sample{values["process_resident_memory_bytes"], values["go_goroutines"], values["process_open_fds"]}
-	if got.memory == 0 || got.goroutines == 0 || got.files == 0 {
-		s.t.Fatalf("the metrics say %+v", got)
-	}
-	return got
+// heapHere is how much this process has on its heap: the database, the CRM and this test.
+func heapHere() float64 {
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return float64(stats.HeapAlloc)
 }
 
 // compare holds the last third of the rounds against the second.
@@ -219,6 +157,7 @@ func (s *soak) compare(all []sample) {
 		most float64
 	}{
 		{"bytes of memory", func(s sample) float64 { return s.memory }, mostMemory},
+		{"bytes on the heap", func(s sample) float64 { return s.heap }, mostMemory},
 		{"goroutines", func(s sample) float64 { return s.goroutines }, mostGoroutines},
 		{"files", func(s sample) float64 { return s.files }, mostFiles},
 	} {
@@ -228,12 +167,5 @@ func (s *soak) compare(all []sample) {
 		if before, after := least(all[third:2*third]), least(all[2*third:]); after > before+c.most {
 			s.t.Errorf("%s: %.0f at least in the second third, %.0f in the last", c.what, before, after)
 		}
-	}
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }
