@@ -3,7 +3,6 @@ package push
 import (
 	"bytes"
 	"compress/gzip"
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -58,14 +57,14 @@ const (
 // readAnswer reads a bounded part of the body, drains a bounded rest and closes.
 // It never fails: what is missing is said by the answer. needed makes it wait
 // for the body as long as the exchange may take.
-func readAnswer(resp *http.Response, needed bool, cancel context.CancelCauseFunc) *answer {
+func readAnswer(resp *http.Response, needed bool, w *wire) *answer {
 	a := &answer{status: resp.StatusCode, header: resp.Header}
 	defer resp.Body.Close()
 	if resp.StatusCode < 200 {
 		return a // 101: what follows is not an answer's body
 	}
 	if !needed && resp.ContentLength != 0 {
-		defer time.AfterFunc(bodyWait, func() { cancel(errBodyWait) }).Stop()
+		w.endBy(time.Now().Add(bodyWait), errBodyWait)
 	}
 	var err error
 	a.body, err = readBounded(resp.Body, resp.ContentLength)
@@ -80,7 +79,7 @@ func readAnswer(resp *http.Response, needed bool, cancel context.CancelCauseFunc
 	if !errors.Is(err, errTooLong) {
 		return a
 	}
-	defer time.AfterFunc(drainWait, func() { cancel(errBodyWait) }).Stop()
+	w.endBy(time.Now().Add(drainWait), errBodyWait)
 	drained, _ := io.CopyN(io.Discard, resp.Body, maxDrain) // only for the connection's sake
 	a.read += int(drained)
 	return a
