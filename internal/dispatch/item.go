@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"runtime"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -49,8 +50,19 @@ func (it *item) Start() {
 	it.d.metrics.sendingNow.Add(1)
 	it.d.work.Go(func() {
 		defer it.d.metrics.sendingNow.Add(-1)
+		growStack()
 		it.d.send(it)
 	})
+}
+
+// growStack gives a new goroutine the stack that an attempt needs. By itself it would
+// grow in the midst of one, with a dozen frames to move, which takes as long as the
+// rendering.
+//
+//go:noinline
+func growStack() {
+	var room [4 << 10]byte
+	runtime.KeepAlive(&room)
 }
 
 // Defer implements queue.Owner.

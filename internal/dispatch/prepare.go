@@ -98,11 +98,14 @@ func appendQuery(dst []byte, p *bots.Push, vars render.Variables, opts render.Op
 
 // header adds what every push carries to the bot's own headers, which win.
 func header(p *bots.Push, userAgent, deliveryID string) http.Header {
-	h := make(http.Header, len(p.Header)+3)
+	const most = 3
+	h := make(http.Header, len(p.Header)+most)
 	maps.Copy(h, p.Header) // the values are shared and never changed
+	values := make([]string, 0, most)
 	add := func(name, value string) {
 		if _, own := h[name]; !own && value != "" {
-			h[name] = []string{value}
+			values = append(values, value)
+			h[name] = values[len(values)-1 : len(values) : len(values)]
 		}
 	}
 	if p.Method == http.MethodPost {

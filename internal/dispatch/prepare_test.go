@@ -262,7 +262,10 @@ func BenchmarkPrepare(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			var wait sync.WaitGroup
-			wait.Go(prepare)
+			wait.Go(func() {
+				growStack()
+				prepare()
+			})
 			wait.Wait()
 		}
 	})
