@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -115,10 +116,19 @@ func readBounded(r io.Reader, expected int64) ([]byte, error) {
 	if expected < 0 || expected > maxBody {
 		expected = 0
 	}
-	buf := bytes.NewBuffer(make([]byte, 0, expected+bytes.MinRead)) // so that its end shows without growing
-	_, err := buf.ReadFrom(io.LimitReader(r, maxBody+1))
-	if buf.Len() > maxBody {
-		return buf.Bytes()[:maxBody], errTooLong
+	body := make([]byte, 0, expected+bytes.MinRead) // so that its end shows without growing
+	for {
+		n, err := r.Read(body[len(body):min(cap(body), maxBody+1)])
+		body = body[:len(body)+n]
+		switch {
+		case len(body) > maxBody:
+			return body[:maxBody], errTooLong
+		case errors.Is(err, io.EOF):
+			return body, nil
+		case err != nil:
+			return body, err
+		case len(body) == cap(body):
+			body = slices.Grow(body, cap(body))
+		}
 	}
-	return buf.Bytes(), err
 }

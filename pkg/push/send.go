@@ -120,8 +120,10 @@ func (c *Client) prepare(r *Request) (*attempt, error) {
 		t.set("User-Agent", c.userAgent)
 	}
 	t.setValues("Accept-Encoding", acceptEncoding)
-	if err := t.sign(time.Now()); err != nil {
-		return nil, err
+	if t.SigningSecret.IsSet() {
+		if err := t.sign(time.Now()); err != nil {
+			return nil, err
+		}
 	}
 	if err := t.authorize(); err != nil {
 		return nil, err
