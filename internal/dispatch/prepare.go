@@ -99,8 +99,10 @@ func appendQuery(dst []byte, p *bots.Push, vars render.Variables, opts render.Op
 // header adds what every push carries to the bot's own headers, which win.
 func header(p *bots.Push, userAgent, deliveryID string) http.Header {
 	const most = 3
-	h := make(http.Header, len(p.Header)+most)
-	maps.Copy(h, p.Header) // the values are shared and never changed
+	h := maps.Clone(p.Header) // the values are shared and never changed
+	if h == nil {
+		h = make(http.Header, most)
+	}
 	values := make([]string, 0, most)
 	add := func(name, value string) {
 		if _, own := h[name]; !own && value != "" {

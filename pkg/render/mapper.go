@@ -412,10 +412,10 @@ func (r *rendering) token(dst []byte, t *Token) ([]byte, Found) {
 	return dst, Absent
 }
 
-// find appends the first candidate that exists. That is the first of all for nearly
-// every token, which is looked for without going through the others.
+// find appends the first candidate that exists. The exact name is it for nearly every
+// token, and looked for without the loop over all.
 func (r *rendering) find(dst []byte, t *Token) ([]byte, Found) {
-	if name, ok := t.First(); ok {
+	if name, ok := t.exactName(); ok {
 		if dst, found := r.vars.AppendText(dst, name); found != Absent {
 			return dst, found
 		}

@@ -58,11 +58,17 @@ func (t *Token) Candidates(yield func(Name) bool) {
 	_ = fallback(t.Name, "") && dotted && fallback(rest, "")
 }
 
+// exactName is the first candidate of a token that begins with a namespace; false where
+// nothing follows that.
+func (t *Token) exactName() (Name, bool) {
+	if !t.Exact || len(t.Name) == int(t.dot)+1 {
+		return Name{}, false
+	}
+	return Name{t.Name[:t.dot], t.Name[t.dot+1:]}, true
+}
+
 // First returns the first candidate; false when there is none.
 func (t *Token) First() (Name, bool) {
-	if t.Exact && len(t.Name) > int(t.dot)+1 {
-		return Name{t.Name[:t.dot], t.Name[t.dot+1:]}, true
-	}
 	for name := range t.Candidates {
 		return name, true
 	}
