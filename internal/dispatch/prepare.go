@@ -79,7 +79,7 @@ func Prepare(call *calls.Call, bot *bots.Bot, env PrepareEnv) (*push.Request, er
 }
 
 // sizeHint is the room that most payloads need, so that they grow at most once.
-func sizeHint(m *render.Mapper) int { return 128 + 64*m.Len() }
+func sizeHint(m *render.Mapper) int { return 128 + 40*m.Len() }
 
 // appendQuery adds the payload to the parameters that the address has.
 func appendQuery(dst []byte, p *bots.Push, vars render.Variables, opts render.Options) ([]byte, error) {
