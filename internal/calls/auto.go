@@ -42,7 +42,7 @@ func DecodeAutoDispositions(v bson.RawValue) AutoDispositions {
 		texts := make(map[string]string)
 		for field, text := range elements(fields.Data) {
 			if slices.Contains(AutoFields, string(field)) {
-				texts[string(field)] = string(Style{}.text(nil, text))
+				texts[string(field)] = string((&Style{}).text(nil, text))
 			}
 		}
 		a[string(name)] = texts
@@ -88,7 +88,7 @@ func (c *Call) autoCase() string {
 // autoByReason is autoCase as far as it is known without the transcript. A stored
 // DISPOSITION means that the call was analysed: no case applies.
 func (c *Call) autoByReason() (name string, known bool) {
-	if stored, ok := lookup(c.value(docAnalysis), nameDisposition); ok && len(Style{}.text(nil, stored)) > 0 {
+	if stored, ok := lookup(c.value(docAnalysis), nameDisposition); ok && len((&Style{}).text(nil, stored)) > 0 {
 		return "", true
 	}
 	switch by := string(textBytes(c.value(docDisconnectedBy))); by {

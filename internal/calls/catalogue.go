@@ -113,7 +113,7 @@ func (v *Variables) Origin(name render.Name) Origin {
 	case NamespaceCRM, NamespaceAnalysis, NamespaceQC:
 		stored = v.fieldOf(objects[name.Namespace], name.Field)
 		auto := name.Namespace == NamespaceAnalysis && slices.Contains(AutoFields, name.Field)
-		if auto && len(Style{}.text(nil, stored)) == 0 && v.call.autoCase() != "" {
+		if auto && len((&Style{}).text(nil, stored)) == 0 && v.call.autoCase() != "" {
 			return Origin{Source: "auto disposition " + v.call.autoCase(), Type: typeMade}
 		}
 	}

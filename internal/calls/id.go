@@ -42,7 +42,7 @@ func idText(id bson.RawValue) string {
 	case bson.TypeObjectID:
 		return hex.EncodeToString(id.Value)
 	case bson.TypeInt32, bson.TypeInt64:
-		text, _ := Style{}.plain(nil, valueOf(id))
+		text, _ := (&Style{}).plain(nil, valueOf(id))
 		return string(text)
 	case bson.TypeBinary:
 		if kind, data, ok := id.BinaryOK(); ok && kind == bson.TypeBinaryUUID && len(data) == 16 {

@@ -24,7 +24,7 @@ type Style struct {
 
 // room is as much of a text as is added to dst: a little more than fits, so that it
 // shows that it does not.
-func (s Style) room(dst, text []byte) []byte {
+func (s *Style) room(dst, text []byte) []byte {
 	if s.most == 0 {
 		return text
 	}
@@ -47,18 +47,18 @@ func (s Style) AppendJSON(dst []byte, v bson.RawValue) []byte {
 }
 
 // appendTime appends a time in the style's zone.
-func (s Style) appendTime(dst []byte, t time.Time) []byte {
+func (s *Style) appendTime(dst []byte, t time.Time) []byte {
 	return s.Format.Append(dst, t.In(s.zone()))
 }
 
-func (s Style) zone() *time.Location {
+func (s *Style) zone() *time.Location {
 	if s.Location == nil {
 		return time.UTC
 	}
 	return s.Location
 }
 
-func (s Style) text(dst []byte, v value) []byte {
+func (s *Style) text(dst []byte, v value) []byte {
 	switch v.Type {
 	case typeString, bsoncore.TypeSymbol:
 		return append(dst, s.room(dst, textBytes(v))...)
@@ -83,7 +83,7 @@ func (s Style) text(dst []byte, v value) []byte {
 
 // plain appends what is the same in text and in JSON, or says that v is none
 // of it.
-func (s Style) plain(dst []byte, v value) ([]byte, bool) {
+func (s *Style) plain(dst []byte, v value) ([]byte, bool) {
 	switch v.Type {
 	case bsoncore.TypeBoolean:
 		b, ok := v.BooleanOK()
@@ -96,7 +96,7 @@ func (s Style) plain(dst []byte, v value) ([]byte, bool) {
 }
 
 // quotable appends the text of a type that is a string in JSON.
-func (s Style) quotable(dst []byte, v value) []byte {
+func (s *Style) quotable(dst []byte, v value) []byte {
 	switch v.Type {
 	case bsoncore.TypeDateTime, bsoncore.TypeTimestamp:
 		if t, ok := timeOf(v); ok {
@@ -151,7 +151,7 @@ func appendDouble(dst []byte, f float64) []byte {
 // more than 180 levels. It stays below render.MaxDepth.
 const maxJSONDepth = 256
 
-func (s Style) json(dst []byte, v value, depth int) []byte {
+func (s *Style) json(dst []byte, v value, depth int) []byte {
 	switch v.Type {
 	case typeDocument, typeArray:
 		if depth == maxJSONDepth {
@@ -173,7 +173,7 @@ func (s Style) json(dst []byte, v value, depth int) []byte {
 	return append(dst, "null"...)
 }
 
-func (s Style) container(dst []byte, v value, depth int) []byte {
+func (s *Style) container(dst []byte, v value, depth int) []byte {
 	open, shut := byte('{'), byte('}')
 	if v.Type == typeArray {
 		open, shut = '[', ']'
@@ -199,7 +199,7 @@ func (s Style) container(dst []byte, v value, depth int) []byte {
 
 // number appends a double or a Decimal128, whose text is a JSON number unless
 // it is no finite one.
-func (s Style) number(dst []byte, v value) []byte {
+func (s *Style) number(dst []byte, v value) []byte {
 	start := len(dst)
 	dst = s.text(dst, v)
 	if n := len(dst); n == start || !isDigit(dst[n-1]) {

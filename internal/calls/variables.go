@@ -29,6 +29,10 @@ type Variables struct {
 	call *Call
 	env  Env
 	auto *string // the call's autoCase; nil until a name asks for it
+
+	objects [docQC - docConnectedEvent + 1]objectIndex
+	places  []place // of all objects
+	room    [32]place
 }
 
 var _ render.Variables = (*Variables)(nil)
@@ -61,7 +65,7 @@ func (v *Variables) AppendText(dst []byte, name render.Name) ([]byte, render.Fou
 	case NamespaceAnalysis:
 		return v.analysis(dst, name.Field)
 	case NamespaceQC:
-		return v.seeded(dst, docQC, name.Field, slices.Contains(qcSeeds, name.Field))
+		return v.seeded(dst, docQC, name.Field, qcSeeds)
 	}
 	return dst, render.Absent
 }
@@ -78,8 +82,8 @@ func (v *Variables) value(dst []byte, stored value) ([]byte, render.Found) {
 }
 
 // style is the style for a value that is appended to dst.
-func (v *Variables) style(dst []byte) Style {
-	s := v.env.Style
+func (v *Variables) style(dst []byte) *Style {
+	s := &v.env.Style
 	if v.env.MaxText > 0 {
 		s.most = len(dst) + v.env.MaxText
 	}
@@ -91,20 +95,9 @@ func (v *Variables) stored(dst []byte, object docField, field string) ([]byte, r
 	return v.value(dst, v.fieldOf(object, field))
 }
 
-// fieldOf is a field of an object of the document. What is no object has no fields,
-// arrays included.
-func (v *Variables) fieldOf(object docField, field string) value {
-	o := v.call.value(object)
-	if o.Type != typeDocument {
-		return value{}
-	}
-	found, _ := lookup(o, field)
-	return found
-}
-
-func (v *Variables) seeded(dst []byte, object docField, field string, seed bool) ([]byte, render.Found) {
+func (v *Variables) seeded(dst []byte, object docField, field string, seeds []string) ([]byte, render.Found) {
 	dst, found := v.stored(dst, object, field)
-	if found == render.Absent && seed {
+	if found == render.Absent && slices.Contains(seeds, field) {
 		return dst, render.Text
 	}
 	return dst, found
@@ -151,12 +144,8 @@ func (v *Variables) header(field string) (value, bool) {
 	case !named:
 		return headers, true
 	}
-	return lookupHeader(headers, name)
-}
-
-// lookupHeader finds a header by its name as stored, or by its normal name.
-func lookupHeader(headers value, name string) (value, bool) {
-	if header, ok := lookup(headers, name); ok {
+	// As stored, or by its normal name.
+	if header := v.fieldOf(docSIPContext, name); header.Type != 0 {
 		return header, true
 	}
 	for key, header := range elements(headers.Data) {
@@ -181,9 +170,14 @@ func normalName(stored string) string {
 
 func (v *Variables) analysis(dst []byte, field string) ([]byte, render.Found) {
 	start := len(dst)
-	seed := slices.Contains(analysisSeeds, field) || slices.Contains(v.env.AnalysisSeeds, field)
-	dst, found := v.seeded(dst, docAnalysis, field, seed)
-	if len(dst) > start || !slices.Contains(AutoFields, field) {
+	dst, found := v.seeded(dst, docAnalysis, field, analysisSeeds)
+	switch {
+	case len(dst) > start:
+		return dst, found
+	case !slices.Contains(AutoFields, field):
+		if found == render.Absent && slices.Contains(v.env.AnalysisSeeds, field) {
+			found = render.Text
+		}
 		return dst, found
 	}
 	if v.auto == nil {

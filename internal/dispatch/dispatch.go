@@ -127,8 +127,6 @@ type Dispatcher struct {
 	pending   *semaphore.Weighted // items
 	bytes     *semaphore.Weighted // of loaded calls and payloads
 	rendering chan struct{}
-	toSend    chan *item    // to the senders that are idle
-	ended     chan struct{} // closed when nothing is begun any more
 
 	mu       sync.Mutex
 	inFlight map[string]*item
@@ -158,8 +156,6 @@ func New(o Options) *Dispatcher {
 		pending:   semaphore.NewWeighted(int64(limit)),
 		bytes:     semaphore.NewWeighted(o.Memory),
 		rendering: make(chan struct{}, renderers),
-		toSend:    make(chan *item),
-		ended:     make(chan struct{}),
 		inFlight:  make(map[string]*item),
 		intakes:   make(map[*Intake]struct{}),
 		onDue:     func(time.Time) {},
@@ -189,7 +185,6 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	}
 	loops.Go(func() { d.queue.Run(ctx) })
 	loops.Wait()
-	close(d.ended)
 	d.work.Wait()
 	return nil
 }

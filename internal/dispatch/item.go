@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"runtime"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -46,36 +47,22 @@ type item struct {
 
 // Start implements queue.Owner.
 func (it *item) Start() {
-	d := it.d
-	d.metrics.sendingNow.Add(1)
-	select {
-	case d.toSend <- it: // there is an idle sender
-	default:
-		d.work.Go(func() { d.sender(it) })
-	}
+	it.d.metrics.sendingNow.Add(1)
+	it.d.work.Go(func() {
+		defer it.d.metrics.sendingNow.Add(-1)
+		growStack()
+		it.d.send(it)
+	})
 }
 
-// senderIdle is how long a sender waits for its next call. So there are at most as
-// many idle ones as calls are sent in this time.
-const senderIdle = 100 * time.Millisecond
-
-// sender sends one call after the other until none comes. A goroutine for each call
-// costs more: its stack grows and is copied several times before the request is sent.
-func (d *Dispatcher) sender(it *item) {
-	idle := time.NewTimer(senderIdle)
-	defer idle.Stop()
-	for {
-		d.send(it)
-		d.metrics.sendingNow.Add(-1)
-		idle.Reset(senderIdle)
-		select {
-		case it = <-d.toSend:
-		case <-idle.C:
-			return
-		case <-d.ended:
-			return
-		}
-	}
+// growStack gives a new goroutine the stack that an attempt needs. By itself it would
+// grow in the midst of one, with a dozen frames to move, which takes as long as the
+// rendering.
+//
+//go:noinline
+func growStack() {
+	var room [8 << 10]byte
+	runtime.KeepAlive(&room)
 }
 
 // Defer implements queue.Owner.

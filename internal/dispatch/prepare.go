@@ -79,7 +79,7 @@ func Prepare(call *calls.Call, bot *bots.Bot, env PrepareEnv) (*push.Request, er
 }
 
 // sizeHint is the room that most payloads need, so that they grow at most once.
-func sizeHint(m *render.Mapper) int { return 128 + 64*m.Len() }
+func sizeHint(m *render.Mapper) int { return 128 + 40*m.Len() }
 
 // appendQuery adds the payload to the parameters that the address has.
 func appendQuery(dst []byte, p *bots.Push, vars render.Variables, opts render.Options) ([]byte, error) {
@@ -98,11 +98,16 @@ func appendQuery(dst []byte, p *bots.Push, vars render.Variables, opts render.Op
 
 // header adds what every push carries to the bot's own headers, which win.
 func header(p *bots.Push, userAgent, deliveryID string) http.Header {
-	h := make(http.Header, len(p.Header)+3)
-	maps.Copy(h, p.Header) // the values are shared and never changed
+	const most = 3
+	h := maps.Clone(p.Header) // the values are shared and never changed
+	if h == nil {
+		h = make(http.Header, most)
+	}
+	values := make([]string, 0, most)
 	add := func(name, value string) {
 		if _, own := h[name]; !own && value != "" {
-			h[name] = []string{value}
+			values = append(values, value)
+			h[name] = values[len(values)-1 : len(values) : len(values)]
 		}
 	}
 	if p.Method == http.MethodPost {

@@ -2,9 +2,11 @@ package dispatch
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -211,18 +213,60 @@ func TestPrepareGivesUpOnALargePayload(t *testing.T) {
 	}
 }
 
+// BenchmarkPrepare renders a call of watcher bench, as it is loaded for its mapper of
+// 25 keys, also in a goroutine of its own, as each attempt has.
 func BenchmarkPrepare(b *testing.B) {
 	mapper := bson.D{}
-	for _, k := range strings.Split("a b c d e f g h i j k l m n o p q r s t u v w x y", " ") {
-		mapper = append(mapper, bson.E{Key: k, Value: "{{NAME}} {{result.call_id}}"})
+	for _, text := range []string{
+		"{{result.call_id}}", "{{CUSTOMERID}}", "{{crm.CUSTOMERNAME}} ({{crm.segment}})", "{{result.disposition}}",
+		"{{analysis.DISPOSITION}}", "{{analysis.SUB_DISPOSITION}}", "{{analysis.CALLING_REMARKS}}",
+		"{{result.call_start_time}}", "{{result.call_end_time}}", "{{result.call_duration_seconds}}",
+		"{{result.disconnected_by}}", "{{qc.overall_score}}", "{{result.caller_id}}", "voice-bot",
+	} {
+		mapper = append(mapper, bson.E{Key: fmt.Sprint("key_", len(mapper)), Value: text})
+	}
+	columns := bson.D{{Key: "CUSTOMERID", Value: "C-4711"}}
+	for n := len(mapper); n < 25; n++ {
+		mapper = append(mapper, bson.E{Key: fmt.Sprint("field_", n), Value: fmt.Sprintf("{{call.column_%d}}", n)})
+		columns = append(columns, bson.E{Key: fmt.Sprint("column_", n), Value: fmt.Sprintf("value %d of 4711", n)})
 	}
 	bot := prepareBot(b, bson.M{"url": "https://crm.example.com", "token": "t", "key_mapper": mapper})
-	call := prepareCall(b, nil)
+	raw, err := bson.Marshal(bson.D{
+		{Key: "_id", Value: "000004711"}, {Key: "session_id", Value: "000004711"}, {Key: "bot_id", Value: "bot-000001"},
+		{Key: "caller_id", Value: "+448000004711"}, {Key: "call_start_time", Value: storedAt.Add(-time.Minute)},
+		{Key: "skip_post_push", Value: false}, {Key: "connected_event", Value: columns},
+		{Key: "crm_data", Value: bson.D{{Key: "CUSTOMERNAME", Value: "Kestrel"}, {Key: "segment", Value: "gold"}}},
+		{Key: "disconnected_by", Value: "customer"}, {Key: "call_duration_seconds", Value: 61},
+		{Key: "post_call_analysis", Value: bson.D{
+			{Key: "DISPOSITION", Value: "Promise"}, {Key: "SUB_DISPOSITION", Value: "Partial"}, {Key: "CALLING_REMARKS", Value: "pays on Friday"},
+		}},
+		{Key: "qc_analysis", Value: bson.D{{Key: "overall_score", Value: 87}}}, {Key: "completed_at", Value: storedAt},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	call := calls.Decode(raw)
 	env := PrepareEnv{UserAgent: "watcher/1"}
-	b.ReportAllocs()
-	for b.Loop() {
-		if SkipReason(call, bot) == NoReason {
-			prepared(b, call, bot, env)
+	prepare := func() {
+		if r, err := Prepare(&call, bot, env); err != nil || len(r.Body) == 0 {
+			b.Error(err, "or no body")
 		}
 	}
+	b.Run("here", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			prepare()
+		}
+	})
+	b.Run("goroutine", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			var wait sync.WaitGroup
+			wait.Go(func() {
+				growStack()
+				prepare()
+			})
+			wait.Wait()
+		}
+	})
 }

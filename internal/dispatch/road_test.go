@@ -38,28 +38,6 @@ func TestAResultIsPushedOnceAndThenSettled(t *testing.T) {
 	})
 }
 
-// What sent a call goes on with the next one, and ends when none comes.
-func TestASenderEndsWhenNoCallComes(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		r := newRoad(t)
-		defer r.stop()
-		for i := range 20 {
-			r.store(fmt.Sprint(i), nil)
-			time.Sleep(senderIdle / 2)
-		}
-		time.Sleep(senderIdle)
-		if n, _ := r.sends(); n != 20 || r.d.metrics.sendingNow.Load() != 0 {
-			t.Errorf("%d calls were sent, %d still are", n, r.d.metrics.sendingNow.Load())
-		}
-		synctest.Wait()
-		select {
-		case r.d.toSend <- nil:
-			t.Error("a sender still waits")
-		default:
-		}
-	})
-}
-
 func TestAResultStoredAnewIsANewDelivery(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRoad(t)

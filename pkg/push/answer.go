@@ -3,11 +3,11 @@ package push
 import (
 	"bytes"
 	"compress/gzip"
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -58,14 +58,14 @@ const (
 // readAnswer reads a bounded part of the body, drains a bounded rest and closes.
 // It never fails: what is missing is said by the answer. needed makes it wait
 // for the body as long as the exchange may take.
-func readAnswer(resp *http.Response, needed bool, cancel context.CancelCauseFunc) *answer {
+func readAnswer(resp *http.Response, needed bool, w *wire) *answer {
 	a := &answer{status: resp.StatusCode, header: resp.Header}
 	defer resp.Body.Close()
 	if resp.StatusCode < 200 {
 		return a // 101: what follows is not an answer's body
 	}
 	if !needed && resp.ContentLength != 0 {
-		defer time.AfterFunc(bodyWait, func() { cancel(errBodyWait) }).Stop()
+		w.endBy(time.Now().Add(bodyWait), errBodyWait)
 	}
 	var err error
 	a.body, err = readBounded(resp.Body, resp.ContentLength)
@@ -80,7 +80,7 @@ func readAnswer(resp *http.Response, needed bool, cancel context.CancelCauseFunc
 	if !errors.Is(err, errTooLong) {
 		return a
 	}
-	defer time.AfterFunc(drainWait, func() { cancel(errBodyWait) }).Stop()
+	w.endBy(time.Now().Add(drainWait), errBodyWait)
 	drained, _ := io.CopyN(io.Discard, resp.Body, maxDrain) // only for the connection's sake
 	a.read += int(drained)
 	return a
@@ -116,10 +116,19 @@ func readBounded(r io.Reader, expected int64) ([]byte, error) {
 	if expected < 0 || expected > maxBody {
 		expected = 0
 	}
-	buf := bytes.NewBuffer(make([]byte, 0, expected+bytes.MinRead)) // so that its end shows without growing
-	_, err := buf.ReadFrom(io.LimitReader(r, maxBody+1))
-	if buf.Len() > maxBody {
-		return buf.Bytes()[:maxBody], errTooLong
+	body := make([]byte, 0, expected+bytes.MinRead) // so that its end shows without growing
+	for {
+		n, err := r.Read(body[len(body):min(cap(body), maxBody+1)])
+		body = body[:len(body)+n]
+		switch {
+		case len(body) > maxBody:
+			return body[:maxBody], errTooLong
+		case errors.Is(err, io.EOF):
+			return body, nil
+		case err != nil:
+			return body, err
+		case len(body) == cap(body):
+			body = slices.Grow(body, cap(body))
+		}
 	}
-	return buf.Bytes(), err
 }

@@ -205,10 +205,6 @@ func (f *floodLog) had(addr string) bool {
 	return had
 }
 
-// wireKey is where a dial finds the exchange that it is made for: net/http hands
-// it the values of the request's context and nothing else of the request.
-type wireKey struct{}
-
 func wireDialer(d *net.Dialer) func(context.Context, string, string) (net.Conn, error) {
 	var flooded floodLog
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {

@@ -51,7 +51,7 @@ func (e *BlockedError) Error() string {
 // the IPv4 address inside of it.
 func (e *BlockedError) closed() []string {
 	var all []string
-	for _, a := range meanings(e.Addr) {
+	for _, a := range meanings(nil, e.Addr) {
 		if public.SafeAddr(a) != nil {
 			all = append(all, hostPrefix(a).String())
 		}
@@ -137,10 +137,14 @@ func (g *Guard) CheckURL(u *url.URL) error {
 	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
 		host = "127.0.0.1"
 	}
+	number := isNumeric(host[strings.LastIndexByte(host, '.')+1:])
+	if !number && !strings.Contains(host, ":") {
+		return nil // a name
+	}
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return g.Check(netip.AddrPortFrom(addr, port))
 	}
-	if isNumeric(host[strings.LastIndexByte(host, '.')+1:]) {
+	if number {
 		return &BlockedError{}
 	}
 	return nil
@@ -167,7 +171,8 @@ func (g *Guard) Check(ap netip.AddrPort) error {
 	if slices.Contains(mailPorts, ap.Port()) {
 		return &BlockedError{Addr: addr, Port: ap.Port()}
 	}
-	all := meanings(addr)
+	var room [2]netip.Addr
+	all := meanings(room[:0], addr)
 	for _, a := range all {
 		if contains(g.deny, netip.AddrPortFrom(a, ap.Port())) {
 			return &BlockedError{Addr: addr, Denied: true}
@@ -181,11 +186,12 @@ func (g *Guard) Check(ap netip.AddrPort) error {
 	return nil
 }
 
-// meanings are an address in its plain form and, where it carries one, the IPv4
+// meanings appends an address in its plain form and, where it carries one, the IPv4
 // address inside.
-func meanings(addr netip.Addr) []netip.Addr {
-	all := []netip.Addr{addr.Unmap().WithZone("")}
-	if inner, ok := embedded(all[0]); ok {
+func meanings(all []netip.Addr, addr netip.Addr) []netip.Addr {
+	addr = addr.Unmap().WithZone("")
+	all = append(all, addr)
+	if inner, ok := embedded(addr); ok {
 		all = append(all, inner)
 	}
 	return all

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -20,7 +21,7 @@ func CheckHeader(name, value string) error {
 	switch {
 	case !httpguts.ValidHeaderFieldName(name):
 		return fmt.Errorf("header name %q: %w", sayable(name), errHeader)
-	case reserved[http.CanonicalHeaderKey(name)]:
+	case isReserved(name):
 		return fmt.Errorf("header %s is the sender's to set: %w", name, errHeader)
 	case !httpguts.ValidHeaderFieldValue(value):
 		return fmt.Errorf("value of header %s: %w", name, errHeader)
@@ -40,12 +41,34 @@ func sayable(name string) string {
 	return name
 }
 
-// reserved are the hop-by-hop and framing fields (RFC 9110 section 7.6.1, RFC
-// 9112 section 6), by their canonical names.
-var reserved = map[string]bool{
-	"Connection": true, "Content-Length": true, "Expect": true, "Host": true, "Http2-Settings": true,
-	"Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true, "Proxy-Connection": true,
-	"Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
+// isReserved reports whether a field is of the connection or the framing (RFC 9110
+// section 7.6.1, RFC 9112 section 6), in any case. Each attempt asks for each of its
+// headers, and a comparison with one or two names is a fifth of a look into a map.
+func isReserved(name string) bool {
+	var reserved []string
+	switch len(name) {
+	case 2:
+		reserved = []string{"Te"}
+	case 4:
+		reserved = []string{"Host"}
+	case 6:
+		reserved = []string{"Expect"}
+	case 7:
+		reserved = []string{"Trailer", "Upgrade"}
+	case 10:
+		reserved = []string{"Connection", "Keep-Alive"}
+	case 14:
+		reserved = []string{"Content-Length", "Http2-Settings"}
+	case 16:
+		reserved = []string{"Proxy-Connection"}
+	case 17:
+		reserved = []string{"Transfer-Encoding"}
+	case 18:
+		reserved = []string{"Proxy-Authenticate"}
+	case 19:
+		reserved = []string{"Proxy-Authorization"}
+	}
+	return slices.ContainsFunc(reserved, func(r string) bool { return strings.EqualFold(r, name) })
 }
 
 func checkHeader(h http.Header) error {
@@ -73,11 +96,14 @@ func findHeader(h http.Header, name string) (string, bool) {
 }
 
 // set replaces a header of this attempt under any case.
-func (t *attempt) set(name, value string) {
+func (t *attempt) set(name, value string) { t.setValues(name, []string{value}) }
+
+// setValues is set with values that are not changed.
+func (t *attempt) setValues(name string, values []string) {
 	for k, ok := findHeader(t.header, name); ok; k, ok = findHeader(t.header, name) {
 		delete(t.header, k)
 	}
-	t.header[name] = []string{value}
+	t.header[name] = values
 }
 
 // has reports whether the attempt carries a header under any case.

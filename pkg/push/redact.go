@@ -26,34 +26,38 @@ func (t *attempt) redactBy(redact func(Redactor, string) string, text string) st
 }
 
 // known is the redactor of this attempt. Of a request with its own redactor it knows
-// what is found by its place alone.
+// what is found by its place alone, which is nothing in nearly all: then it is nil.
 func (t *attempt) known() *secret.Redactor {
-	if t.redactor == nil {
-		found := slices.Clip(t.secrets)
-		for _, n := range t.guess() {
-			if t.Redact == nil || !secret.ByValue(n.Value.Reveal()) {
-				found = append(found, n)
-			}
-		}
+	if t.redactor != nil {
+		return t.redactor
+	}
+	if found := t.guess(slices.Clip(t.secrets)); len(found) > 0 {
 		t.redactor, _ = secret.Collect(found)
 	}
 	return t.redactor
 }
 
-// guess finds the credentials of a request by the names of headers and query
+// guess adds the credentials of a request by the names of headers and query
 // parameters, and by the look of its path.
-func (t *attempt) guess() []secret.Named {
-	var found []secret.Named
+func (t *attempt) guess(found []secret.Named) []secret.Named {
+	add := func(n secret.Named) {
+		if t.Redact == nil || !secret.ByValue(n.Value.Reveal()) {
+			found = append(found, n)
+		}
+	}
 	if t.Redact == nil || t.url.User != nil || t.url.RawQuery != "" { // a path has no names
-		found = secret.FromURL(t.url, false)
+		for _, n := range secret.FromURL(t.url, false) {
+			add(n)
+		}
 	}
 	for name, values := range t.Header {
 		if secret.IsPlainHeader(name) {
 			continue
 		}
 		for _, v := range values {
-			for _, s := range secret.FromHeader(v) {
-				found = append(found, secret.Named{Name: name, Value: s})
+			var room [3]secret.Text
+			for _, s := range secret.AppendHeader(room[:0], v) {
+				add(secret.Named{Name: name, Value: s})
 			}
 		}
 	}
@@ -72,6 +76,9 @@ func (t *attempt) snippet(a *answer) string {
 	}
 	text = text[:min(len(text), MaxSnippet*utf8.UTFMax)]
 	text = strings.ReplaceAll(strings.ToValidUTF8(text, string(utf8.RuneError)), "\x00", string(utf8.RuneError))
+	if len(text) <= MaxSnippet {
+		return text
+	}
 	n := 0
 	for i := range text {
 		if n++; n > MaxSnippet {

@@ -119,7 +119,7 @@ func FuzzAnswer(f *testing.F) {
 			t.Fatal(err)
 		}
 		at := &attempt{Request: req, parent: t.Context(), url: u, header: req.Header, timeout: time.Second, ends: time.Now().Add(time.Minute)}
-		res := at.classify(readAnswer(resp, true, func(error) {}))
+		res := at.classify(readAnswer(resp, true, newWire(func(error) {}, 0)))
 		switch {
 		case !utf8.ValidString(res.Body) || strings.ContainsRune(res.Body, 0) || utf8.RuneCountInString(res.Body) > MaxSnippet:
 			t.Errorf("body %q", res.Body)

@@ -1,7 +1,6 @@
 package push
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -44,28 +43,26 @@ func (c *Client) Send(ctx context.Context, r *Request) Result {
 	if timeout <= 0 || timeout > DefaultTimeout {
 		timeout = DefaultTimeout
 	}
-	bounded, cancel := context.WithTimeoutCause(ctx, timeout, errTimeout)
-	defer cancel()
-
-	res := c.send(bounded, ctx, r, timeout)
+	res := c.send(ctx, r, start.Add(timeout), timeout)
 	res.Duration = time.Since(start)
 	c.metrics.attempt(&res)
 	return res
 }
 
-// send is Send within its time. With OAuth a 401 may mean that the token was
+// send is Send until ends. With OAuth a 401 may mean that the token was
 // revoked: it is renewed once and the request sent once more, which is safe as
 // the receiver refused the first.
-func (c *Client) send(ctx, parent context.Context, r *Request, timeout time.Duration) Result {
+func (c *Client) send(ctx context.Context, r *Request, ends time.Time, timeout time.Duration) Result {
 	t, err := c.prepare(r)
 	if err != nil {
 		return Result{Class: ClassUnusable, Err: err}
 	}
-	t.parent, t.timeout = parent, timeout
-	t.ends, _ = ctx.Deadline()
+	t.parent, t.ends, t.timeout = ctx, ends, timeout
 	if r.Auth.kind() != AuthOAuth2 {
-		return c.exchange(ctx, t)
+		return c.exchange(ctx, t) // which ends in time by itself
 	}
+	ctx, cancel := context.WithDeadlineCause(ctx, ends, errTimeout)
+	defer cancel()
 	account := c.tokens.account(r.Auth)
 	token, fault := c.token(ctx, account, t, "")
 	if fault != nil {
@@ -122,15 +119,20 @@ func (c *Client) prepare(r *Request) (*attempt, error) {
 	if !t.has("User-Agent") {
 		t.set("User-Agent", c.userAgent)
 	}
-	t.set("Accept-Encoding", "gzip") // the only one that is unpacked
-	if err := t.sign(time.Now()); err != nil {
-		return nil, err
+	t.setValues("Accept-Encoding", acceptEncoding)
+	if t.SigningSecret.IsSet() {
+		if err := t.sign(time.Now()); err != nil {
+			return nil, err
+		}
 	}
 	if err := t.authorize(); err != nil {
 		return nil, err
 	}
 	return t, nil
 }
+
+// acceptEncoding is the only one that is unpacked. It is in every request and never changed.
+var acceptEncoding = []string{"gzip"}
 
 var (
 	errMethod = errors.New("method is neither POST nor GET")
@@ -188,7 +190,9 @@ func (c *Client) roundTrip(ctx context.Context, t *attempt) (a *answer, res Resu
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errEnded)
 	w := newWire(cancel, len(t.Body))
-	req := t.request(httptrace.WithClientTrace(context.WithValue(ctx, wireKey{}, w), w.trace()), w)
+	w.Context = ctx
+	w.endBy(t.ends, errTimeout)
+	req := t.request(httptrace.WithClientTrace(w, w.trace()), w)
 
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
@@ -200,7 +204,7 @@ func (c *Client) roundTrip(ctx context.Context, t *attempt) (a *answer, res Resu
 		}
 		return nil, t.failure(ctx, f, err), f.stale && ctx.Err() == nil
 	}
-	a = readAnswer(resp, t.needsBody(resp.StatusCode), cancel)
+	a = readAnswer(resp, t.needsBody(resp.StatusCode), w)
 	f := w.finish(context.Cause(ctx), a.read)
 	c.metrics.wire(f)
 	return a, Result{Sends: f.sends, Reused: f.reused, Wasteful: f.wasteful}, false
@@ -216,9 +220,10 @@ func (t *attempt) request(ctx context.Context, w *wire) *http.Request {
 		Body: http.NoBody, ContentLength: int64(len(t.Body)),
 	}
 	if len(t.Body) > 0 {
-		body := func() io.ReadCloser { return io.NopCloser(bytes.NewReader(t.Body)) }
-		req.Body = body()
-		req.GetBody = func() (io.ReadCloser, error) { return body(), w.mayResend() }
+		w.payload = t.Body
+		w.body.Reset(t.Body)
+		req.Body = io.NopCloser(&w.body)
+		req.GetBody = w.resend
 	}
 	return req.WithContext(ctx)
 }

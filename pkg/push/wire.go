@@ -1,9 +1,11 @@
 package push
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/http/httptrace"
 	"net/textproto"
@@ -29,10 +31,17 @@ const (
 // every request after GOAWAY, REFUSED_STREAM and PROTOCOL_ERROR. A dial may go on
 // after the exchange, so hooks may fire late.
 type wire struct {
-	stop context.CancelCauseFunc // ends the exchange
-	size int                     // of the request
+	context.Context                         // of the exchange; the wire stands in it for a dial to find
+	stop            context.CancelCauseFunc // ends the exchange
+	size            int                     // of the request
+	payload         []byte                  // its body
+	body            bytes.Reader            // reads payload the first time
+	hooks           httptrace.ClientTrace   // what trace returns
 
 	mu    sync.Mutex
+	timer *time.Timer // ends the exchange at ends, because of cause
+	ends  time.Time
+	cause error
 	over  bool
 	dials int
 	start time.Time
@@ -58,6 +67,50 @@ func newWire(stop context.CancelCauseFunc, size int) *wire {
 	return &wire{stop: stop, size: size, start: time.Now()}
 }
 
+// wireKey is where a dial finds the exchange that it is made for: net/http hands
+// it the values of the request's context and nothing else of the request.
+type wireKey struct{}
+
+// Value implements context.Context.
+func (w *wire) Value(key any) any {
+	if key == (wireKey{}) {
+		return w
+	}
+	return w.Context.Value(key)
+}
+
+// Deadline implements context.Context.
+func (w *wire) Deadline() (time.Time, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ends, true
+}
+
+// endBy has the exchange end at a time because of cause, unless it ends before.
+func (w *wire) endBy(ends time.Time, cause error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	left := time.Until(ends)
+	switch {
+	case left <= 0:
+		w.stop(cause)
+	case w.timer == nil:
+		w.timer = time.AfterFunc(left, w.end)
+	case ends.Before(w.ends):
+		w.timer.Reset(left)
+	default:
+		return
+	}
+	w.ends, w.cause = ends, cause
+}
+
+func (w *wire) end() {
+	w.mu.Lock()
+	cause := w.cause
+	w.mu.Unlock()
+	w.stop(cause)
+}
+
 func (w *wire) hook(f func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -68,7 +121,7 @@ func (w *wire) hook(f func()) {
 
 // trace is what net/http tells of an exchange; what belongs to a dial is in dialTrace.
 func (w *wire) trace() *httptrace.ClientTrace {
-	return &httptrace.ClientTrace{
+	w.hooks = httptrace.ClientTrace{
 		GetConn: func(string) {
 			w.hook(func() {
 				if w.left() {
@@ -104,6 +157,7 @@ func (w *wire) trace() *httptrace.ClientTrace {
 			w.hook(func() { w.firstByte = time.Since(w.start) })
 		},
 	}
+	return &w.hooks
 }
 
 // dialTrace is what a dial tells. Few exchanges make one, and those that do not are
@@ -219,8 +273,7 @@ func (w *wire) refuse(conn net.Conn) {
 	_ = conn.Close() // nothing was written on it
 }
 
-// mayResend is asked by net/http, through Request.GetBody, before it sends a
-// body once more.
+// mayResend is asked by net/http, through resend, before it sends a body once more.
 func (w *wire) mayResend() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -228,6 +281,11 @@ func (w *wire) mayResend() error {
 		return errNoResend
 	}
 	return nil
+}
+
+// resend is Request.GetBody.
+func (w *wire) resend() (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader(w.payload)), w.mayResend()
 }
 
 // maxDials is how many connections one exchange may open. net/http replaces a
@@ -286,6 +344,9 @@ func (w *wire) finish(cause error, body int) fate {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.over = true
+	if w.timer != nil {
+		w.timer.Stop()
+	}
 	f := fate{
 		flood: w.infos > maxInfos,
 		at:    w.at, written: w.full && w.left(), connected: w.got, reused: w.reused,

@@ -12,7 +12,11 @@ const hexDigits = "0123456789abcdef"
 // escaped for HTML, and U+2028 stays as it is.
 func AppendString[S ~string | ~[]byte](dst []byte, s S) []byte {
 	dst = append(dst, '"')
-	dst = appendEscaped(dst, s)
+	if plain(s) {
+		dst = append(dst, s...)
+	} else {
+		dst = appendEscaped(dst, s)
+	}
 	return append(dst, '"')
 }
 
@@ -21,7 +25,7 @@ func appendEscaped[S ~string | ~[]byte](dst []byte, s S) []byte {
 	from := 0 // of the bytes that are plain and not yet appended
 	for i := 0; i < len(s); {
 		c := s[i]
-		if plainASCII(c) {
+		if plainASCII[c] {
 			i++
 			continue
 		}
@@ -43,9 +47,13 @@ func appendEscaped[S ~string | ~[]byte](dst []byte, s S) []byte {
 	return append(dst, s[from:]...)
 }
 
-func plainASCII(c byte) bool {
-	return c >= ' ' && c != '"' && c != '\\' && c < utf8.RuneSelf
-}
+// plainASCII are the bytes that stand for themselves in a JSON string.
+var plainASCII = func() (table [256]bool) {
+	for c := byte(' '); c < utf8.RuneSelf; c++ {
+		table[c] = c != '"' && c != '\\'
+	}
+	return table
+}()
 
 func appendEscape(dst []byte, c byte) []byte {
 	switch c {
@@ -91,9 +99,9 @@ func finishJSON(dst []byte, start int, isJSON bool) []byte {
 	return replaceTail(dst, start, AppendString(dst, text))
 }
 
-func plain(text []byte) bool {
-	for _, c := range text {
-		if !plainASCII(c) {
+func plain[S ~string | ~[]byte](text S) bool {
+	for i := range len(text) {
+		if !plainASCII[text[i]] {
 			return false
 		}
 	}

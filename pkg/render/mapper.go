@@ -396,21 +396,38 @@ func (r *rendering) checkJSON(text []byte, parts template) {
 
 func (r *rendering) token(dst []byte, t *Token) ([]byte, Found) {
 	start := len(dst)
-	for c := range t.Candidates {
-		var found Found
-		if dst, found = r.vars.AppendText(dst, c); found == Absent {
-			continue
-		}
+	dst, found := r.find(dst, t)
+	switch {
+	case found != Absent:
 		if len(dst) == start && r.opts.Missed != nil {
 			r.opts.Missed(t, Empty)
 		}
 		return dst, found
-	}
-	if r.opts.Missed != nil {
+	case r.opts.Missed != nil:
 		r.opts.Missed(t, Unknown)
 	}
 	if r.opts.KeepUnresolved {
 		dst = append(dst, t.Text...)
+	}
+	return dst, Absent
+}
+
+// find appends the first candidate that exists. The exact name is it for nearly every
+// token, and looked for without the loop over all.
+func (r *rendering) find(dst []byte, t *Token) ([]byte, Found) {
+	if name, ok := t.exactName(); ok {
+		if dst, found := r.vars.AppendText(dst, name); found != Absent {
+			return dst, found
+		}
+	}
+	return r.findAny(dst, t)
+}
+
+func (r *rendering) findAny(dst []byte, t *Token) ([]byte, Found) {
+	for name := range t.Candidates {
+		if dst, found := r.vars.AppendText(dst, name); found != Absent {
+			return dst, found
+		}
 	}
 	return dst, Absent
 }

@@ -1,6 +1,7 @@
 package render
 
 import (
+	"math"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -20,6 +21,7 @@ type Token struct {
 	// The namespace is then that of the first candidate.
 	Exact bool
 
+	dot        int32 // the first in Name, where Exact
 	namespaces *Namespaces
 }
 
@@ -54,6 +56,15 @@ func (t *Token) Candidates(yield func(Name) bool) {
 		return
 	}
 	_ = fallback(t.Name, "") && dotted && fallback(rest, "")
+}
+
+// exactName is the first candidate of a token that begins with a namespace; false where
+// nothing follows that.
+func (t *Token) exactName() (Name, bool) {
+	if !t.Exact || len(t.Name) == int(t.dot)+1 {
+		return Name{}, false
+	}
+	return Name{t.Name[:t.dot], t.Name[t.dot+1:]}, true
 }
 
 // First returns the first candidate; false when there is none.
@@ -128,8 +139,11 @@ func (n *Namespaces) parse(template, key string) []part {
 func (n *Namespaces) token(text, key string) *Token {
 	inside := text[2 : len(text)-2]
 	name := strings.TrimSpace(inside)
-	prefix, _, dotted := strings.Cut(name, ".")
-	return &Token{Key: key, Text: text, Name: name, Exact: dotted && n.has(prefix), namespaces: n}
+	t := &Token{Key: key, Text: text, Name: name, namespaces: n}
+	if dot := strings.IndexByte(name, '.'); dot >= 0 && dot <= math.MaxInt32 && n.has(name[:dot]) {
+		t.Exact, t.dot = true, int32(dot)
+	}
+	return t
 }
 
 // surplus is what stands behind a name beyond the blanks that stand before it:

@@ -327,8 +327,11 @@ func (s spans) replace(text string) string {
 
 // FromHeader returns what is secret in a header value: the value, what follows an
 // authentication scheme ("Bearer x"), and the password inside basic auth.
-func FromHeader(value string) []Text {
-	found := append(make([]Text, 0, 3), Text(value))
+func FromHeader(value string) []Text { return AppendHeader(make([]Text, 0, 3), value) }
+
+// AppendHeader is FromHeader that appends to found: three at most.
+func AppendHeader(found []Text, value string) []Text {
+	found = append(found, Text(value))
 	scheme, rest, ok := strings.Cut(strings.TrimSpace(value), " ")
 	if !ok {
 		return found
