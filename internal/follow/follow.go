@@ -204,8 +204,8 @@ func (p *Partitions) window(ctx context.Context) (resume.Window, bool) {
 	return w, ok
 }
 
-// maxAwait is how long MongoDB waits for an event before it says that there is none, on
-// which readiness waits after a start. Each such answer costs it a command.
+// maxAwait is how long MongoDB waits for an event before it says that there is none. Each
+// such answer costs it a command.
 const maxAwait = 3 * time.Second
 
 // streamName is the label of a partition's stream.

@@ -98,6 +98,7 @@ type Follower struct {
 
 	mu     sync.Mutex
 	status Status
+	asked  time.Time // when the first poll of the cursor began; zero when there is none
 }
 
 // Errors of one cursor's life that no server sent.
@@ -214,6 +215,7 @@ func (f *Follower) follow(ctx context.Context) (end error) {
 		return err
 	}
 	ahead.position = f.position
+	f.asking(f.position)
 	running.Go(func() { ahead.read(reads) })
 	for {
 		var next reading

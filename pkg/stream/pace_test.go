@@ -113,6 +113,42 @@ func (c *hangingCursor) Poll(ctx context.Context) (Batch, error) {
 	return c.Cursor.Poll(ctx)
 }
 
+// A start on a quiet collection does not wait until the server says that it is quiet;
+// a router may still refuse then.
+func TestAQuietStreamIsOpenBeforeItsFirstPollIsOver(t *testing.T) {
+	for _, sharded := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			f := follow(t, newScript(), newNotes(t), func(c *Config) { c.MaxAwait, c.Sharded = 3*time.Second, sharded })
+			wait(answersWithin - time.Millisecond)
+			if s := f.Status(); s.Open || s.Ready(time.Now()) == nil {
+				t.Errorf("open too early: %+v", s)
+			}
+			wait(2 * time.Millisecond)
+			if s := f.Status(); s.Open == sharded || (s.Ready(time.Now()) == nil) == sharded {
+				t.Errorf("sharded %v: %+v", sharded, s)
+			}
+			wait(3 * time.Second)
+			if s := f.Status(); !s.Open || s.Opens != 1 || s.Ready(time.Now()) != nil {
+				t.Errorf("sharded %v, after the poll: %+v", sharded, s)
+			}
+			f.end(t)
+		})
+	}
+}
+
+// A server that is silent from the start is noticed like one that falls silent.
+func TestAFirstPollThatHangsIsNotReadyForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &hanging{script: newScript(), only: func(Opening) bool { return true }, hang: true}
+		f := follow(t, h, newNotes(t), nil)
+		wait(Stale + 2*time.Second)
+		if s := f.Status(); s.Ready(time.Now()) == nil {
+			t.Errorf("ready: %+v", s)
+		}
+		f.end(t)
+	})
+}
+
 func TestFrozenPollIsNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &hanging{script: newScript(), only: func(Opening) bool { return true }}

@@ -10,7 +10,10 @@ import (
 
 // Status is what a Follower knows of itself, for readiness and for people.
 type Status struct {
-	Open     bool // the cursor is open and its last poll succeeded
+	// Open says that the cursor is open and its last poll succeeded, or its first one
+	// has waited for half a second: what is wrong with a position a server says at once.
+	Open bool
+	// LastPoll is when a poll last succeeded; before the first, since when that waits.
 	LastPoll time.Time
 	// Position is right after the last event or empty poll.
 	Position resume.Position
@@ -40,11 +43,32 @@ func (s Status) Ready(now time.Time) error {
 	return nil
 }
 
+// answersWithin is how soon a server refuses a position. A first poll that was not
+// refused waits for events, MaxAwait in all. A router is as late as its shards.
+const answersWithin = 500 * time.Millisecond
+
 // Status may be called from anywhere; it asks nobody.
 func (f *Follower) Status() Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.status
+	s := f.status
+	if !s.Open && !f.cfg.Sharded && !f.asked.IsZero() && time.Since(f.asked) >= answersWithin {
+		s.Open, s.Err = true, nil
+		if s.LastPoll.IsZero() {
+			s.LastPoll = f.asked
+		}
+	}
+	return s
+}
+
+// asking notes that the first poll of a cursor begins.
+func (f *Follower) asking(from resume.Position) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked = time.Now()
+	if f.status.Position.IsZero() {
+		f.status.Position = from
+	}
 }
 
 // polled notes a poll from a position that succeeded.
@@ -84,7 +108,7 @@ func lag(b Batch, p resume.Position, waited bool) (time.Duration, bool) {
 func (f *Follower) closed(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.status.Open = false
+	f.status.Open, f.asked = false, time.Time{}
 	if err != nil {
 		f.status.Err = err
 	}
