@@ -311,6 +311,7 @@ func (g *Group) begin(ctx context.Context, before Record, lease *Lease, hold Hol
 	reading, stop := context.WithCancelCause(ctx)
 	context.AfterFunc(lease.ctx, func() { stop(context.Cause(lease.ctx)) })
 	g.held[i] = &holding{lease: lease, stop: stop}
+	g.noteHeld(lease.Record())
 	go func() {
 		err := hold(reading, lease)
 		if reading.Err() != nil || lease.ctx.Err() != nil {

@@ -116,6 +116,9 @@ func TestOneReplicaHoldsAtOnceAndLeaves(t *testing.T) {
 		m, o := newTable(), &office{t: t}
 		r := o.start(m, "a", 1, 1, 0)
 		until(t, time.Second, "held", func() bool { return len(o.live(Partition{0, 1})) == 1 })
+		if s := r.group.Status(); len(s.Partitions) != 1 || !s.Partitions[0].Ours || s.Partitions[0].Owner != "a" || s.Partitions[0].Term != 1 {
+			t.Errorf("status at once %+v", s)
+		}
 		wait(3 * time.Second)
 		s := r.group.Status()
 		if !s.Known || s.Members != 1 || len(s.Partitions) != 1 || !s.Partitions[0].Ours || s.Partitions[0].Owner != "a" {

@@ -73,3 +73,13 @@ func (g *Group) note(v view) {
 	g.status.Known, g.status.ReadAt = true, time.Now()
 	g.status.Members, g.status.Partitions = len(v.members), parts
 }
+
+// noteHeld keeps that a partition was taken: the next look is a second away.
+func (g *Group) noteHeld(r Record) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if parts := g.status.Partitions; len(parts) == g.parts {
+		p := &parts[r.Partition.Index]
+		p.Ours, p.Owner, p.Term = true, r.Owner, r.Term
+	}
+}
