@@ -146,9 +146,10 @@ func (c *Call) FirstAttempt(now time.Time) time.Time {
 type arrayState uint8
 
 const (
-	arrayFine  arrayState = iota // an array, or nothing
-	arrayNull                    // null, which an update cannot add to
-	arrayOther                   // something else, which is not ours to replace
+	arrayFine    arrayState = iota // an array, or nothing
+	arrayMissing                   // nothing
+	arrayNull                      // null, which an update cannot add to
+	arrayOther                     // something else, which is not ours to replace
 )
 
 // arrayTypes are the fields under which Load asks for the types of the arrays.
@@ -157,7 +158,9 @@ var arrayTypes = map[docField]docField{docLog: docLogType, docEvents: docEventsT
 // array looks at a field by the type that Load asked for, or by the field itself.
 func (c *Call) array(f docField) arrayState {
 	switch v := c.value(f); c.text(arrayTypes[f]) {
-	case "array", "missing":
+	case "missing":
+		return arrayMissing
+	case "array":
 		return arrayFine
 	case "null":
 		return arrayNull
