@@ -23,7 +23,8 @@ const (
 	streamCall    = 140e-6 // of MongoDB's one thread of a stream for a call of 42 KB; part of mongoCall
 
 	callsPerFind    = 64.0
-	outcomesPerBulk = 64.0
+	outcomesPerBulk = 256.0
+	gatherTime      = 0.05 // seconds in which outcomes gather for a write
 	eventsPerMore   = 1000.0
 
 	readCall, readCommand   = 1500, 470 // from MongoDB, without what mappers name beyond 25 short fields
@@ -73,10 +74,10 @@ func capacityFor(w workload) capacity {
 
 	cores := w.calls*cpuCall + c.fresh*cpuConnection
 	c.replicas = max(math.Ceil(2*c.underWay/mostSlots), math.Ceil(cores/coresOfReplica))
-	batch := func(calls, most float64) float64 { return min(max(calls*w.mongo.Seconds(), 1), most) }
-	own := w.calls / c.replicas // each stream brings the calls of the others, too
-	c.commands = w.calls*(2/batch(own, callsPerFind)+1/batch(own, outcomesPerBulk)) +
-		c.replicas*(w.calls/batch(w.calls, eventsPerMore)+quietCommands)
+	own := w.calls / c.replicas
+	batch := func(seconds, most float64) float64 { return min(max(own*seconds, 1), most) }
+	c.commands = c.replicas*quietCommands + w.calls*
+		(2/batch(w.mongo.Seconds(), callsPerFind)+1/batch(gatherTime, outcomesPerBulk)+1/batch(w.mongo.Seconds(), eventsPerMore))
 	c.slots = max(2*c.underWay/c.replicas, fewestSlots)
 	c.cores = (cores + c.commands*cpuCommand) / c.replicas
 	c.files = (max(c.slots*8/3, min(w.destinations, idleConnections)*4) + 200) * 8 / 7

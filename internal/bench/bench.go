@@ -36,6 +36,7 @@ type Load struct {
 	CRMLatency   time.Duration `json:"crm_latency_ns" name:"crm-latency" default:"0" placeholder:"DURATION" help:"How long a CRM takes to answer."`
 	Size         int           `json:"size" default:"42000" placeholder:"BYTES" help:"Size of a call with its result."`
 	Skipped      float64       `json:"skipped" default:"0" placeholder:"SHARE" help:"Share of the calls that are not pushed (skip_post_push), from 0 to 0.9."`
+	Partitions   int           `json:"partitions" default:"1" placeholder:"N" help:"Partitions of the watcher, all read by the one process."`
 	Roads        []string      `json:"roads" default:"naive,ideal,watcher" placeholder:"ROAD" help:"What is measured, in this order: naive, ideal, watcher."`
 }
 
@@ -65,6 +66,7 @@ func (l *Load) Check() error {
 	bad(l.Calls < 10 || l.Calls > 10_000_000, "calls", "is not from 10 to 10,000,000")
 	bad(l.Bots < 1 || l.Bots > 100_000, "bots", "is not from 1 to 100,000")
 	bad(l.Destinations < 0 || l.Destinations > l.Bots, "destinations", "is not from 0 to the number of bots")
+	bad(l.Partitions < 1 || l.Partitions > 64, "partitions", "is not from 1 to 64")
 	bad(!(l.Rate >= 0 && l.Rate <= 100_000), "rate", "is not from 0 to 100,000")
 	bad(l.CRMLatency < 0 || l.CRMLatency > 9*time.Second, "crm-latency", "is not from 0 to 9s")
 	bad(l.Size < minSize || l.Size > 8<<20, "size", fmt.Sprintf("is not from %d to 8 MiB", minSize))

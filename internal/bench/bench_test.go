@@ -25,6 +25,7 @@ func newWatcher(cfg config.Config, client func(*options.ClientOptions)) (bench.R
 }
 
 func load(l bench.Load) bench.Load {
+	l.Partitions = max(l.Partitions, 1)
 	l.Bots, l.Size = 3, 4000
 	if l.Roads == nil {
 		l.Roads = []string{bench.Naive, bench.Ideal, bench.Watcher}
@@ -77,7 +78,7 @@ func TestBacklog(t *testing.T) {
 }
 
 func TestLive(t *testing.T) {
-	report, err := run(t, load(bench.Load{Calls: 60, Rate: 1000, CRMLatency: time.Millisecond}), newWatcher)
+	report, err := run(t, load(bench.Load{Calls: 60, Rate: 1000, CRMLatency: time.Millisecond, Partitions: 3}), newWatcher)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,13 +126,14 @@ func TestADatabaseThatHoldsSomethingIsRefused(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
-	good := bench.Load{Calls: 10, Bots: 1, Size: 4000, Roads: []string{bench.Ideal}}
+	good := bench.Load{Calls: 10, Bots: 1, Partitions: 1, Size: 4000, Roads: []string{bench.Ideal}}
 	if err := good.Check(); err != nil {
 		t.Error(err)
 	}
 	for setting, spoil := range map[string]func(*bench.Load){
 		"calls":        func(l *bench.Load) { l.Calls = 0 },
 		"bots":         func(l *bench.Load) { l.Bots = -1 },
+		"partitions":   func(l *bench.Load) { l.Partitions = 0 },
 		"destinations": func(l *bench.Load) { l.Destinations = 2 },
 		"rate":         func(l *bench.Load) { l.Rate = math.NaN() },
 		"crm-latency":  func(l *bench.Load) { l.CRMLatency = time.Minute },

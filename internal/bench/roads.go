@@ -34,7 +34,7 @@ func (o *Options) road(name string, m *meter, c *crm, from bson.Timestamp) (Runn
 		cfg.MongoURI, cfg.Database = o.URI, o.database(name)
 		cfg.Start = config.Start{At: time.Unix(int64(from.T), 0)}
 		cfg.Listen = "127.0.0.1:0"
-		cfg.Concurrency = maxSenders
+		cfg.Concurrency, cfg.Partitions = maxSenders, o.Partitions
 		cfg.AllowNetworks = []push.Network{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}}
 		return o.NewWatcher(cfg, m.client)
 	}

@@ -120,7 +120,7 @@ const (
 // day: the default of MaxAge cuts neither.
 const (
 	maxConcurrency   = 10_000
-	maxPartitions    = 64       // each reads the whole change stream
+	maxPartitions    = 64       // for each of which MongoDB scans its oplog
 	minMemory        = 64 << 20 // two finds with the largest reply, and as much for what they brought
 	maxMemory        = 64 << 30
 	maxRetries       = 50

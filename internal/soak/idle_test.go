@@ -30,23 +30,22 @@ func quiet(t *testing.T) (pause time.Duration, soaking bool) {
 // A watcher that has nothing to do holds its program and its bots, and not much more.
 func TestIdleMemory(t *testing.T) {
 	pause, soaking := quiet(t)
+	if !soaking {
+		t.Skip("only with WATCHER_SOAK_QUIET")
+	}
 	for _, c := range []struct {
-		bots  int
-		kind  string
-		most  float64 // MB
-		short bool    // in every run
+		bots int
+		kind string
+		most float64 // MB
 	}{
 		{bots: 10, kind: "alike", most: 34},
-		{bots: 1000, kind: "alike", most: 40, short: true},
+		{bots: 1000, kind: "alike", most: 40},
 		{bots: 1000, kind: "apart", most: 45},
 		{bots: 10_000, kind: "alike", most: 90},
 		{bots: 10_000, kind: "apart", most: 145},
 		{bots: 10_000, kind: "rich", most: 160},
 	} {
 		t.Run(fmt.Sprint(c.bots, " ", c.kind), func(t *testing.T) {
-			if !c.short && !soaking {
-				t.Skip("only with WATCHER_SOAK_QUIET")
-			}
 			server := apptest.NewServer(t, localmongo.Options{})
 			putBots(t, server, c.bots, c.kind)
 			w := startWatcher(t, server)

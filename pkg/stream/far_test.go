@@ -207,10 +207,8 @@ func TestPostBatchTokenIsRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			eventually(t, "an idle poll has come further", func() bool {
-				a.mu.Lock()
-				defer a.mu.Unlock()
-				now := a.follower.Status().Position
-				return resume.CompareTokens(now.Token, event.Token) > 0 && len(resume.TokenText(now.Token)) < 40
+				done, _ := a.tracker.Watermark()
+				return resume.CompareTokens(done.Token, event.Token) > 0 && len(resume.TokenText(done.Token)) < 40
 			})
 			a.end()
 			if saved := resume.TokenText(w.record().Position.Token); len(saved) > 40 {

@@ -193,6 +193,7 @@ type replica struct {
 
 	mu       sync.Mutex
 	follower *stream.Follower
+	tracker  *resume.Tracker
 }
 
 func (w *world) run(change func(*stream.PartitionConfig)) *replica {
@@ -219,9 +220,9 @@ func (w *world) run(change func(*stream.PartitionConfig)) *replica {
 				ReplicaSet: w.cluster,
 				SaveEvery:  50 * time.Millisecond,
 				Window:     stream.WindowOf(w.client),
-				Started: func(f *stream.Follower, _ *resume.Tracker, how string) {
+				Started: func(f *stream.Follower, tracker *resume.Tracker, how string) {
 					r.mu.Lock()
-					r.follower = f
+					r.follower, r.tracker = f, tracker
 					r.mu.Unlock()
 					r.started <- how
 				},
