@@ -27,8 +27,8 @@ const (
 	gatherTime      = 0.05 // seconds in which outcomes gather for a write
 	eventsPerMore   = 1000.0
 
-	readCall, readCommand   = 1500, 470 // from MongoDB, without what mappers name beyond 25 short fields
-	wroteCall, wroteCommand = 900, 800
+	readCall, readCommand   = 1500, 540 // from MongoDB, without what mappers name beyond 25 short fields
+	wroteCall, wroteCommand = 850, 1000
 	outcomeInOplog          = 1000
 
 	processMemory = 30e6
@@ -185,10 +185,10 @@ func tableOfChecks() string {
 		load  workload
 		found measured
 	}{
-		{"backlog of 6,000, 20 bots", 6000, workload{2098, 42e3, 20, 20, 0, full}, measured{0.0595, 1494, 910, 49, 158}},
-		{"`--rate 1000`, 20 bots", 20_000, workload{873, 42e3, 20, 20, 0, quick}, measured{2.72, 2978, 3053, 26, 0}},
-		{"`--rate 300 --bots 1000 --crm-latency 100ms`", 20_000, workload{290, 42e3, 1000, 1000, 100 * time.Millisecond, quick}, measured{3.86, 3413, 3991, 52, 0}},
-		{"backlog of 6,000, 10,000 bots, 10 KB", 6000, workload{4141, 10e3, 10_000, 10_000, 0, full}, measured{0.0552, 5913, 928, 139, 0}},
+		{"backlog of 6,000, 20 bots", 6000, workload{7880, 42e3, 20, 20, 0, full}, measured{0.0441, 1489, 874, 51, 121}},
+		{"`--rate 1000`, 20 bots", 20_000, workload{960, 42e3, 20, 20, 0, quick}, measured{2.48, 2941, 3328, 32, 0}},
+		{"`--rate 300 --bots 1000 --crm-latency 100ms`", 20_000, workload{299, 42e3, 1000, 1000, 100 * time.Millisecond, quick}, measured{3.08, 3227, 3902, 44, 0}},
+		{"backlog of 6,000, 10,000 bots, 10 KB", 6000, workload{7047, 10e3, 10_000, 10_000, 0, full}, measured{0.0463, 5911, 894, 141, 0}},
 	} {
 		c := capacityFor(check.load)
 		cpu := "-"

@@ -36,7 +36,7 @@ type Load struct {
 	CRMLatency   time.Duration `json:"crm_latency_ns" name:"crm-latency" default:"0" placeholder:"DURATION" help:"How long a CRM takes to answer."`
 	Size         int           `json:"size" default:"42000" placeholder:"BYTES" help:"Size of a call with its result."`
 	Skipped      float64       `json:"skipped" default:"0" placeholder:"SHARE" help:"Share of the calls that are not pushed (skip_post_push), from 0 to 0.9."`
-	Partitions   int           `json:"partitions" default:"1" placeholder:"N" help:"Partitions of the watcher, all read by the one process."`
+	Partitions   int           `json:"partitions" group:"progress" default:"1" placeholder:"N" help:"Partitions of the watcher, all read by the one process."`
 	Roads        []string      `json:"roads" default:"naive,ideal,watcher" placeholder:"ROAD" help:"What is measured, in this order: naive, ideal, watcher."`
 }
 
