@@ -146,7 +146,7 @@ func (c *Call) FirstAttempt(now time.Time) time.Time {
 type arrayState uint8
 
 const (
-	arrayFine    arrayState = iota // an array, or nothing
+	arrayFine    arrayState = iota // an array, or nothing where nobody asked which
 	arrayMissing                   // nothing
 	arrayNull                      // null, which an update cannot add to
 	arrayOther                     // something else, which is not ours to replace
