@@ -103,7 +103,7 @@ func header(p *bots.Push, userAgent, deliveryID string) http.Header {
 	if h == nil {
 		h = make(http.Header, most)
 	}
-	values := make([]string, 0, most)
+	values := make([]string, 0, most) // one array for all
 	add := func(name, value string) {
 		if _, own := h[name]; !own && value != "" {
 			values = append(values, value)

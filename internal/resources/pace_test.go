@@ -3,6 +3,7 @@ package resources
 import (
 	"context"
 	"errors"
+	"runtime/debug"
 	"runtime/metrics"
 	"testing"
 	"testing/synctest"
@@ -24,9 +25,10 @@ func TestThePaceEnds(t *testing.T) {
 		metrics.Read(sample)
 		return sample[0].Value.Uint64()
 	}
-	if percent() != usualPercent {
-		t.Skip("GOGC is set")
-	}
+	t.Setenv("GOGC", "")
+	before := percent()
+	defer debug.SetGCPercent(int(before)) //nolint:gosec // as it was
+	debug.SetGCPercent(usualPercent)
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		ended := make(chan struct{})
@@ -44,4 +46,20 @@ func TestThePaceEnds(t *testing.T) {
 	if got := percent(); got != usualPercent {
 		t.Errorf("%d %% is left behind", got)
 	}
+
+	t.Setenv("GOGC", "100") // of the operator, though it is the usual one
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			PaceGarbage(ctx)
+		}()
+		time.Sleep(2 * quietTicks * paceEvery)
+		if got := percent(); got != usualPercent {
+			t.Errorf("%d %% in place of the operator's", got)
+		}
+		cancel(errors.New("over"))
+		<-ended
+	})
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -42,33 +41,14 @@ func sayable(name string) string {
 }
 
 // isReserved reports whether a field is of the connection or the framing (RFC 9110
-// section 7.6.1, RFC 9112 section 6), in any case. Each attempt asks for each of its
-// headers, and a comparison with one or two names is a fifth of a look into a map.
+// section 7.6.1, RFC 9112 section 6), in any case.
 func isReserved(name string) bool {
-	var reserved []string
-	switch len(name) {
-	case 2:
-		reserved = []string{"Te"}
-	case 4:
-		reserved = []string{"Host"}
-	case 6:
-		reserved = []string{"Expect"}
-	case 7:
-		reserved = []string{"Trailer", "Upgrade"}
-	case 10:
-		reserved = []string{"Connection", "Keep-Alive"}
-	case 14:
-		reserved = []string{"Content-Length", "Http2-Settings"}
-	case 16:
-		reserved = []string{"Proxy-Connection"}
-	case 17:
-		reserved = []string{"Transfer-Encoding"}
-	case 18:
-		reserved = []string{"Proxy-Authenticate"}
-	case 19:
-		reserved = []string{"Proxy-Authorization"}
+	switch http.CanonicalHeaderKey(name) {
+	case "Connection", "Content-Length", "Expect", "Host", "Http2-Settings", "Keep-Alive", "Proxy-Authenticate",
+		"Proxy-Authorization", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
+		return true
 	}
-	return slices.ContainsFunc(reserved, func(r string) bool { return strings.EqualFold(r, name) })
+	return false
 }
 
 func checkHeader(h http.Header) error {

@@ -120,10 +120,8 @@ func (c *Client) prepare(r *Request) (*attempt, error) {
 		t.set("User-Agent", c.userAgent)
 	}
 	t.setValues("Accept-Encoding", acceptEncoding)
-	if t.SigningSecret.IsSet() {
-		if err := t.sign(time.Now()); err != nil {
-			return nil, err
-		}
+	if err := t.sign(time.Now()); err != nil {
+		return nil, err
 	}
 	if err := t.authorize(); err != nil {
 		return nil, err

@@ -1,7 +1,6 @@
 package render
 
 import (
-	"math"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -21,7 +20,6 @@ type Token struct {
 	// The namespace is then that of the first candidate.
 	Exact bool
 
-	dot        int32 // the first in Name, where Exact
 	namespaces *Namespaces
 }
 
@@ -61,10 +59,8 @@ func (t *Token) Candidates(yield func(Name) bool) {
 // exactName is the first candidate of a token that begins with a namespace; false where
 // nothing follows that.
 func (t *Token) exactName() (Name, bool) {
-	if !t.Exact || len(t.Name) == int(t.dot)+1 {
-		return Name{}, false
-	}
-	return Name{t.Name[:t.dot], t.Name[t.dot+1:]}, true
+	namespace, field, _ := strings.Cut(t.Name, ".")
+	return Name{namespace, field}, t.Exact && field != ""
 }
 
 // First returns the first candidate; false when there is none.
@@ -139,11 +135,8 @@ func (n *Namespaces) parse(template, key string) []part {
 func (n *Namespaces) token(text, key string) *Token {
 	inside := text[2 : len(text)-2]
 	name := strings.TrimSpace(inside)
-	t := &Token{Key: key, Text: text, Name: name, namespaces: n}
-	if dot := strings.IndexByte(name, '.'); dot >= 0 && dot <= math.MaxInt32 && n.has(name[:dot]) {
-		t.Exact, t.dot = true, int32(dot)
-	}
-	return t
+	prefix, _, dotted := strings.Cut(name, ".")
+	return &Token{Key: key, Text: text, Name: name, Exact: dotted && n.has(prefix), namespaces: n}
 }
 
 // surplus is what stands behind a name beyond the blanks that stand before it:
